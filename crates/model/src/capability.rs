@@ -1,0 +1,47 @@
+//! What a runtime can do. The planner cuts stages from it, the blueprint's checks refuse by it.
+
+use serde::{Deserialize, Serialize};
+
+/// How a generation reaches the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// A stage per level of `depends_on`: the planner orders.
+    Levels,
+    /// One stage for the whole generation, jobs included: the delivery orders (GitOps).
+    Whole,
+}
+
+/// An engine that the runtime can run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineOffer {
+    /// `postgres`, `redis`, `rabbitmq`.
+    pub kind: String,
+    /// Major version.
+    pub major: u32,
+    /// Full version, part of a golden's key.
+    pub version: String,
+}
+
+/// What a runtime can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Its name, for messages: `cell`, `docker`, `kubernetes`, `simulator`.
+    pub runtime: String,
+    /// How generations are cut.
+    pub staging: Staging,
+    /// Runs stacks of services.
+    pub services: bool,
+    /// Runs stacks of objects.
+    pub objects: bool,
+    /// Runs containers from the host's packages.
+    pub host_roots: bool,
+    /// Runs containers from images.
+    pub images: bool,
+    /// Engines; empty with `images` means that engines run from their images.
+    pub engines: Vec<EngineOffer>,
+    /// Volumes can be snapshotted and cloned.
+    pub snapshots: bool,
+    /// Environments can be frozen with their memory.
+    pub freeze: bool,
+}

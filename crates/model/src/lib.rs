@@ -1,0 +1,37 @@
+//! The words of Maquette as types.
+//!
+//! This crate does no I/O, reads no clock and knows no runtime, forge or database. Whatever crosses a
+//! crate boundary elsewhere is defined here, so that every crate means the same thing by the same word.
+
+mod capability;
+mod commit;
+mod data;
+mod fact;
+mod host;
+mod id;
+mod ledger;
+mod name;
+mod phase;
+mod service;
+mod spec;
+mod stage;
+mod time;
+mod value;
+
+pub use capability::{Capabilities, EngineOffer, Staging};
+pub use commit::{CommitId, InvalidCommitId};
+pub use data::{DataFact, DataSet, Migration, SeedFile};
+pub use fact::{JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
+pub use host::{HostLabel, InvalidHostLabel, environment_label, service_label, slug};
+pub use id::{EnvironmentId, Generation, InstanceId, InvalidId, SnapshotId};
+pub use ledger::{LedgerEntry, Receipt, Resource};
+pub use name::{BranchName, InvalidName, JobName, ProjectName, ServiceName, SourceName, VolumeName};
+pub use phase::{Phase, Standing, phase};
+pub use service::{
+    Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Restart, Root,
+    Service, VersionRange, Workload,
+};
+pub use spec::{Digest, EnvironmentSpec, ObjectStack, Origin, Renderer, ServiceStack, Stack, Volume, VolumeOrigin};
+pub use stage::Stage;
+pub use time::Timestamp;
+pub use value::{SecretRef, Value};

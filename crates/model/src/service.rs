@@ -1,0 +1,217 @@
+//! Services and jobs: what runs in an environment, in words that every runtime understands.
+
+use crate::{JobName, ServiceName, SourceName, Value, VolumeName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a container's root file system is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The packages of the host that the cell runs on, read-only.
+    Host,
+    /// An OCI image, by reference.
+    Image {
+        /// As written in the Compose file, for example `ghcr.io/acme/web:1.2`.
+        reference: String,
+    },
+    /// A data engine that the runtime knows how to run.
+    Engine(Engine),
+}
+
+/// A data engine, recognised by its Compose image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// `postgres`, `redis`, `rabbitmq`.
+    pub kind: String,
+    /// As written in the Compose file, for runtimes that run images.
+    pub image: String,
+    /// The major versions that the stack accepts.
+    pub versions: VersionRange,
+}
+
+/// A closed range of major versions. The runtime picks the highest that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRange {
+    /// The lowest major version.
+    pub min: u32,
+    /// The highest major version.
+    pub max: u32,
+}
+
+impl VersionRange {
+    /// Whether `major` lies in the range.
+    #[must_use]
+    pub fn contains(self, major: u32) -> bool {
+        (self.min..=self.max).contains(&major)
+    }
+}
+
+/// What is mounted, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub target: String,
+    /// What appears there.
+    pub kind: MountKind,
+    /// Whether the container may write.
+    pub read_only: bool,
+}
+
+/// The kinds of mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountKind {
+    /// A directory or file of a source's checkout, with a private writable layer per service unless read-only.
+    Source {
+        /// Which source.
+        source: SourceName,
+        /// Relative path inside the checkout, `/`-separated, without `..`; empty for the whole checkout.
+        subpath: String,
+    },
+    /// A volume of the environment.
+    Volume {
+        /// Which volume.
+        volume: VolumeName,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Upper bound in bytes; `None` is the runtime's default.
+        size_bytes: Option<u64>,
+    },
+}
+
+/// What tells that a service is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// The probe.
+    pub test: HealthTest,
+    /// Pause between probes once the service has been ready, in milliseconds.
+    pub interval_ms: u64,
+    /// How long a probe may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Failures in a row that make the service unhealthy.
+    pub retries: u32,
+    /// Failures within this time after the start do not count, in milliseconds.
+    pub start_period_ms: u64,
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthTest {
+    /// A command in the container; exit status 0 is healthy.
+    Exec(Vec<String>),
+    /// A TCP port of the service accepts connections.
+    Tcp(u16),
+}
+
+/// What a dependent service waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// It was started.
+    Started,
+    /// It is ready: its health check passes, or without one its first port accepts connections.
+    Healthy,
+    /// It ran to its end with exit status 0.
+    Completed,
+}
+
+/// What happens when a container's main process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Nothing.
+    Never,
+    /// It is started again if its exit status was not 0.
+    OnFailure,
+    /// It is started again.
+    Always,
+}
+
+/// Upper bounds. `None` means the bound of what contains it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Bytes on disk.
+    pub disk_bytes: Option<u64>,
+}
+
+/// What a container is, whether it runs for ever (a service) or to an end (a job).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its root file system.
+    pub root: Root,
+    /// Replaces the image's entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// The arguments; with [`Root::Host`] the whole command.
+    pub command: Option<Vec<String>>,
+    /// Environment variables. Nothing else of any environment is passed.
+    pub environment: BTreeMap<String, Value>,
+    /// Absolute path.
+    pub working_dir: Option<String>,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Bounds for this container.
+    pub limits: Limits,
+    /// Whether the root file system outside of mounts is read-only. [`Root::Host`] always is.
+    pub read_only: bool,
+}
+
+/// A service: one container that runs until it is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What runs.
+    pub workload: Workload,
+    /// Names besides its own under which other services find it.
+    pub aliases: Vec<String>,
+    /// Ports that it listens on; the first one is the one that is probed where there is no health check.
+    pub ports: Vec<u16>,
+    /// The port that the gateway leads to, if people may visit this service.
+    pub public_port: Option<u16>,
+    /// What must be so before it starts.
+    pub depends_on: BTreeMap<ServiceName, Condition>,
+    /// What tells that it is ready.
+    pub health: Option<HealthCheck>,
+    /// What happens at its end.
+    pub restart: Restart,
+    /// The signal that asks it to stop, for example `SIGTERM`.
+    pub stop_signal: String,
+    /// How long it may take to stop, in milliseconds.
+    pub stop_grace_ms: u64,
+}
+
+/// When a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobEvent {
+    /// Once in the life of the environment, before its services start.
+    Create,
+    /// In every generation, before its services start.
+    Start,
+    /// Before the services stop.
+    Stop,
+    /// Before the environment is removed.
+    Delete,
+}
+
+/// A job: one container that runs to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub name: JobName,
+    /// What runs.
+    pub workload: Workload,
+    /// When it runs.
+    pub on: JobEvent,
+    /// Services that must be ready first (usually engines).
+    pub needs: Vec<ServiceName>,
+    /// How long it may run, in milliseconds.
+    pub timeout_ms: u64,
+}

@@ -1,0 +1,205 @@
+//! One generation of one environment: everything that a runtime must know to make it.
+
+use crate::{
+    BranchName, CommitId, DataSet, EnvironmentId, Generation, Job, JobName, Limits, MountKind, ProjectName, Service,
+    ServiceName, SnapshotId, SourceName, VolumeName, Workload,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::{collections::BTreeMap, fmt};
+
+/// A SHA-256 digest in hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(hex::encode(Sha256::digest(bytes)))
+    }
+
+    /// The digest of these parts, each preceded by its length, so that parts can not run into each other.
+    #[must_use]
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hex::encode(hash.finalize()))
+    }
+
+    /// All 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why an environment exists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A pull request of the project's first source.
+    PullRequest {
+        /// Its number on the forge.
+        number: u64,
+    },
+    /// Somebody asked for an environment of a branch; it ends with the branch.
+    Branch {
+        /// The branch.
+        branch: BranchName,
+    },
+    /// The base branch: proves the blueprint, is what previews are compared with.
+    Baseline {
+        /// The base branch.
+        branch: BranchName,
+    },
+    /// Somebody asked for a copy of an environment at the commits that it had.
+    Clone {
+        /// What it is a copy of.
+        of: EnvironmentId,
+    },
+    /// Maquette makes a golden.
+    Golden,
+}
+
+/// Where the content of a new volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeOrigin {
+    /// Nothing.
+    Empty,
+    /// A thin clone of a snapshot.
+    Snapshot(SnapshotId),
+}
+
+/// A volume of an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where its content comes from when it is made.
+    pub origin: VolumeOrigin,
+    /// The generation that it is made for. A runtime that has the volume of an older incarnation replaces it; one of the
+    /// same incarnation is kept with what is in it.
+    pub incarnation: Generation,
+    /// Upper bound in bytes beyond what its origin holds; `None` is the runtime's default.
+    pub limit_bytes: Option<u64>,
+}
+
+/// A stack of services.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStack {
+    /// What runs for ever.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// What runs to an end.
+    pub jobs: BTreeMap<JobName, Job>,
+    /// What is kept on disk.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Databases, by the service that is their engine.
+    pub data: BTreeMap<ServiceName, DataSet>,
+}
+
+/// What turns a stack of objects into manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renderer {
+    /// A Helm chart.
+    Helm,
+    /// A Kustomize folder.
+    Kustomize,
+    /// Plain manifests.
+    Manifests,
+}
+
+/// A stack of Kubernetes objects: a chart is not a list of services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectStack {
+    /// The source that holds it.
+    pub source: SourceName,
+    /// Relative path in the source.
+    pub path: String,
+    /// What renders it.
+    pub renderer: Renderer,
+}
+
+/// What an environment runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stack {
+    /// Services from a Compose file.
+    Services(ServiceStack),
+    /// Objects for a Kubernetes cluster.
+    Objects(ObjectStack),
+}
+
+/// One generation of one environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentSpec {
+    /// Whose generation this is.
+    pub environment: EnvironmentId,
+    /// Which one.
+    pub generation: Generation,
+    /// The project.
+    pub project: ProjectName,
+    /// Why it exists.
+    pub origin: Origin,
+    /// The commit of each source.
+    pub sources: BTreeMap<SourceName, CommitId>,
+    /// What runs.
+    pub stack: Stack,
+    /// Bounds for everything in it together.
+    pub limits: Limits,
+}
+
+impl EnvironmentSpec {
+    /// The services, or nothing for a stack of objects.
+    #[must_use]
+    pub fn services(&self) -> Option<&ServiceStack> {
+        match &self.stack {
+            Stack::Services(stack) => Some(stack),
+            Stack::Objects(_) => None,
+        }
+    }
+
+    /// The digest of a service as this generation wants it: its own description, the commits of the sources and the
+    /// incarnations of the volumes that it mounts. A running container with the same digest is left alone.
+    #[must_use]
+    pub fn service_digest(&self, name: &ServiceName) -> Option<Digest> {
+        let service = self.services()?.services.get(name)?;
+        let text = serde_json::to_vec(service).unwrap_or_default();
+        Some(self.digest_with_mounts(&text, &service.workload))
+    }
+
+    /// The digest of a job, as [`Self::service_digest`]. A job with the same digest that has succeeded is not run again.
+    #[must_use]
+    pub fn job_digest(&self, name: &JobName) -> Option<Digest> {
+        let job = self.services()?.jobs.get(name)?;
+        let text = serde_json::to_vec(job).unwrap_or_default();
+        Some(self.digest_with_mounts(&text, &job.workload))
+    }
+
+    fn digest_with_mounts(&self, text: &[u8], workload: &Workload) -> Digest {
+        let mut parts = vec![text.to_vec()];
+        for mount in &workload.mounts {
+            match &mount.kind {
+                MountKind::Source { source, .. } => {
+                    parts.push(self.sources.get(source).map_or_else(Vec::new, |c| c.as_str().as_bytes().to_vec()));
+                }
+                MountKind::Volume { volume } => {
+                    let volume = self.services().and_then(|s| s.volumes.get(volume));
+                    parts.push(volume.map_or(0, |v| v.incarnation.0).to_be_bytes().to_vec());
+                }
+                MountKind::Tmpfs { .. } => {}
+            }
+        }
+        Digest::of_parts(parts.iter().map(Vec::as_slice))
+    }
+}

@@ -1,0 +1,156 @@
+//! The port that runtimes implement.
+//!
+//! A runtime makes environments and observes them. It knows nothing of forges, pull requests or HTTP sessions. It orders
+//! nothing: the planner cuts a generation into stages and a runtime applies one stage at a time.
+//!
+//! What every implementation must keep, and the conformance suite checks:
+//!
+//! - Every operation is idempotent: doing it again, also after being killed half-way, ends in the same state.
+//! - Every mutation carries a generation; an older one than the newest accepted is refused with [`RuntimeError::Superseded`].
+//! - Names of all that is made are deterministic, so that [`Runtime::inventory`] finds what a lost store forgot.
+//! - `apply` returns when the stage was carried out, not when services are ready; readiness is observed.
+//! - What a runtime can not run it refuses by name with [`RuntimeError::Unsupported`] before it makes anything.
+
+mod error;
+mod stream;
+
+use async_trait::async_trait;
+pub use error::RuntimeError;
+use futures::stream::BoxStream;
+pub use model::Capabilities;
+use model::{
+    CommitId, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, ServiceName, SnapshotId,
+    SourceName, Stage, VolumeName,
+};
+use std::{collections::BTreeMap, path::Path};
+pub use stream::{Connection, Exec, ExecExit, LogLine, LogQuery, LogStream};
+use tokio::sync::broadcast;
+
+/// Shorthand for this port's results.
+pub type Result<T, E = RuntimeError> = std::result::Result<T, E>;
+
+/// The content of one commit of one source, as a runtime keys it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct SourceKey {
+    /// The project, so that equal commits of two projects stay apart.
+    pub project: model::ProjectName,
+    /// Which source.
+    pub source: SourceName,
+    /// Which commit.
+    pub commit: CommitId,
+}
+
+/// Writes a commit's files. Implemented by whoever has the repository.
+#[async_trait]
+pub trait Checkout: Send + Sync {
+    /// Writes all files of the commit into an existing, empty directory.
+    ///
+    /// # Errors
+    /// In words, for the person who reads `why`; the directory may then hold a part of the files.
+    async fn write(&self, into: &Path) -> std::result::Result<(), String>;
+}
+
+/// Secret values, resolved for one call and never kept by a runtime longer than the container needs them.
+pub trait Secrets: Send + Sync {
+    /// The value of a secret.
+    fn value(&self, secret: &model::SecretRef) -> Option<String>;
+}
+
+/// No secrets at all.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn value(&self, _secret: &model::SecretRef) -> Option<String> {
+        None
+    }
+}
+
+/// Where in a service a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A TCP port.
+    Port(u16),
+    /// The engine's own way in for its administrator, which services of the environment do not see.
+    Administration,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct JobOutcome {
+    /// Exit status; 128 + n after signal n.
+    pub exit: i32,
+    /// Whether it was ended because its time was over.
+    pub timed_out: bool,
+}
+
+/// A place where environments run.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// What it can do. Constant while the process runs.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Environments in which something changed since the last call. A receiver that lags must look at everything.
+    fn changes(&self) -> broadcast::Receiver<EnvironmentId>;
+
+    /// Whether a commit's files are there.
+    async fn source_exists(&self, key: &SourceKey) -> Result<bool>;
+
+    /// Brings a commit's files to the runtime, unless they are there. Read-only from then on.
+    async fn source_put(&self, key: &SourceKey, checkout: &dyn Checkout) -> Result<()>;
+
+    /// The sources that the runtime holds.
+    async fn source_list(&self) -> Result<Vec<SourceKey>>;
+
+    /// Removes a source that no environment uses; nothing happens if it is not there.
+    async fn source_remove(&self, key: &SourceKey) -> Result<()>;
+
+    /// All that [`Self::apply`] of this stage would make, by its deterministic names. Pure: written to the ledger first.
+    fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource>;
+
+    /// Carries out one stage of a generation. Sources must have been put, snapshots must exist.
+    async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()>;
+
+    /// What there is of an environment; `None` if there is nothing.
+    async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>>;
+
+    /// The resources that [`Self::job_run`] of this job would make.
+    fn job_footprint(&self, spec: &EnvironmentSpec, job: &JobName) -> Vec<Resource>;
+
+    /// Runs a job to its end and returns how it ended. A job of the same digest that runs already is awaited, one that has
+    /// succeeded is not run again. Its log is read like that of a service.
+    async fn job_run(&self, spec: &EnvironmentSpec, job: &JobName, secrets: &dyn Secrets) -> Result<JobOutcome>;
+
+    /// Freezes, stops or runs the services of an environment. Stopping honours each service's signal and grace.
+    async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()>;
+
+    /// Stops these services and waits until their processes are gone; what they wrote stays.
+    async fn services_stop(&self, environment: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<()>;
+
+    /// Makes a read-only snapshot of a volume whose services are stopped. Nothing happens if the snapshot exists.
+    async fn snapshot_create(&self, environment: &EnvironmentId, volume: &VolumeName, snapshot: &SnapshotId) -> Result<()>;
+
+    /// The snapshots that exist.
+    async fn snapshot_list(&self) -> Result<Vec<SnapshotId>>;
+
+    /// Removes a snapshot; nothing happens if it does not exist.
+    async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()>;
+
+    /// Connects to a service.
+    async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;
+
+    /// Lines that a service or job printed.
+    async fn logs(&self, environment: &EnvironmentId, name: &str, query: LogQuery) -> Result<BoxStream<'static, LogLine>>;
+
+    /// Runs a command in a service's container.
+    async fn exec(&self, environment: &EnvironmentId, service: &ServiceName, argv: &[String], variables: &BTreeMap<String, String>)
+    -> Result<Exec>;
+
+    /// Removes everything of an environment and returns when it was seen to be gone. Also finishes a removal that was
+    /// interrupted, and removes what has no environment any more.
+    async fn remove(&self, environment: &EnvironmentId, generation: Generation) -> Result<()>;
+
+    /// All that exists of one environment, or of every environment of this instance.
+    async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>>;
+}

@@ -1,0 +1,3 @@
+//! Generated documents and tidy checks of the workspace: `cargo xtask tidy`.
+
+fn main() {}
