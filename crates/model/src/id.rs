@@ -93,6 +93,26 @@ token!(
     |t| (2..=41).contains(&t.len()) && is_token(t) && matches!(t.as_bytes()[0], b'g' | b'k')
 );
 
+impl SnapshotId {
+    /// The golden with this key.
+    #[must_use]
+    pub fn golden(key: &crate::Digest) -> Self {
+        Self(format!("g{}", &key.as_str()[..32]))
+    }
+
+    /// What is kept before a change, identified by this digest.
+    #[must_use]
+    pub fn kept(digest: &crate::Digest) -> Self {
+        Self(format!("k{}", &digest.as_str()[..32]))
+    }
+
+    /// Whether this is a golden.
+    #[must_use]
+    pub fn is_golden(&self) -> bool {
+        self.0.starts_with('g')
+    }
+}
+
 /// The version of what an environment should be. Every push and every change of policy makes a new one; a runtime refuses
 /// a mutation whose generation is older than the newest that it has accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

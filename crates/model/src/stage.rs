@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// What surrounds everything: network, limits, identity. Volumes that the generation wants are made here too.
+    /// What surrounds everything: network, limits, identity. Volumes that the generation wants are made here too; one of an
+    /// older incarnation is replaced (the planner has stopped its services before).
     Envelope,
-    /// These services: those whose digest differs from what runs are replaced, the others are left alone.
+    /// These services: those whose digest differs from what there is are replaced, those that were stopped are started, the
+    /// others are left alone.
     Services(BTreeSet<ServiceName>),
     /// Services, jobs' remains and volumes that the generation no longer has are removed.
     Prune,

@@ -1,0 +1,82 @@
+//! The planner: from what is observed to what is desired.
+//!
+//! [`plan`] is a pure function. It reads no clock, does no I/O and leaves no choice to whoever carries the plan out: each
+//! step says whether it is done, may be carried out now, waits (and for what), or has failed for good. The reconciler carries
+//! out the ready steps in parallel, records facts and asks again; the waiting page, the comment and `why` show the same steps.
+
+mod gone;
+mod retry;
+mod run;
+mod service;
+mod step;
+
+use model::{Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName, Timestamp};
+pub use run::kept_snapshot;
+pub use retry::{ATTEMPTS_MAX, backoff};
+pub use service::START_DEADLINE_DEFAULT;
+use std::collections::{BTreeMap, BTreeSet};
+pub use step::{Action, Plan, Step, StepState};
+
+/// What an environment should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Desired<'a> {
+    /// It should run as this generation says, or sleep as that generation.
+    Present {
+        /// The generation.
+        spec: &'a EnvironmentSpec,
+        /// Whether it should run.
+        power: Power,
+    },
+    /// It should be gone.
+    Absent {
+        /// The newest generation, for jobs that belong to its end; `None` if there never was one.
+        last: Option<&'a EnvironmentSpec>,
+        /// The generation that the removal itself carries: newer than every other.
+        generation: Generation,
+    },
+}
+
+/// What is known about the tries at one step in the current generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// How often it failed.
+    pub count: u32,
+    /// When it may be tried again; `None` if trying again can not help.
+    pub next: Option<Timestamp>,
+    /// The last failure in words.
+    pub failure: String,
+}
+
+/// What is observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// What the runtime sees; `None` if there is nothing.
+    pub runtime: Option<Observation>,
+    /// Sources of the desired generation that the runtime holds.
+    pub sources: BTreeSet<SourceName>,
+    /// Snapshots that exist.
+    pub snapshots: BTreeSet<SnapshotId>,
+    /// Snapshots that could not be made, with the reason.
+    pub snapshots_failed: BTreeMap<SnapshotId, String>,
+    /// What is known to be in each database.
+    pub data: BTreeMap<ServiceName, DataFact>,
+    /// Failures so far, by step id.
+    pub attempts: BTreeMap<String, Attempt>,
+    /// Steps that are being carried out.
+    pub running: BTreeSet<String>,
+    /// The generation that was last verified to answer.
+    pub verified: Option<Generation>,
+    /// Whether the ledger's entries have all been seen gone.
+    pub receipted: bool,
+}
+
+/// Makes the plan. Same arguments, same plan.
+#[must_use]
+pub fn plan(desired: &Desired<'_>, observed: &Observed, capabilities: &Capabilities, now: Timestamp) -> Plan {
+    let mut plan = match desired {
+        Desired::Present { spec, power } => run::plan(spec, *power, observed, capabilities, now),
+        Desired::Absent { last, generation } => gone::plan(*last, *generation, observed),
+    };
+    retry::apply(&mut plan, observed, now);
+    plan
+}

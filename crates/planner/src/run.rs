@@ -1,0 +1,340 @@
+//! The plan that brings an environment to a generation.
+
+use crate::{Action, Observed, Plan, StepState, service};
+use model::{
+    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, JobEvent, Power, Root, ServiceName, ServiceStack,
+    SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin,
+};
+use std::collections::BTreeSet;
+
+pub(crate) fn plan(
+    spec: &EnvironmentSpec,
+    power: Power,
+    observed: &Observed,
+    capabilities: &Capabilities,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan::default();
+    let sleeping = observed.runtime.as_ref().is_some_and(|o| o.power != Power::Running);
+    let settled = observed.verified == Some(spec.generation);
+    if sleeping && settled && power != Power::Running {
+        if observed.runtime.as_ref().is_some_and(|o| o.power != power) {
+            plan.push("power", Action::Power(power), Vec::new(), StepState::Ready);
+        }
+        return plan;
+    }
+    sources(&mut plan, spec, observed);
+    if sleeping {
+        plan.push("wake", Action::Wake, Vec::new(), StepState::Ready);
+    }
+    match (spec.services(), capabilities.staging) {
+        (Some(stack), Staging::Levels) => Levels { spec, stack, observed, now, settled }.plan(&mut plan),
+        (stack, _) => whole(&mut plan, spec, stack, observed, now, settled),
+    }
+    verify(&mut plan, spec, observed);
+    if power != Power::Running {
+        jobs_on_stop(&mut plan, spec, observed, power);
+        plan.push_when_free("power", Action::Power(power), vec!["verify".to_owned()], StepState::Ready);
+    }
+    plan
+}
+
+fn done_if(done: bool) -> StepState {
+    if done { StepState::Done } else { StepState::Ready }
+}
+
+fn ids(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| step.id.clone()).collect()
+}
+
+fn sources(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed) {
+    for source in spec.sources.keys() {
+        let state = done_if(observed.sources.contains(source));
+        plan.push(format!("source:{source}"), Action::Source(source.clone()), Vec::new(), state);
+    }
+}
+
+/// One stage for everything: the delivery orders data, jobs and workloads itself.
+fn whole(
+    plan: &mut Plan,
+    spec: &EnvironmentSpec,
+    stack: Option<&ServiceStack>,
+    observed: &Observed,
+    now: Timestamp,
+    settled: bool,
+) {
+    let after = ids(plan);
+    let applied = observed.runtime.as_ref().is_some_and(|o| o.generation >= spec.generation && o.envelope == Some(spec.generation));
+    plan.push_when_free("roll-out", Action::Apply(Stage::Whole), after, done_if(applied));
+    if !applied {
+        return;
+    }
+    for (name, wanted) in stack.into_iter().flat_map(|s| &s.services) {
+        let digest = spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
+        let state = match service::state(name, wanted, &digest, observed.runtime.as_ref(), settled, now) {
+            StepState::Ready => StepState::InProgress { waiting_for: format!("{name} to appear"), until: None },
+            state => state,
+        };
+        let action = Action::Apply(Stage::Services(BTreeSet::from([name.clone()])));
+        plan.push(format!("service:{name}"), action, vec!["roll-out".to_owned()], state);
+    }
+}
+
+fn verify(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed) {
+    let after = ids(plan);
+    let state = done_if(observed.verified == Some(spec.generation));
+    plan.push_when_free("verify", Action::Verify, after, state);
+}
+
+fn jobs_on_stop(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed, power: Power) {
+    if power != Power::Stopped {
+        return;
+    }
+    for job in spec.services().into_iter().flat_map(|s| s.jobs.values()).filter(|job| job.on == JobEvent::Stop) {
+        let ran = observed.runtime.as_ref().and_then(|o| o.jobs.get(&job.name)).is_some_and(|f| f.exit == Some(0));
+        let action = Action::Job(job.name.clone());
+        plan.push_when_free(format!("job:{}", job.name), action, vec!["verify".to_owned()], done_if(ran));
+    }
+}
+
+/// Planning for runtimes that take one stage at a time.
+struct Levels<'a> {
+    spec: &'a EnvironmentSpec,
+    stack: &'a ServiceStack,
+    observed: &'a Observed,
+    now: Timestamp,
+    settled: bool,
+}
+
+impl Levels<'_> {
+    fn plan(&self, plan: &mut Plan) {
+        self.snapshots(plan);
+        self.keep_and_release(plan);
+        self.envelope(plan);
+        for name in self.order() {
+            self.service(plan, &name);
+            self.data(plan, &name);
+            self.jobs(plan);
+        }
+        self.prune(plan);
+    }
+
+    /// Services so that each comes after those that it depends on. The blueprint has refused cycles; should one get here, its
+    /// members come last in the order of their names and block each other visibly.
+    fn order(&self) -> Vec<ServiceName> {
+        let mut order: Vec<ServiceName> = Vec::new();
+        let mut left: BTreeSet<&ServiceName> = self.stack.services.keys().collect();
+        while !left.is_empty() {
+            let free: Vec<&ServiceName> = left
+                .iter()
+                .copied()
+                .filter(|name| self.stack.services[*name].depends_on.keys().all(|d| !left.contains(d)))
+                .collect();
+            let next = if free.is_empty() { left.iter().copied().collect() } else { free };
+            for name in next {
+                left.remove(name);
+                order.push(name.clone());
+            }
+        }
+        order
+    }
+
+    fn snapshots(&self, plan: &mut Plan) {
+        let wanted: BTreeSet<&SnapshotId> = self
+            .stack
+            .volumes
+            .iter()
+            .filter(|(name, _)| self.volume_is_missing(name))
+            .filter_map(|(_, volume)| match &volume.origin {
+                VolumeOrigin::Snapshot(id) => Some(id),
+                VolumeOrigin::Empty => None,
+            })
+            .collect();
+        for id in wanted {
+            let state = if self.observed.snapshots.contains(id) {
+                StepState::Done
+            } else if let Some(failure) = self.observed.snapshots_failed.get(id) {
+                StepState::Failed { failure: failure.clone() }
+            } else {
+                StepState::InProgress { waiting_for: format!("the golden {id}"), until: None }
+            };
+            plan.push(format!("snapshot:{id}"), Action::AwaitSnapshot(id.clone()), Vec::new(), state);
+        }
+    }
+
+    fn volume_is_missing(&self, name: &VolumeName) -> bool {
+        let wanted = self.stack.volumes.get(name).map(|volume| volume.incarnation);
+        let found = self.observed.runtime.as_ref().and_then(|o| o.volumes.get(name)).map(|fact| fact.incarnation);
+        wanted != found
+    }
+
+    /// Before what people did is migrated a copy is kept; before a volume is replaced its services stop.
+    fn keep_and_release(&self, plan: &mut Plan) {
+        let after = ids(plan);
+        for (service, set) in &self.stack.data {
+            let Some(fact) = self.observed.data.get(service) else { continue };
+            let untouched = self.volume_is_missing(&set.volume) || fact.applied.is_empty();
+            if untouched || !self.migrations_pending(set, fact) {
+                continue;
+            }
+            let snapshot = kept_snapshot(self.spec, &set.volume);
+            let action = Action::Keep { service: service.clone(), volume: set.volume.clone(), snapshot: snapshot.clone() };
+            let state = done_if(self.observed.snapshots.contains(&snapshot));
+            plan.push_when_free(format!("keep:{service}"), action, after.clone(), state);
+        }
+        let release = self.services_to_release();
+        if !release.is_empty() {
+            plan.push_when_free("release", Action::Release(release), after, StepState::Ready);
+        }
+    }
+
+    fn migrations_pending(&self, set: &DataSet, fact: &DataFact) -> bool {
+        fact.applied.len() < set.migrations.len() && set.migrations.starts_with(&fact.applied)
+    }
+
+    fn services_to_release(&self) -> Vec<ServiceName> {
+        let Some(runtime) = &self.observed.runtime else { return Vec::new() };
+        let replaced = |volume: &VolumeName| runtime.volumes.contains_key(volume) && self.volume_is_missing(volume);
+        self.stack
+            .services
+            .iter()
+            .filter(|(name, _)| runtime.services.get(*name).is_some_and(|f| f.state != model::ServiceState::Stopped))
+            .filter(|(_, service)| {
+                service.workload.mounts.iter().any(
+                    |mount| matches!(&mount.kind, model::MountKind::Volume { volume } if replaced(volume)),
+                )
+            })
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn envelope(&self, plan: &mut Plan) {
+        let after = ids(plan);
+        let complete = self.observed.runtime.as_ref().and_then(|o| o.envelope) == Some(self.spec.generation);
+        plan.push_when_free("envelope", Action::Apply(Stage::Envelope), after, done_if(complete));
+    }
+
+    fn service(&self, plan: &mut Plan, name: &ServiceName) {
+        let wanted = &self.stack.services[name];
+        let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
+        let mut state = service::state(name, wanted, &digest, self.observed.runtime.as_ref(), self.settled, self.now);
+        let after = self.service_after(name);
+        let mut by: Vec<String> = Vec::new();
+        for id in &after {
+            let free = plan.is_step_done(id) || self.is_started_dependency(wanted, id);
+            if !free {
+                by.push(id.clone());
+            }
+        }
+        if state == StepState::Ready && !by.is_empty() {
+            state = StepState::Blocked { by };
+        }
+        let action = Action::Apply(Stage::Services(BTreeSet::from([name.clone()])));
+        plan.push(format!("service:{name}"), action, after, state);
+    }
+
+    /// `condition: service_started` is satisfied as soon as the container of the wanted generation exists.
+    fn is_started_dependency(&self, service: &model::Service, id: &str) -> bool {
+        let Some(name) = id.strip_prefix("service:") else { return false };
+        service.depends_on.iter().any(|(dependency, condition)| {
+            dependency.as_str() == name
+                && *condition == Condition::Started
+                && self.observed.runtime.as_ref().and_then(|o| o.services.get(dependency)).map(|fact| &fact.digest)
+                    == self.spec.service_digest(dependency).as_ref()
+        })
+    }
+
+    fn service_after(&self, name: &ServiceName) -> Vec<String> {
+        let mut after = vec!["envelope".to_owned()];
+        for dependency in self.stack.services[name].depends_on.keys() {
+            after.push(format!("service:{dependency}"));
+            if self.stack.data.contains_key(dependency) {
+                after.push(format!("data:{dependency}"));
+            }
+        }
+        if !self.is_needed_by_jobs(name) {
+            after.extend(self.jobs_before_services().map(|job| format!("job:{}", job.name)));
+        }
+        after
+    }
+
+    fn jobs_before_services(&self) -> impl Iterator<Item = &model::Job> {
+        self.stack.jobs.values().filter(|job| matches!(job.on, JobEvent::Create | JobEvent::Start))
+    }
+
+    /// Engines, and whatever a job needs directly or through others, start before the jobs; everything else after them.
+    fn is_needed_by_jobs(&self, name: &ServiceName) -> bool {
+        if matches!(self.stack.services[name].workload.root, Root::Engine(_)) {
+            return true;
+        }
+        let mut seen: BTreeSet<&ServiceName> = BTreeSet::new();
+        let mut open: Vec<&ServiceName> = self.jobs_before_services().flat_map(|job| &job.needs).collect();
+        while let Some(next) = open.pop() {
+            if next == name {
+                return true;
+            }
+            if seen.insert(next) {
+                open.extend(self.stack.services.get(next).into_iter().flat_map(|s| s.depends_on.keys()));
+            }
+        }
+        false
+    }
+
+    fn data(&self, plan: &mut Plan, name: &ServiceName) {
+        let Some(set) = self.stack.data.get(name) else { return };
+        let complete = !self.volume_is_missing(&set.volume)
+            && self.observed.data.get(name).is_some_and(|fact| {
+                fact.prepared && fact.seeded && fact.applied == set.migrations && self.incarnation(set) == Some(fact.incarnation)
+            });
+        let after = vec![format!("service:{name}")];
+        plan.push_when_free(format!("data:{name}"), Action::Data(name.clone()), after, done_if(complete));
+    }
+
+    fn incarnation(&self, set: &DataSet) -> Option<model::Generation> {
+        self.stack.volumes.get(&set.volume).map(|volume| volume.incarnation)
+    }
+
+    /// Jobs whose needs have all been planned and that are not in the plan yet.
+    fn jobs(&self, plan: &mut Plan) {
+        for job in self.jobs_before_services() {
+            let id = format!("job:{}", job.name);
+            let planned = |name: &ServiceName| plan.steps.iter().any(|step| step.id == format!("service:{name}"));
+            if plan.steps.iter().any(|step| step.id == id) || !job.needs.iter().all(planned) {
+                continue;
+            }
+            let mut after = vec!["envelope".to_owned()];
+            for need in &job.needs {
+                after.push(format!("service:{need}"));
+                if self.stack.data.contains_key(need) {
+                    after.push(format!("data:{need}"));
+                }
+            }
+            let state = self.job_state(job);
+            plan.push_when_free(id, Action::Job(job.name.clone()), after, state);
+        }
+    }
+
+    fn job_state(&self, job: &model::Job) -> StepState {
+        let fact = self.observed.runtime.as_ref().and_then(|o| o.jobs.get(&job.name));
+        let succeeded = fact.is_some_and(|fact| fact.exit == Some(0));
+        let current = fact.map(|fact| &fact.digest) == self.spec.job_digest(&job.name).as_ref();
+        done_if(succeeded && (job.on == JobEvent::Create || current))
+    }
+
+    fn prune(&self, plan: &mut Plan) {
+        let after = ids(plan);
+        let clean = self.observed.runtime.as_ref().is_some_and(|o| {
+            o.services.keys().all(|name| self.stack.services.contains_key(name))
+                && o.volumes.keys().all(|name| self.stack.volumes.contains_key(name))
+        });
+        plan.push_when_free("prune", Action::Apply(Stage::Prune), after, done_if(clean));
+    }
+}
+
+/// The id of the snapshot that is kept before this generation migrates a volume.
+#[must_use]
+pub fn kept_snapshot(spec: &EnvironmentSpec, volume: &VolumeName) -> SnapshotId {
+    let generation = spec.generation.0.to_be_bytes();
+    let digest = Digest::of_parts([spec.environment.as_str().as_bytes(), &generation[..], volume.as_str().as_bytes()]);
+    SnapshotId::kept(&digest)
+}
