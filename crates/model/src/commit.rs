@@ -31,7 +31,11 @@ impl FromStr for CommitId {
     type Err = InvalidCommitId;
     fn from_str(text: &str) -> Result<Self, InvalidCommitId> {
         let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if hex && matches!(text.len(), 40 | 64) { Ok(Self(text.to_owned())) } else { Err(InvalidCommitId) }
+        if hex && matches!(text.len(), 40 | 64) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidCommitId)
+        }
     }
 }
 

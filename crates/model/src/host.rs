@@ -33,10 +33,16 @@ impl FromStr for HostLabel {
     fn from_str(text: &str) -> Result<Self, InvalidHostLabel> {
         let bytes = text.as_bytes();
         let valid = (1..=LABEL_MAX).contains(&bytes.len())
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
             && bytes[0] != b'-'
             && bytes[bytes.len() - 1] != b'-';
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidHostLabel) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidHostLabel)
+        }
     }
 }
 
@@ -124,7 +130,9 @@ mod tests {
     use super::*;
 
     fn branch(name: &str) -> Origin {
-        Origin::Branch { branch: name.parse().unwrap() }
+        Origin::Branch {
+            branch: name.parse().unwrap(),
+        }
     }
 
     #[test]
@@ -148,7 +156,10 @@ mod tests {
         let pr = Origin::PullRequest { number: 12 };
         assert_eq!(environment_label(&pr, None).as_str(), "pr-12");
         assert_eq!(environment_label(&pr, Some(&shop)).as_str(), "pr-12--shop");
-        assert_eq!(service_label(&"api".parse().unwrap(), &environment_label(&pr, None)).as_str(), "api--pr-12");
+        assert_eq!(
+            service_label(&"api".parse().unwrap(), &environment_label(&pr, None)).as_str(),
+            "api--pr-12"
+        );
         assert_eq!(environment_label(&branch("fix-login"), None).as_str(), "br-fix-login");
     }
 }

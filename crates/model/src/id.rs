@@ -139,7 +139,15 @@ mod tests {
 
     #[test]
     fn an_id_with_a_path_or_a_shell_character_is_refused() {
-        for bad in ["", "e../../etc", "e12345678;", "E123456789", "x123456789", "e1234567890", "e12345678\u{202e}"] {
+        for bad in [
+            "",
+            "e../../etc",
+            "e12345678;",
+            "E123456789",
+            "x123456789",
+            "e1234567890",
+            "e12345678\u{202e}",
+        ] {
             assert!(bad.parse::<EnvironmentId>().is_err(), "{bad:?}");
         }
         assert!("e123456789".parse::<EnvironmentId>().is_ok());

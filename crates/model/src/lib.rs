@@ -28,8 +28,8 @@ pub use ledger::{LedgerEntry, Receipt, Resource};
 pub use name::{BranchName, InvalidName, JobName, ProjectName, ServiceName, SourceName, VolumeName};
 pub use phase::{Phase, Standing, phase};
 pub use service::{
-    Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Restart, Root,
-    Service, VersionRange, Workload,
+    Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Restart, Root, Service,
+    VersionRange, Workload,
 };
 pub use spec::{Digest, EnvironmentSpec, ObjectStack, Origin, Renderer, ServiceStack, Stack, Volume, VolumeOrigin};
 pub use stage::Stage;

@@ -23,7 +23,9 @@ fn is_label(text: &str, max: usize) -> bool {
     let bytes = text.as_bytes();
     !bytes.is_empty()
         && bytes.len() <= max
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
         && bytes[0] != b'-'
         && bytes[bytes.len() - 1] != b'-'
 }
@@ -34,7 +36,9 @@ fn is_compose_name(text: &str, max: usize) -> bool {
     !bytes.is_empty()
         && bytes.len() <= max
         && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && !text.contains("..")
 }
 
@@ -54,7 +58,9 @@ fn is_branch(text: &str) -> bool {
         && !text.contains("//")
         && !text.contains("@{")
         && text != "@"
-        && text.split('/').all(|part| !part.starts_with('.') && !part.ends_with(".lock"))
+        && text
+            .split('/')
+            .all(|part| !part.starts_with('.') && !part.ends_with(".lock"))
 }
 
 macro_rules! name {
@@ -155,7 +161,19 @@ mod tests {
     #[test]
     fn hostile_branch_names_are_refused_and_shown_escaped() {
         let long = "a".repeat(10_000);
-        for bad in ["-x", "a b", "a\u{202e}b", "a\nb", "a..b", "a.lock", "a/.b", "@{1}", "a~1", "", long.as_str()] {
+        for bad in [
+            "-x",
+            "a b",
+            "a\u{202e}b",
+            "a\nb",
+            "a..b",
+            "a.lock",
+            "a/.b",
+            "@{1}",
+            "a~1",
+            "",
+            long.as_str(),
+        ] {
             let error = bad.parse::<BranchName>().expect_err(bad);
             assert!(error.to_string().len() < 500);
             assert!(!error.to_string().contains(['\n', '\u{202e}']));

@@ -68,14 +68,39 @@ pub struct Standing {
 #[must_use]
 pub fn phase(facts: &Standing) -> Phase {
     match facts {
-        Standing { receipted: true, wanted: false, .. } => Phase::Ended,
+        Standing {
+            receipted: true,
+            wanted: false,
+            ..
+        } => Phase::Ended,
         Standing { wanted: false, .. } => Phase::Ending,
-        Standing { approved: false, live: None, .. } => Phase::NeedsApproval,
-        Standing { live: Some(_), power: Power::Frozen | Power::Stopped, .. } => Phase::Sleeping,
-        Standing { live: Some(live), newest: Some(newest), .. } if live >= newest => Phase::Live,
-        Standing { live: Some(_), newest: Some(newest), failed: Some(failed), .. } if failed >= newest => Phase::LiveOlder,
+        Standing {
+            approved: false,
+            live: None,
+            ..
+        } => Phase::NeedsApproval,
+        Standing {
+            live: Some(_),
+            power: Power::Frozen | Power::Stopped,
+            ..
+        } => Phase::Sleeping,
+        Standing {
+            live: Some(live),
+            newest: Some(newest),
+            ..
+        } if live >= newest => Phase::Live,
+        Standing {
+            live: Some(_),
+            newest: Some(newest),
+            failed: Some(failed),
+            ..
+        } if failed >= newest => Phase::LiveOlder,
         Standing { live: Some(_), .. } => Phase::Updating,
-        Standing { newest: Some(newest), failed: Some(failed), .. } if failed >= newest => Phase::Failed,
+        Standing {
+            newest: Some(newest),
+            failed: Some(failed),
+            ..
+        } if failed >= newest => Phase::Failed,
         _ => Phase::Starting,
     }
 }
@@ -86,7 +111,12 @@ mod tests {
 
     #[test]
     fn a_failed_update_says_that_the_older_one_is_live() {
-        let mut facts = Standing { approved: true, wanted: true, newest: Some(Generation(2)), ..Standing::default() };
+        let mut facts = Standing {
+            approved: true,
+            wanted: true,
+            newest: Some(Generation(2)),
+            ..Standing::default()
+        };
         assert_eq!(phase(&facts), Phase::Starting);
         facts.live = Some(Generation(1));
         assert_eq!(phase(&facts), Phase::Updating);
@@ -102,7 +132,11 @@ mod tests {
 
     #[test]
     fn nothing_runs_before_approval() {
-        let facts = Standing { wanted: true, newest: Some(Generation(1)), ..Standing::default() };
+        let facts = Standing {
+            wanted: true,
+            newest: Some(Generation(1)),
+            ..Standing::default()
+        };
         assert_eq!(phase(&facts), Phase::NeedsApproval);
     }
 }

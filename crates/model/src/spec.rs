@@ -191,7 +191,11 @@ impl EnvironmentSpec {
         for mount in &workload.mounts {
             match &mount.kind {
                 MountKind::Source { source, .. } => {
-                    parts.push(self.sources.get(source).map_or_else(Vec::new, |c| c.as_str().as_bytes().to_vec()));
+                    parts.push(
+                        self.sources
+                            .get(source)
+                            .map_or_else(Vec::new, |c| c.as_str().as_bytes().to_vec()),
+                    );
                 }
                 MountKind::Volume { volume } => {
                     let volume = self.services().and_then(|s| s.volumes.get(volume));

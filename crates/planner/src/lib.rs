@@ -10,9 +10,12 @@ mod run;
 mod service;
 mod step;
 
-use model::{Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName, Timestamp};
-pub use run::kept_snapshot;
+use model::{
+    Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName,
+    Timestamp,
+};
 pub use retry::{ATTEMPTS_MAX, backoff};
+pub use run::kept_snapshot;
 pub use service::START_DEADLINE_DEFAULT;
 use std::collections::{BTreeMap, BTreeSet};
 pub use step::{Action, Plan, Step, StepState};

@@ -21,16 +21,25 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, now: Timestamp) {
             continue;
         }
         if observed.running.contains(&step.id) {
-            step.state = StepState::InProgress { waiting_for: "this step".to_owned(), until: None };
+            step.state = StepState::InProgress {
+                waiting_for: "this step".to_owned(),
+                until: None,
+            };
             continue;
         }
-        let Some(attempt) = observed.attempts.get(&step.id) else { continue };
+        let Some(attempt) = observed.attempts.get(&step.id) else {
+            continue;
+        };
         step.state = match attempt.next {
-            Some(next) if attempt.count < ATTEMPTS_MAX && next > now => {
-                StepState::BackingOff { count: attempt.count, until: next, failure: attempt.failure.clone() }
-            }
+            Some(next) if attempt.count < ATTEMPTS_MAX && next > now => StepState::BackingOff {
+                count: attempt.count,
+                until: next,
+                failure: attempt.failure.clone(),
+            },
             Some(_) if attempt.count < ATTEMPTS_MAX => StepState::Ready,
-            _ => StepState::Failed { failure: attempt.failure.clone() },
+            _ => StepState::Failed {
+                failure: attempt.failure.clone(),
+            },
         };
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{Action, Observed, Plan, StepState, service};
 use model::{
-    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, JobEvent, Power, Root, ServiceName, ServiceStack,
-    SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin,
+    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, JobEvent, Power, Root, ServiceName,
+    ServiceStack, SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin,
 };
 use std::collections::BTreeSet;
 
@@ -28,13 +28,25 @@ pub(crate) fn plan(
         plan.push("wake", Action::Wake, Vec::new(), StepState::Ready);
     }
     match (spec.services(), capabilities.staging) {
-        (Some(stack), Staging::Levels) => Levels { spec, stack, observed, now, settled }.plan(&mut plan),
+        (Some(stack), Staging::Levels) => Levels {
+            spec,
+            stack,
+            observed,
+            now,
+            settled,
+        }
+        .plan(&mut plan),
         (stack, _) => whole(&mut plan, spec, stack, observed, now, settled),
     }
     verify(&mut plan, spec, observed);
     if power != Power::Running {
         jobs_on_stop(&mut plan, spec, observed, power);
-        plan.push_when_free("power", Action::Power(power), vec!["verify".to_owned()], StepState::Ready);
+        plan.push_when_free(
+            "power",
+            Action::Power(power),
+            vec!["verify".to_owned()],
+            StepState::Ready,
+        );
     }
     plan
 }
@@ -50,7 +62,12 @@ fn ids(plan: &Plan) -> Vec<String> {
 fn sources(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed) {
     for source in spec.sources.keys() {
         let state = done_if(observed.sources.contains(source));
-        plan.push(format!("source:{source}"), Action::Source(source.clone()), Vec::new(), state);
+        plan.push(
+            format!("source:{source}"),
+            Action::Source(source.clone()),
+            Vec::new(),
+            state,
+        );
     }
 }
 
@@ -64,7 +81,10 @@ fn whole(
     settled: bool,
 ) {
     let after = ids(plan);
-    let applied = observed.runtime.as_ref().is_some_and(|o| o.generation >= spec.generation && o.envelope == Some(spec.generation));
+    let applied = observed
+        .runtime
+        .as_ref()
+        .is_some_and(|o| o.generation >= spec.generation && o.envelope == Some(spec.generation));
     plan.push_when_free("roll-out", Action::Apply(Stage::Whole), after, done_if(applied));
     if !applied {
         return;
@@ -72,7 +92,10 @@ fn whole(
     for (name, wanted) in stack.into_iter().flat_map(|s| &s.services) {
         let digest = spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
         let state = match service::state(name, wanted, &digest, observed.runtime.as_ref(), settled, now) {
-            StepState::Ready => StepState::InProgress { waiting_for: format!("{name} to appear"), until: None },
+            StepState::Ready => StepState::InProgress {
+                waiting_for: format!("{name} to appear"),
+                until: None,
+            },
             state => state,
         };
         let action = Action::Apply(Stage::Services(BTreeSet::from([name.clone()])));
@@ -90,10 +113,24 @@ fn jobs_on_stop(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed, po
     if power != Power::Stopped {
         return;
     }
-    for job in spec.services().into_iter().flat_map(|s| s.jobs.values()).filter(|job| job.on == JobEvent::Stop) {
-        let ran = observed.runtime.as_ref().and_then(|o| o.jobs.get(&job.name)).is_some_and(|f| f.exit == Some(0));
+    for job in spec
+        .services()
+        .into_iter()
+        .flat_map(|s| s.jobs.values())
+        .filter(|job| job.on == JobEvent::Stop)
+    {
+        let ran = observed
+            .runtime
+            .as_ref()
+            .and_then(|o| o.jobs.get(&job.name))
+            .is_some_and(|f| f.exit == Some(0));
         let action = Action::Job(job.name.clone());
-        plan.push_when_free(format!("job:{}", job.name), action, vec!["verify".to_owned()], done_if(ran));
+        plan.push_when_free(
+            format!("job:{}", job.name),
+            action,
+            vec!["verify".to_owned()],
+            done_if(ran),
+        );
     }
 }
 
@@ -130,7 +167,11 @@ impl Levels<'_> {
                 .copied()
                 .filter(|name| self.stack.services[*name].depends_on.keys().all(|d| !left.contains(d)))
                 .collect();
-            let next = if free.is_empty() { left.iter().copied().collect() } else { free };
+            let next = if free.is_empty() {
+                left.iter().copied().collect()
+            } else {
+                free
+            };
             for name in next {
                 left.remove(name);
                 order.push(name.clone());
@@ -154,31 +195,52 @@ impl Levels<'_> {
             let state = if self.observed.snapshots.contains(id) {
                 StepState::Done
             } else if let Some(failure) = self.observed.snapshots_failed.get(id) {
-                StepState::Failed { failure: failure.clone() }
+                StepState::Failed {
+                    failure: failure.clone(),
+                }
             } else {
-                StepState::InProgress { waiting_for: format!("the golden {id}"), until: None }
+                StepState::InProgress {
+                    waiting_for: format!("the golden {id}"),
+                    until: None,
+                }
             };
-            plan.push(format!("snapshot:{id}"), Action::AwaitSnapshot(id.clone()), Vec::new(), state);
+            plan.push(
+                format!("snapshot:{id}"),
+                Action::AwaitSnapshot(id.clone()),
+                Vec::new(),
+                state,
+            );
         }
     }
 
     fn volume_is_missing(&self, name: &VolumeName) -> bool {
         let wanted = self.stack.volumes.get(name).map(|volume| volume.incarnation);
-        let found = self.observed.runtime.as_ref().and_then(|o| o.volumes.get(name)).map(|fact| fact.incarnation);
+        let found = self
+            .observed
+            .runtime
+            .as_ref()
+            .and_then(|o| o.volumes.get(name))
+            .map(|fact| fact.incarnation);
         wanted != found
     }
 
-    /// Before what people did is migrated a copy is kept; before a volume is replaced its services stop.
+    /// Before what people did is migrated or replaced a copy is kept, so that it can come back if the generation fails;
+    /// before a volume is replaced its services stop.
     fn keep_and_release(&self, plan: &mut Plan) {
         let after = ids(plan);
         for (service, set) in &self.stack.data {
-            let Some(fact) = self.observed.data.get(service) else { continue };
-            let untouched = self.volume_is_missing(&set.volume) || fact.applied.is_empty();
-            if untouched || !self.migrations_pending(set, fact) {
+            let Some(fact) = self.observed.data.get(service) else {
+                continue;
+            };
+            if !fact.prepared || !(self.is_replaced(&set.volume) || self.migrations_pending(set, fact)) {
                 continue;
             }
             let snapshot = kept_snapshot(self.spec, &set.volume);
-            let action = Action::Keep { service: service.clone(), volume: set.volume.clone(), snapshot: snapshot.clone() };
+            let action = Action::Keep {
+                service: service.clone(),
+                volume: set.volume.clone(),
+                snapshot: snapshot.clone(),
+            };
             let state = done_if(self.observed.snapshots.contains(&snapshot));
             plan.push_when_free(format!("keep:{service}"), action, after.clone(), state);
         }
@@ -188,21 +250,40 @@ impl Levels<'_> {
         }
     }
 
+    fn is_replaced(&self, volume: &VolumeName) -> bool {
+        let exists = self
+            .observed
+            .runtime
+            .as_ref()
+            .is_some_and(|o| o.volumes.contains_key(volume));
+        exists && self.volume_is_missing(volume)
+    }
+
     fn migrations_pending(&self, set: &DataSet, fact: &DataFact) -> bool {
-        fact.applied.len() < set.migrations.len() && set.migrations.starts_with(&fact.applied)
+        !self.volume_is_missing(&set.volume)
+            && fact.applied.len() < set.migrations.len()
+            && set.migrations.starts_with(&fact.applied)
     }
 
     fn services_to_release(&self) -> Vec<ServiceName> {
-        let Some(runtime) = &self.observed.runtime else { return Vec::new() };
-        let replaced = |volume: &VolumeName| runtime.volumes.contains_key(volume) && self.volume_is_missing(volume);
+        let Some(runtime) = &self.observed.runtime else {
+            return Vec::new();
+        };
         self.stack
             .services
             .iter()
-            .filter(|(name, _)| runtime.services.get(*name).is_some_and(|f| f.state != model::ServiceState::Stopped))
+            .filter(|(name, _)| {
+                runtime
+                    .services
+                    .get(*name)
+                    .is_some_and(|f| f.state != model::ServiceState::Stopped)
+            })
             .filter(|(_, service)| {
-                service.workload.mounts.iter().any(
-                    |mount| matches!(&mount.kind, model::MountKind::Volume { volume } if replaced(volume)),
-                )
+                service
+                    .workload
+                    .mounts
+                    .iter()
+                    .any(|mount| matches!(&mount.kind, model::MountKind::Volume { volume } if self.is_replaced(volume)))
             })
             .map(|(name, _)| name.clone())
             .collect()
@@ -217,7 +298,14 @@ impl Levels<'_> {
     fn service(&self, plan: &mut Plan, name: &ServiceName) {
         let wanted = &self.stack.services[name];
         let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
-        let mut state = service::state(name, wanted, &digest, self.observed.runtime.as_ref(), self.settled, self.now);
+        let mut state = service::state(
+            name,
+            wanted,
+            &digest,
+            self.observed.runtime.as_ref(),
+            self.settled,
+            self.now,
+        );
         let after = self.service_after(name);
         let mut by: Vec<String> = Vec::new();
         for id in &after {
@@ -235,11 +323,18 @@ impl Levels<'_> {
 
     /// `condition: service_started` is satisfied as soon as the container of the wanted generation exists.
     fn is_started_dependency(&self, service: &model::Service, id: &str) -> bool {
-        let Some(name) = id.strip_prefix("service:") else { return false };
+        let Some(name) = id.strip_prefix("service:") else {
+            return false;
+        };
         service.depends_on.iter().any(|(dependency, condition)| {
             dependency.as_str() == name
                 && *condition == Condition::Started
-                && self.observed.runtime.as_ref().and_then(|o| o.services.get(dependency)).map(|fact| &fact.digest)
+                && self
+                    .observed
+                    .runtime
+                    .as_ref()
+                    .and_then(|o| o.services.get(dependency))
+                    .map(|fact| &fact.digest)
                     == self.spec.service_digest(dependency).as_ref()
         })
     }
@@ -259,7 +354,10 @@ impl Levels<'_> {
     }
 
     fn jobs_before_services(&self) -> impl Iterator<Item = &model::Job> {
-        self.stack.jobs.values().filter(|job| matches!(job.on, JobEvent::Create | JobEvent::Start))
+        self.stack
+            .jobs
+            .values()
+            .filter(|job| matches!(job.on, JobEvent::Create | JobEvent::Start))
     }
 
     /// Engines, and whatever a job needs directly or through others, start before the jobs; everything else after them.
@@ -274,7 +372,13 @@ impl Levels<'_> {
                 return true;
             }
             if seen.insert(next) {
-                open.extend(self.stack.services.get(next).into_iter().flat_map(|s| s.depends_on.keys()));
+                open.extend(
+                    self.stack
+                        .services
+                        .get(next)
+                        .into_iter()
+                        .flat_map(|s| s.depends_on.keys()),
+                );
             }
         }
         false
@@ -284,10 +388,18 @@ impl Levels<'_> {
         let Some(set) = self.stack.data.get(name) else { return };
         let complete = !self.volume_is_missing(&set.volume)
             && self.observed.data.get(name).is_some_and(|fact| {
-                fact.prepared && fact.seeded && fact.applied == set.migrations && self.incarnation(set) == Some(fact.incarnation)
+                fact.prepared
+                    && fact.seeded
+                    && fact.applied == set.migrations
+                    && self.incarnation(set) == Some(fact.incarnation)
             });
-        let after = vec![format!("service:{name}")];
-        plan.push_when_free(format!("data:{name}"), Action::Data(name.clone()), after, done_if(complete));
+        let after = vec!["envelope".to_owned(), format!("service:{name}")];
+        plan.push_when_free(
+            format!("data:{name}"),
+            Action::Data(name.clone()),
+            after,
+            done_if(complete),
+        );
     }
 
     fn incarnation(&self, set: &DataSet) -> Option<model::Generation> {
@@ -335,6 +447,10 @@ impl Levels<'_> {
 #[must_use]
 pub fn kept_snapshot(spec: &EnvironmentSpec, volume: &VolumeName) -> SnapshotId {
     let generation = spec.generation.0.to_be_bytes();
-    let digest = Digest::of_parts([spec.environment.as_str().as_bytes(), &generation[..], volume.as_str().as_bytes()]);
+    let digest = Digest::of_parts([
+        spec.environment.as_str().as_bytes(),
+        &generation[..],
+        volume.as_str().as_bytes(),
+    ]);
     SnapshotId::kept(&digest)
 }

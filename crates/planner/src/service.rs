@@ -26,15 +26,23 @@ pub(crate) fn state(
     }
 }
 
-fn state_of_current(name: &ServiceName, service: &Service, fact: &ServiceFact, settled: bool, now: Timestamp) -> StepState {
+fn state_of_current(
+    name: &ServiceName,
+    service: &Service,
+    fact: &ServiceFact,
+    settled: bool,
+    now: Timestamp,
+) -> StepState {
     match &fact.state {
         ServiceState::Ready => StepState::Done,
         ServiceState::Stopped => StepState::Ready,
         ServiceState::Exited { code: 0 } if service.restart != Restart::Always => StepState::Done,
-        ServiceState::Exited { code } => StepState::Failed { failure: ended(name, *code, fact) },
-        ServiceState::BackingOff { code, .. } if !settled && fact.restarts >= RESTARTS_MAX => {
-            StepState::Failed { failure: ended(name, *code, fact) }
-        }
+        ServiceState::Exited { code } => StepState::Failed {
+            failure: ended(name, *code, fact),
+        },
+        ServiceState::BackingOff { code, .. } if !settled && fact.restarts >= RESTARTS_MAX => StepState::Failed {
+            failure: ended(name, *code, fact),
+        },
         ServiceState::BackingOff { code, until } => StepState::InProgress {
             waiting_for: format!("{name} is started again after it ended with status {code}"),
             until: Some(*until),
@@ -46,12 +54,20 @@ fn state_of_current(name: &ServiceName, service: &Service, fact: &ServiceFact, s
 fn waiting(name: &ServiceName, service: &Service, fact: &ServiceFact, settled: bool, now: Timestamp) -> StepState {
     let deadline = fact.since.plus(start_deadline(service));
     if now >= deadline && !settled {
-        let probe = fact.message.as_deref().map_or_else(String::new, |text| format!(": {text}"));
+        let probe = fact
+            .message
+            .as_deref()
+            .map_or_else(String::new, |text| format!(": {text}"));
         let seconds = start_deadline(service).as_secs();
-        return StepState::Failed { failure: format!("{name} was not ready {seconds} s after its start{probe}") };
+        return StepState::Failed {
+            failure: format!("{name} was not ready {seconds} s after its start{probe}"),
+        };
     }
     let until = if settled { None } else { Some(deadline) };
-    StepState::InProgress { waiting_for: format!("{name} to be ready"), until }
+    StepState::InProgress {
+        waiting_for: format!("{name} to be ready"),
+        until,
+    }
 }
 
 fn start_deadline(service: &Service) -> Duration {
@@ -62,7 +78,14 @@ fn start_deadline(service: &Service) -> Duration {
 }
 
 fn ended(name: &ServiceName, code: i32, fact: &ServiceFact) -> String {
-    let times = if fact.restarts > 0 { format!(", {} times in a row", fact.restarts + 1) } else { String::new() };
-    let message = fact.message.as_deref().map_or_else(String::new, |text| format!(" ({text})"));
+    let times = if fact.restarts > 0 {
+        format!(", {} times in a row", fact.restarts + 1)
+    } else {
+        String::new()
+    };
+    let message = fact
+        .message
+        .as_deref()
+        .map_or_else(String::new, |text| format!(" ({text})"));
     format!("{name} ended with status {code}{times}{message}")
 }

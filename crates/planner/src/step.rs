@@ -134,7 +134,9 @@ impl Plan {
     /// The first step that failed for good.
     #[must_use]
     pub fn failed(&self) -> Option<&Step> {
-        self.steps.iter().find(|step| matches!(step.state, StepState::Failed { .. }))
+        self.steps
+            .iter()
+            .find(|step| matches!(step.state, StepState::Failed { .. }))
     }
 
     /// Whether nothing is left to do.
@@ -157,17 +159,34 @@ impl Plan {
     }
 
     pub(crate) fn push(&mut self, id: impl Into<String>, action: Action, after: Vec<String>, state: StepState) {
-        self.steps.push(Step { id: id.into(), action, after, state });
+        self.steps.push(Step {
+            id: id.into(),
+            action,
+            after,
+            state,
+        });
     }
 
     pub(crate) fn is_step_done(&self, id: &str) -> bool {
-        self.steps.iter().any(|step| step.id == id && step.state == StepState::Done)
+        self.steps
+            .iter()
+            .any(|step| step.id == id && step.state == StepState::Done)
     }
 
     /// A step that is [`StepState::Ready`] becomes blocked by those steps before it that are not done.
-    pub(crate) fn push_when_free(&mut self, id: impl Into<String>, action: Action, after: Vec<String>, state: StepState) {
+    pub(crate) fn push_when_free(
+        &mut self,
+        id: impl Into<String>,
+        action: Action,
+        after: Vec<String>,
+        state: StepState,
+    ) {
         let by: Vec<String> = after.iter().filter(|id| !self.is_step_done(id)).cloned().collect();
-        let state = if state == StepState::Ready && !by.is_empty() { StepState::Blocked { by } } else { state };
+        let state = if state == StepState::Ready && !by.is_empty() {
+            StepState::Blocked { by }
+        } else {
+            state
+        };
         self.push(id, action, after, state);
     }
 }

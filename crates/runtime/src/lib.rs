@@ -19,8 +19,8 @@ pub use error::RuntimeError;
 use futures::stream::BoxStream;
 pub use model::Capabilities;
 use model::{
-    CommitId, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, ServiceName, SnapshotId,
-    SourceName, Stage, VolumeName,
+    CommitId, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, ServiceName,
+    SnapshotId, SourceName, Stage, VolumeName,
 };
 use std::{collections::BTreeMap, path::Path};
 pub use stream::{Connection, Exec, ExecExit, LogLine, LogQuery, LogStream};
@@ -126,10 +126,20 @@ pub trait Runtime: Send + Sync {
     async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()>;
 
     /// Stops these services and waits until their processes are gone; what they wrote stays.
-    async fn services_stop(&self, environment: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<()>;
+    async fn services_stop(
+        &self,
+        environment: &EnvironmentId,
+        generation: Generation,
+        services: &[ServiceName],
+    ) -> Result<()>;
 
     /// Makes a read-only snapshot of a volume whose services are stopped. Nothing happens if the snapshot exists.
-    async fn snapshot_create(&self, environment: &EnvironmentId, volume: &VolumeName, snapshot: &SnapshotId) -> Result<()>;
+    async fn snapshot_create(
+        &self,
+        environment: &EnvironmentId,
+        volume: &VolumeName,
+        snapshot: &SnapshotId,
+    ) -> Result<()>;
 
     /// The snapshots that exist.
     async fn snapshot_list(&self) -> Result<Vec<SnapshotId>>;
@@ -141,11 +151,21 @@ pub trait Runtime: Send + Sync {
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;
 
     /// Lines that a service or job printed.
-    async fn logs(&self, environment: &EnvironmentId, name: &str, query: LogQuery) -> Result<BoxStream<'static, LogLine>>;
+    async fn logs(
+        &self,
+        environment: &EnvironmentId,
+        name: &str,
+        query: LogQuery,
+    ) -> Result<BoxStream<'static, LogLine>>;
 
     /// Runs a command in a service's container.
-    async fn exec(&self, environment: &EnvironmentId, service: &ServiceName, argv: &[String], variables: &BTreeMap<String, String>)
-    -> Result<Exec>;
+    async fn exec(
+        &self,
+        environment: &EnvironmentId,
+        service: &ServiceName,
+        argv: &[String],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Exec>;
 
     /// Removes everything of an environment and returns when it was seen to be gone. Also finishes a removal that was
     /// interrupted, and removes what has no environment any more.

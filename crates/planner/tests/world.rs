@@ -1,0 +1,493 @@
+//! The planner against a small world: whatever happens in between, carrying out what is ready always ends, in order.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use model::{
+    Capabilities, Condition, DataFact, DataSet, Digest, Engine, EnvironmentSpec, Generation, Job, JobEvent, JobFact,
+    Limits, Migration, Mount, MountKind, Observation, Origin, Power, Restart, Root, Service, ServiceFact, ServiceName,
+    ServiceStack, ServiceState, Stack, Stage, Staging, Timestamp, VersionRange, Volume, VolumeFact, VolumeOrigin,
+    Workload,
+};
+use planner::{Action, Attempt, Desired, Observed, Plan, StepState, plan};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn capabilities(staging: Staging) -> Capabilities {
+    Capabilities {
+        runtime: "world".into(),
+        staging,
+        services: true,
+        objects: false,
+        host_roots: true,
+        images: false,
+        engines: Vec::new(),
+        snapshots: true,
+        freeze: true,
+    }
+}
+
+fn workload(root: Root, command: &str) -> Workload {
+    Workload {
+        root,
+        entrypoint: None,
+        command: Some(vec![command.into()]),
+        environment: BTreeMap::new(),
+        working_dir: None,
+        mounts: Vec::new(),
+        limits: Limits::default(),
+        read_only: true,
+    }
+}
+
+fn service(root: Root, command: &str, depends_on: &[&str]) -> Service {
+    Service {
+        workload: workload(root, command),
+        aliases: Vec::new(),
+        ports: vec![80],
+        public_port: None,
+        depends_on: depends_on
+            .iter()
+            .map(|d| (d.parse().unwrap(), Condition::Healthy))
+            .collect(),
+        health: None,
+        restart: Restart::Always,
+        stop_signal: "SIGTERM".into(),
+        stop_grace_ms: 1000,
+    }
+}
+
+fn migration(name: &str) -> Migration {
+    Migration {
+        path: name.into(),
+        digest: Digest::of(name.as_bytes()),
+    }
+}
+
+/// A database, a job that needs it, and services that depend on each other in a line of the given length.
+fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnation: u64) -> EnvironmentSpec {
+    let mut services = BTreeMap::new();
+    let engine = Engine {
+        kind: "postgres".into(),
+        image: "postgres:15".into(),
+        versions: VersionRange { min: 15, max: 15 },
+    };
+    let mut db = service(Root::Engine(engine), "", &[]);
+    db.workload.mounts = vec![Mount {
+        target: "/data".into(),
+        kind: MountKind::Volume {
+            volume: "db-data".parse().unwrap(),
+        },
+        read_only: false,
+    }];
+    services.insert("db".parse().unwrap(), db);
+    for n in 0..line {
+        let before = if n == 0 { "db".to_owned() } else { format!("s{}", n - 1) };
+        services.insert(format!("s{n}").parse().unwrap(), service(Root::Host, code, &[&before]));
+    }
+    let job = Job {
+        name: "warm".parse().unwrap(),
+        workload: workload(Root::Host, "warm"),
+        on: JobEvent::Create,
+        needs: vec!["db".parse().unwrap()],
+        timeout_ms: 1000,
+    };
+    let set = DataSet {
+        volume: "db-data".parse().unwrap(),
+        database: "app".into(),
+        user: "app".into(),
+        password: "x".into(),
+        migrations: migrations.iter().map(|m| migration(m)).collect(),
+        seeds: Vec::new(),
+    };
+    let volume = Volume {
+        origin: VolumeOrigin::Empty,
+        incarnation: Generation(incarnation),
+        limit_bytes: None,
+    };
+    EnvironmentSpec {
+        environment: "e123456789".parse().unwrap(),
+        generation: Generation(generation),
+        project: "shop".parse().unwrap(),
+        origin: Origin::PullRequest { number: 1 },
+        sources: BTreeMap::from([("shop".parse().unwrap(), "a".repeat(40).parse().unwrap())]),
+        stack: Stack::Services(ServiceStack {
+            services,
+            jobs: BTreeMap::from([(job.name.clone(), job)]),
+            volumes: BTreeMap::from([("db-data".parse().unwrap(), volume)]),
+            data: BTreeMap::from([("db".parse().unwrap(), set)]),
+        }),
+        limits: Limits::default(),
+    }
+}
+
+/// Carries steps out and complains when they come too early.
+#[derive(Default)]
+struct World {
+    observed: Observed,
+    now: Timestamp,
+}
+
+impl World {
+    fn runtime(&mut self, spec: &EnvironmentSpec) -> &mut Observation {
+        let now = self.now;
+        let runtime = self.observed.runtime.get_or_insert_with(|| Observation {
+            environment: spec.environment.clone(),
+            at: now,
+            generation: spec.generation,
+            envelope: None,
+            power: Power::Running,
+            services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        });
+        runtime.generation = spec.generation;
+        runtime
+    }
+
+    fn carry_out(&mut self, spec: &EnvironmentSpec, action: &Action) {
+        let now = self.now;
+        let stack = spec.services().unwrap();
+        match action {
+            Action::Source(source) => drop(self.observed.sources.insert(source.clone())),
+            Action::AwaitSnapshot(id) => panic!("{id} can not be carried out"),
+            Action::Wake => self.runtime(spec).power = Power::Running,
+            Action::Keep { service, snapshot, .. } => {
+                self.stop(spec, service);
+                self.observed.snapshots.insert(snapshot.clone());
+            }
+            Action::Release(services) => services.iter().for_each(|service| self.stop(spec, service)),
+            Action::Apply(Stage::Envelope) => self.envelope(spec),
+            Action::Apply(Stage::Services(names)) => names.iter().for_each(|name| self.start(spec, name)),
+            Action::Apply(Stage::Prune) => {
+                self.runtime(spec)
+                    .services
+                    .retain(|name, _| stack.services.contains_key(name));
+            }
+            Action::Apply(Stage::Whole) => {
+                // The delivery stops what it replaces.
+                self.runtime(spec).services.clear();
+                self.envelope(spec);
+                for name in stack.services.keys() {
+                    let digest = spec.service_digest(name).unwrap();
+                    self.runtime(spec)
+                        .services
+                        .insert(name.clone(), fact(digest, ServiceState::Ready, now));
+                }
+            }
+            Action::Data(service) => {
+                assert!(self.is_ready(service), "{service} is migrated before it is ready");
+                let set = &stack.data[service];
+                let incarnation = stack.volumes[&set.volume].incarnation;
+                let applied = set.migrations.clone();
+                let fact = DataFact {
+                    incarnation,
+                    golden: None,
+                    prepared: true,
+                    applied,
+                    seeded: true,
+                };
+                self.observed.data.insert(service.clone(), fact);
+            }
+            Action::Job(name) => {
+                for need in &stack.jobs[name].needs {
+                    assert!(
+                        self.is_ready(need) && self.observed.data.contains_key(need),
+                        "{name} runs before {need}"
+                    );
+                }
+                let digest = spec.job_digest(name).unwrap();
+                let fact = JobFact {
+                    digest,
+                    exit: Some(0),
+                    started: now,
+                    ended: Some(now),
+                };
+                self.runtime(spec).jobs.insert(name.clone(), fact);
+            }
+            Action::Verify => self.observed.verified = Some(spec.generation),
+            Action::Power(power) => self.runtime(spec).power = *power,
+            Action::Remove => self.observed.runtime = None,
+            Action::Receipt => self.observed.receipted = true,
+        }
+    }
+
+    fn envelope(&mut self, spec: &EnvironmentSpec) {
+        let volumes: Vec<_> = spec
+            .services()
+            .unwrap()
+            .volumes
+            .iter()
+            .map(|(n, v)| (n.clone(), v.incarnation))
+            .collect();
+        for (name, incarnation) in volumes {
+            let found = self.runtime(spec).volumes.get(&name).map(|fact| fact.incarnation);
+            if found.is_some_and(|found| found != incarnation) {
+                let stopped = |f: &ServiceFact| f.state == ServiceState::Stopped;
+                let db = self.runtime(spec).services.get(&"db".parse().unwrap());
+                assert!(db.is_none_or(stopped), "a volume is replaced under a running engine");
+            }
+            self.runtime(spec).volumes.insert(name, VolumeFact { incarnation });
+        }
+        self.runtime(spec).envelope = Some(spec.generation);
+    }
+
+    fn start(&mut self, spec: &EnvironmentSpec, name: &ServiceName) {
+        let wanted = &spec.services().unwrap().services[name];
+        for dependency in wanted.depends_on.keys() {
+            assert!(self.is_ready(dependency), "{name} starts before {dependency} is ready");
+        }
+        let digest = spec.service_digest(name).unwrap();
+        let now = self.now;
+        self.runtime(spec)
+            .services
+            .insert(name.clone(), fact(digest, ServiceState::Starting, now));
+    }
+
+    fn stop(&mut self, spec: &EnvironmentSpec, name: &ServiceName) {
+        if let Some(fact) = self.runtime(spec).services.get_mut(name) {
+            fact.state = ServiceState::Stopped;
+        }
+    }
+
+    fn is_ready(&self, name: &ServiceName) -> bool {
+        self.observed
+            .runtime
+            .as_ref()
+            .and_then(|o| o.services.get(name))
+            .is_some_and(|fact| fact.state == ServiceState::Ready)
+    }
+
+    fn everything_started_gets_ready(&mut self) {
+        for fact in self.observed.runtime.iter_mut().flat_map(|o| o.services.values_mut()) {
+            if fact.state == ServiceState::Starting {
+                fact.state = ServiceState::Ready;
+            }
+        }
+    }
+
+    /// Carries out one ready step at a time, chosen by `choices`, until the plan is done.
+    fn settle(&mut self, desired: &Desired<'_>, spec: &EnvironmentSpec, staging: Staging, choices: &mut Choices) {
+        for _ in 0..200 {
+            let now = plan(desired, &self.observed, &capabilities(staging), self.now);
+            assert_eq!(
+                now,
+                plan(desired, &self.observed, &capabilities(staging), self.now),
+                "plans differ"
+            );
+            assert_order(&now);
+            if now.is_done() {
+                return;
+            }
+            let ready: Vec<_> = now.ready().collect();
+            if ready.is_empty() {
+                self.everything_started_gets_ready();
+            } else {
+                let action = ready[choices.next() % ready.len()].action.clone();
+                self.carry_out(spec, &action);
+            }
+            self.now.0 += 1;
+        }
+        panic!(
+            "it does not end: {:#?}",
+            plan(desired, &self.observed, &capabilities(staging), self.now)
+        );
+    }
+}
+
+struct Choices(Vec<usize>, usize);
+
+impl Choices {
+    fn next(&mut self) -> usize {
+        self.1 += 1;
+        self.0[self.1 % self.0.len()]
+    }
+}
+
+fn fact(digest: Digest, state: ServiceState, since: Timestamp) -> ServiceFact {
+    ServiceFact {
+        digest,
+        state,
+        since,
+        restarts: 0,
+        message: None,
+    }
+}
+
+fn assert_order(plan: &Plan) {
+    let mut seen = BTreeSet::new();
+    for step in &plan.steps {
+        assert!(
+            step.after.iter().all(|id| seen.contains(id)),
+            "{} comes before {:?}",
+            step.id,
+            step.after
+        );
+        assert!(seen.insert(step.id.clone()), "{} twice", step.id);
+    }
+}
+
+fn staging() -> impl Strategy<Value = Staging> {
+    prop_oneof![Just(Staging::Levels), Just(Staging::Whole)]
+}
+
+proptest! {
+    #[test]
+    fn open_push_sleep_wake_close_always_end(
+        line in 0usize..5,
+        choices in prop::collection::vec(0usize..7, 1..40),
+        staging in staging(),
+        clone_anew in any::<bool>(),
+    ) {
+        let mut world = World::default();
+        let mut choices = Choices(choices, 0);
+        let first = spec(1, line, "one", &["1"], 1);
+        world.settle(&Desired::Present { spec: &first, power: Power::Running }, &first, staging, &mut choices);
+        let pushed = spec(2, line, "two", &["1", "2"], if clone_anew { 2 } else { 1 });
+        world.settle(&Desired::Present { spec: &pushed, power: Power::Running }, &pushed, staging, &mut choices);
+        if staging == Staging::Levels {
+            prop_assert_eq!(world.observed.snapshots.len(), 1, "what people did was not kept");
+        }
+        world.settle(&Desired::Present { spec: &pushed, power: Power::Frozen }, &pushed, staging, &mut choices);
+        world.settle(&Desired::Present { spec: &pushed, power: Power::Stopped }, &pushed, staging, &mut choices);
+        prop_assert_eq!(world.observed.runtime.as_ref().map(|o| o.power), Some(Power::Stopped));
+        world.settle(&Desired::Present { spec: &pushed, power: Power::Running }, &pushed, staging, &mut choices);
+        let gone = Desired::Absent { last: Some(&pushed), generation: Generation(3) };
+        world.settle(&gone, &pushed, staging, &mut choices);
+        prop_assert!(world.observed.runtime.is_none() && world.observed.receipted);
+    }
+
+    #[test]
+    fn a_close_at_any_moment_ends(
+        steps in 0usize..20,
+        choices in prop::collection::vec(0usize..7, 1..40),
+        staging in staging(),
+    ) {
+        let mut world = World::default();
+        let mut choices = Choices(choices, 0);
+        let spec = spec(1, 3, "one", &["1"], 1);
+        let desired = Desired::Present { spec: &spec, power: Power::Running };
+        for _ in 0..steps {
+            let now = plan(&desired, &world.observed, &capabilities(staging), world.now);
+            let ready: Vec<_> = now.ready().collect();
+            if ready.is_empty() {
+                world.everything_started_gets_ready();
+            } else {
+                let action = ready[choices.next() % ready.len()].action.clone();
+                world.carry_out(&spec, &action);
+            }
+        }
+        let gone = Desired::Absent { last: Some(&spec), generation: Generation(2) };
+        world.settle(&gone, &spec, staging, &mut choices);
+    }
+}
+
+#[test]
+fn a_step_that_fails_backs_off_and_then_has_failed() {
+    let spec = spec(1, 1, "one", &[], 1);
+    let desired = Desired::Present {
+        spec: &spec,
+        power: Power::Running,
+    };
+    let mut observed = Observed::default();
+    let attempt = |count, next| Attempt {
+        count,
+        next,
+        failure: "no room".into(),
+    };
+    let state = |observed: &Observed| {
+        plan(&desired, observed, &capabilities(Staging::Levels), Timestamp(100)).steps[0]
+            .state
+            .clone()
+    };
+    observed
+        .attempts
+        .insert("source:shop".into(), attempt(1, Some(Timestamp(200))));
+    assert_eq!(
+        state(&observed),
+        StepState::BackingOff {
+            count: 1,
+            until: Timestamp(200),
+            failure: "no room".into()
+        }
+    );
+    observed
+        .attempts
+        .insert("source:shop".into(), attempt(1, Some(Timestamp(50))));
+    assert_eq!(state(&observed), StepState::Ready);
+    observed.attempts.insert(
+        "source:shop".into(),
+        attempt(planner::ATTEMPTS_MAX, Some(Timestamp(50))),
+    );
+    assert_eq!(
+        state(&observed),
+        StepState::Failed {
+            failure: "no room".into()
+        }
+    );
+    observed.attempts.insert("source:shop".into(), attempt(1, None));
+    assert_eq!(
+        state(&observed),
+        StepState::Failed {
+            failure: "no room".into()
+        }
+    );
+}
+
+#[test]
+fn a_service_that_keeps_ending_fails_the_start_but_not_a_live_environment() {
+    let spec = spec(1, 1, "one", &[], 1);
+    let desired = Desired::Present {
+        spec: &spec,
+        power: Power::Running,
+    };
+    let mut world = World::default();
+    world.settle(&desired, &spec, Staging::Levels, &mut Choices(vec![0], 0));
+    let name: ServiceName = "s0".parse().unwrap();
+    let fact = world
+        .observed
+        .runtime
+        .as_mut()
+        .unwrap()
+        .services
+        .get_mut(&name)
+        .unwrap();
+    fact.state = ServiceState::BackingOff {
+        code: 1,
+        until: Timestamp(1_000),
+    };
+    fact.restarts = 5;
+    let settled = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+    assert!(
+        settled.failed().is_none(),
+        "a live service is the runtime's to start again"
+    );
+    world.observed.verified = None;
+    let starting = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+    assert_eq!(starting.failed().map(|step| step.id.as_str()), Some("service:s0"));
+}
+
+#[test]
+fn slow_engines_hold_up_only_what_depends_on_them() {
+    let mut spec = spec(1, 1, "one", &[], 1);
+    let Stack::Services(stack) = &mut spec.stack else {
+        panic!("services")
+    };
+    stack.jobs.clear();
+    stack
+        .services
+        .insert("static".parse().unwrap(), service(Root::Host, "static", &[]));
+    let mut world = World::default();
+    let desired = Desired::Present {
+        spec: &spec,
+        power: Power::Running,
+    };
+    for id in ["source:shop", "envelope"] {
+        let now = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+        let step = now.steps.iter().find(|step| step.id == id).unwrap();
+        assert_eq!(step.state, StepState::Ready, "{id}");
+        world.carry_out(&spec, &step.action);
+    }
+    let now = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+    let ready: Vec<_> = now.ready().map(|step| step.id.as_str()).collect();
+    assert_eq!(ready, ["service:db", "service:static"]);
+}
