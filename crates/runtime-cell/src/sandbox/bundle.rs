@@ -1,0 +1,241 @@
+//! The OCI bundle of one container: a root made from an allow list of the host, and `config.json`.
+//!
+//! Pure where possible: [`config`] builds the document, [`write`] puts it and the root's mount points on disk.
+
+use super::{cgroup, etc, idmap, seccomp};
+use model::Limits;
+use serde_json::{Value, json};
+use std::{
+    fmt, fs, io,
+    net::Ipv4Addr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
+    path::{Component, Path, PathBuf},
+};
+
+/// Directories of the host's root that containers see, or links to them, as the host has it.
+const HOST_DIRECTORIES: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+const EMPTY_DIRECTORIES: [&str; 14] =
+    ["proc", "sys", "dev", "etc", "tmp", "run", "var/lib", "var/log", "var/cache", "home", "root", "srv", "opt", "mnt"];
+/// Mount targets below these would hide what the sandbox is made of.
+const RESERVED: [&str; 9] = ["/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/.cell"];
+const DEFAULT_TMPFS: u64 = 64 << 20;
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const MASKED: [&str; 12] = [
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Something that the container sees besides its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A file or directory of the host, usually a mount with mapped ids.
+    Bind {
+        /// On the host.
+        source: PathBuf,
+        /// Whether it is a directory.
+        directory: bool,
+        /// Whether the container may only read it.
+        read_only: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Bytes.
+        size: Option<u64>,
+    },
+}
+
+/// What a container runs and sees. Secret values are in `variables`: no `Debug`.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    /// Its host name, also in `/etc/hosts`.
+    pub(crate) host_name: String,
+    /// Its address.
+    pub(crate) address: Ipv4Addr,
+    /// Command and arguments.
+    pub(crate) argv: Vec<String>,
+    /// Its whole environment.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Where it starts.
+    pub(crate) working_directory: String,
+    /// User and group inside.
+    pub(crate) user: u32,
+    /// In order, after the system's own.
+    pub(crate) mounts: Vec<(String, Entry)>,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// Its control group.
+    pub(crate) cgroup: String,
+    /// Its ids.
+    pub(crate) range: idmap::Range,
+    /// The shared `/etc`.
+    pub(crate) etc: PathBuf,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("argv", &self.argv).field("mounts", &self.mounts).finish_non_exhaustive()
+    }
+}
+
+/// A mount target that stays where it says. Errors are for the author of the stack.
+pub(crate) fn check_target(target: &str) -> Result<(), String> {
+    let path = Path::new(target);
+    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain || target.contains("//") || target.contains("/./") || target.len() > 1024 || target.contains('\0') {
+        return Err(format!("the mount target `{}` is not a plain absolute path", target.escape_debug()));
+    }
+    if target == "/" || RESERVED.iter().any(|r| path.starts_with(r)) {
+        return Err(format!("nothing can be mounted at `{target}`: the sandbox itself is there"));
+    }
+    Ok(())
+}
+
+/// Writes the bundle. The directory must not exist; its parents must let everybody pass.
+pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
+    let mut directory = fs::DirBuilder::new();
+    directory.mode(0o711).create(bundle)?;
+    let root = bundle.join("rootfs");
+    directory.mode(0o755).recursive(true).create(&root)?;
+    for name in EMPTY_DIRECTORIES {
+        directory.create(root.join(name))?;
+    }
+    symlink("../tmp", root.join("var/tmp"))?;
+    symlink("../run", root.join("var/run"))?;
+    for name in HOST_DIRECTORIES {
+        let host = Path::new("/").join(name);
+        match fs::read_link(&host) {
+            Ok(link) => symlink(link, root.join(name))?,
+            Err(_) if host.is_dir() => directory.create(root.join(name))?,
+            Err(_) => {}
+        }
+    }
+    let own = root.join(etc::OWN_FILES);
+    directory.create(&own)?;
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {}\n", plan.address, plan.host_name);
+    fs::write(own.join("hosts"), hosts)?;
+    fs::write(own.join("hostname"), format!("{}\n", plan.host_name))?;
+    make_targets(&root, plan)?;
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(bundle.join("config.json"))?;
+    serde_json::to_writer(io::BufWriter::new(file), &config(plan))?;
+    Ok(())
+}
+
+/// The mapped root can not make mount points in our directory. Those below other mounts it makes itself.
+fn make_targets(root: &Path, plan: &Plan) -> io::Result<()> {
+    let mut covered: Vec<&Path> = vec![Path::new("/tmp"), Path::new("/run")];
+    for (target, entry) in &plan.mounts {
+        let path = Path::new(target);
+        let inside_other = covered.iter().any(|c| path.starts_with(c) && path != *c);
+        if !inside_other && let Ok(relative) = path.strip_prefix("/") {
+            let place = root.join(relative);
+            if let Entry::Bind { directory: false, .. } = entry {
+                fs::create_dir_all(place.parent().unwrap_or(root))?;
+                fs::File::create(&place)?;
+            } else {
+                fs::create_dir_all(&place)?;
+            }
+        }
+        covered.push(path);
+    }
+    Ok(())
+}
+
+/// The whole `config.json`.
+pub(crate) fn config(plan: &Plan) -> Value {
+    let namespaces = ["user", "pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({ "type": kind }));
+    let mapping = json!([{ "containerID": 0, "hostID": plan.range.first, "size": idmap::WIDTH }]);
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": plan.host_name,
+        "root": { "path": "rootfs", "readonly": true },
+        "process": process(plan, &plan.argv, &[]),
+        "mounts": mounts(plan),
+        "linux": {
+            "cgroupsPath": plan.cgroup,
+            "namespaces": namespaces,
+            "uidMappings": mapping,
+            "gidMappings": mapping,
+            "sysctl": { "net.ipv4.ip_unprivileged_port_start": "0" },
+            "resources": resources(&plan.limits),
+            "seccomp": seccomp::profile(),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    })
+}
+
+/// The `process` part, also of a command that is run in a container later.
+pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) -> Value {
+    let mut variables: Vec<String> = Vec::new();
+    let all = plan.variables.iter().chain(extra);
+    for (key, default) in [("PATH", DEFAULT_PATH), ("HOME", "/tmp")] {
+        if !all.clone().any(|(name, _)| name == key) {
+            variables.push(format!("{key}={default}"));
+        }
+    }
+    variables.extend(all.map(|(name, value)| format!("{name}={value}")));
+    let none: [&str; 0] = [];
+    json!({
+        "terminal": false,
+        "user": { "uid": plan.user, "gid": plan.user },
+        "args": argv,
+        "env": variables,
+        "cwd": plan.working_directory,
+        "capabilities": { "bounding": none, "effective": none, "permitted": none, "inheritable": none, "ambient": none },
+        "noNewPrivileges": true,
+    })
+}
+
+fn resources(limits: &Limits) -> Value {
+    let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    if let Some(bytes) = limits.memory_bytes {
+        resources["memory"] = json!({ "limit": bytes });
+    }
+    if let Some(millis) = limits.cpu_millis {
+        resources["cpu"] = json!({ "quota": cgroup::quota(millis), "period": 100_000 });
+    }
+    if let Some(pids) = limits.pids {
+        resources["pids"] = json!({ "limit": pids });
+    }
+    resources
+}
+
+fn mounts(plan: &Plan) -> Vec<Value> {
+    let tmpfs = |target: &str, mode: &str, size: u64| {
+        let options = ["nosuid", "nodev", mode, &format!("size={size}")].map(str::to_owned);
+        json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
+    };
+    let bind = |target: &str, source: &Path, read_only: bool| {
+        let access = if read_only { "ro" } else { "rw" };
+        json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", "nosuid", "nodev", access] })
+    };
+    let mut all = vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] }),
+        tmpfs("/dev", "mode=755", 65_536),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+        tmpfs("/dev/shm", "mode=1777", DEFAULT_TMPFS),
+        tmpfs("/tmp", "mode=1777", DEFAULT_TMPFS * 4),
+        tmpfs("/run", "mode=1777", DEFAULT_TMPFS),
+        bind("/etc", &plan.etc, true),
+    ];
+    for name in HOST_DIRECTORIES {
+        let host = Path::new("/").join(name);
+        if host.is_dir() && !host.is_symlink() {
+            all.push(bind(&format!("/{name}"), &host, true));
+        }
+    }
+    for (target, entry) in &plan.mounts {
+        all.push(match entry {
+            Entry::Bind { source, read_only, .. } => bind(target, source, *read_only),
+            Entry::Tmpfs { size } => tmpfs(target, "mode=1777", size.unwrap_or(DEFAULT_TMPFS)),
+        });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

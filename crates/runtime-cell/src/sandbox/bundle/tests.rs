@@ -1,0 +1,50 @@
+use super::*;
+
+fn plan() -> Plan {
+    Plan {
+        host_name: "web".into(),
+        address: Ipv4Addr::new(10, 77, 1, 1),
+        argv: vec!["true".into()],
+        variables: vec![("GREETING".into(), "hello".into())],
+        working_directory: "/".into(),
+        user: 0,
+        mounts: vec![],
+        limits: Limits::default(),
+        cgroup: "/m/e/c".into(),
+        range: idmap::Range { first: 1_000_000 },
+        etc: "/nowhere".into(),
+    }
+}
+
+#[test]
+fn targets_that_leave_their_place_or_hide_the_sandbox_are_refused() {
+    for bad in ["", "/", "relative", "/a/../etc", "/a/./b", "/a//b", "/proc", "/proc/sys", "/etc/passwd", "/usr/bin", "/lib/x", "/.cell/hosts", "/a\0b"] {
+        assert!(check_target(bad).is_err(), "{bad:?}");
+    }
+    for good in ["/app", "/srv/data", "/var/lib/x", "/library", "/tmp/x"] {
+        assert!(check_target(good).is_ok(), "{good:?}");
+    }
+}
+
+#[test]
+fn a_container_has_no_capabilities_and_only_the_variables_that_it_was_given() {
+    let config = config(&plan());
+    let process = &config["process"];
+    for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+        assert_eq!(process["capabilities"][set], json!([]), "{set}");
+    }
+    assert_eq!(process["noNewPrivileges"], true);
+    let names: Vec<&str> = process["env"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().split('=').next().unwrap()).collect();
+    assert_eq!(names, ["PATH", "HOME", "GREETING"]);
+    let text = config.to_string();
+    assert!(!text.contains("oomScoreAdj") && !text.contains("rlimits"), "these fail where CAP_SYS_RESOURCE is missing");
+}
+
+#[test]
+fn every_host_directory_is_read_only() {
+    for mount in mounts(&plan()) {
+        if mount["type"] == "bind" {
+            assert!(mount["options"].as_array().unwrap().contains(&json!("ro")), "{mount}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One container as the OCI runtime and its monitor see it. argv only; every wait has an end.
+
+use crate::sys;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const CREATE_PATIENCE: Duration = Duration::from_secs(30);
+const REPORT_MAX: u64 = 64 * 1024;
+
+/// A container could not be made or started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContainerError {
+    /// The runtime refused it, in the runtime's words.
+    #[error("{0}")]
+    Refused(String),
+    /// A call on the way failed.
+    #[error("{action}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn during(action: &'static str) -> impl FnOnce(io::Error) -> ContainerError {
+    move |source| ContainerError::Io { action, source }
+}
+
+/// The programs that run containers.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The OCI runtime, `runc`.
+    pub(crate) runc: PathBuf,
+    /// The monitor, `conmon`.
+    pub(crate) conmon: PathBuf,
+}
+
+/// Names and places of one container; all of them follow from instance, environment and service.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    /// Unique on the machine.
+    pub(crate) id: String,
+    /// Directory with `config.json`, of a mode that the mapped root can pass.
+    pub(crate) bundle: PathBuf,
+    /// The runtime's own state.
+    pub(crate) runtime_root: PathBuf,
+    /// The log file.
+    pub(crate) log: PathBuf,
+    /// How many bytes the log file may have.
+    pub(crate) log_max: u64,
+}
+
+/// A created or running container.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Its first process, as the machine numbers it.
+    pub(crate) pid: u32,
+    /// Becomes readable when the monitor has recorded the exit status and ended.
+    pub(crate) monitor: OwnedFd,
+}
+
+#[derive(serde::Deserialize)]
+struct Report {
+    #[serde(alias = "pid", alias = "exit_code")]
+    data: i64,
+    message: Option<String>,
+}
+
+impl Container {
+    fn exit_directory(&self) -> PathBuf {
+        self.bundle.join("exit")
+    }
+
+    fn monitor_pid_file(&self) -> PathBuf {
+        self.bundle.join("monitor.pid")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.bundle.join("container.pid")
+    }
+
+    /// Creates the container: all its namespaces exist and its command does not run yet.
+    pub(crate) fn create(&self, programs: &Programs) -> Result<Running, ContainerError> {
+        fs::create_dir_all(self.exit_directory()).map_err(during("making the exit directory"))?;
+        let (mut report, write_end) = io::pipe().map_err(during("making a pipe"))?;
+        let mut command = self.monitor_command(programs);
+        command.env("_OCI_SYNCPIPE", write_end.as_raw_fd().to_string());
+        sys::inherit(&mut command, vec![write_end.as_raw_fd()]);
+        let mut child = command.spawn().map_err(during("starting conmon"))?;
+        drop(write_end);
+        // It only forks: the monitor proper is not our child and outlives us.
+        let forked = child.wait().map_err(during("waiting for conmon"))?;
+        if !forked.success() {
+            return Err(ContainerError::Refused(format!("conmon ended with {forked}")));
+        }
+        let text = read_report(&mut report).map_err(during("reading conmon's report"))?;
+        let parsed: Report = serde_json::from_str(text.lines().next().unwrap_or_default())
+            .map_err(|_| ContainerError::Refused(format!("conmon did not report a process: `{}`", text.escape_debug())))?;
+        let pid = u32::try_from(parsed.data).ok().filter(|pid| *pid > 0);
+        let pid = pid.ok_or_else(|| ContainerError::Refused(readable(parsed.message.as_deref().unwrap_or("no reason given"))))?;
+        let monitor = self.monitor().map_err(during("finding the monitor"))?;
+        let monitor = monitor.ok_or_else(|| ContainerError::Refused("the monitor is gone".into()))?;
+        Ok(Running { pid, monitor })
+    }
+
+    fn monitor_command(&self, programs: &Programs) -> Command {
+        let mut command = Command::new(&programs.conmon);
+        command
+            .args(["--api-version", "1", "--full-attach", "--no-sync-log", "--no-new-keyring", "--log-level", "error"])
+            .args(["-c", &self.id, "-u", &self.id, "-n", &self.id])
+            .arg("-r")
+            .arg(&programs.runc)
+            .arg(format!("--runtime-arg=--root={}", self.runtime_root.display()))
+            .arg("-b")
+            .arg(&self.bundle)
+            .arg("-p")
+            .arg(self.pid_file())
+            .arg("-P")
+            .arg(self.monitor_pid_file())
+            .arg("--exit-dir")
+            .arg(self.exit_directory())
+            .arg("-l")
+            .arg(format!("k8s-file:{}", self.log.display()))
+            .args(["--log-size-max", &self.log_max.to_string()])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Lets the command of a created container run.
+    pub(crate) fn start(&self, programs: &Programs) -> Result<(), ContainerError> {
+        let output = self.runtime(programs).args(["start", &self.id]).output().map_err(during("running runc start"))?;
+        if output.status.success() { Ok(()) } else { Err(ContainerError::Refused(readable(&String::from_utf8_lossy(&output.stderr)))) }
+    }
+
+    /// The OCI runtime with this container's state and nothing of our environment.
+    pub(crate) fn runtime(&self, programs: &Programs) -> Command {
+        let mut command = Command::new(&programs.runc);
+        command.arg("--root").arg(&self.runtime_root).env_clear().current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// The running monitor of this container, found by its pid file and verified by its command line.
+    pub(crate) fn monitor(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = read_pid(&self.monitor_pid_file())? else { return Ok(None) };
+        let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
+        let ours = monitored(pid).is_some_and(|id| id == self.id);
+        Ok(ours.then_some(held))
+    }
+
+    /// The container's first process.
+    pub(crate) fn pid(&self) -> io::Result<Option<u32>> {
+        Ok(read_pid(&self.pid_file())?.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()))
+    }
+
+    /// The exit status, once there is one; 128 + n after signal n.
+    pub(crate) fn exit_status(&self) -> Option<i32> {
+        fs::read_to_string(self.exit_directory().join(&self.id)).ok()?.trim().parse().ok()
+    }
+
+    /// Whether the first process would take notice of a signal: the first of a pid namespace is not ended by one that it does
+    /// not handle.
+    pub(crate) fn handles(pid: u32, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    }
+
+    /// Forgets a container whose processes are gone: what the runtime and the monitor have written.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        remove_directory(&self.runtime_root.join(&self.id))?;
+        remove_directory(&self.bundle)
+    }
+}
+
+/// Sends a signal to a process, held by descriptor; nothing happens if it is gone.
+pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match pidfd_open(id, PidfdFlags::empty()).and_then(|held| pidfd_send_signal(held, signal)) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Waits until a process has ended. Returns whether it has.
+pub(crate) fn wait_gone(held: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(patience).map_err(io::Error::other)?;
+    Ok(poll(&mut [PollFd::new(held, PollFlags::IN)], Some(&limit))? > 0)
+}
+
+/// The container that a process monitors, if it is a monitor.
+pub(crate) fn monitored(pid: Pid) -> Option<String> {
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+    let mut words = line.split(|b| *b == 0);
+    words.next().filter(|program| program.ends_with(b"conmon"))?;
+    words.find(|word| *word == b"-c")?;
+    words.next().map(|id| String::from_utf8_lossy(id).into_owned())
+}
+
+/// Removes a directory with all that is in it. Nothing happens if it is gone.
+pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn read_pid(path: &Path) -> io::Result<Option<Pid>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().parse().ok().and_then(Pid::from_raw)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads one line, but not for ever and not without bound: a container that hangs in its creation must not hang the host.
+fn read_report(pipe: &mut io::PipeReader) -> io::Result<String> {
+    let deadline = Instant::now() + CREATE_PATIENCE;
+    let mut bytes = Vec::new();
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)], Some(&left))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut chunk = [0; 4096];
+        let length = pipe.read(&mut chunk)?;
+        bytes.extend_from_slice(&chunk[..length]);
+        if length == 0 || bytes.contains(&b'\n') || bytes.len() as u64 > REPORT_MAX {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+}
+
+/// The part of a runtime's error output that a person can use: its last line without the decoration of its logger.
+fn readable(text: &str) -> String {
+    let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no reason given");
+    let line = line.split_once("msg=\"").map_or(line, |(_, rest)| rest.trim_end_matches('"'));
+    line.replace("\\\"", "\"").chars().take(500).collect()
+}

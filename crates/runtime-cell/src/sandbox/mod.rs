@@ -1,0 +1,13 @@
+//! The walls of a cell: namespaces, mounts, control groups, the OCI runtime. Blocking calls; the host runs them off its loop.
+
+pub(crate) mod bundle;
+pub(crate) mod cgroup;
+pub(crate) mod conmon;
+pub(crate) mod etc;
+pub(crate) mod idmap;
+pub(crate) mod netlink;
+pub(crate) mod network;
+pub(crate) mod seccomp;
+
+#[cfg(test)]
+mod tests;

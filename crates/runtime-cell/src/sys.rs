@@ -1,0 +1,143 @@
+//! System calls for which no safe wrapper exists. Apart from the pool's ioctls this is the only file with `unsafe` in it.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::Command,
+};
+
+/// One line of a uid or gid map: `count` ids from `inside` on appear as `outside` and the following.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// First id as the namespace sees it.
+    pub(crate) inside: u32,
+    /// First id as the machine sees it.
+    pub(crate) outside: u32,
+    /// How many.
+    pub(crate) count: u32,
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+const MOUNT_ATTR_RDONLY: u64 = 0x1;
+const MOUNT_ATTR_NOSUID: u64 = 0x2;
+const MOUNT_ATTR_NODEV: u64 = 0x4;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// Maps the ids of a detached mount through a user namespace and forbids devices and set-uid files on it.
+pub(crate) fn mount_map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
+    let attr = MountAttr {
+        attr_set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(user_namespace.as_raw_fd()).unwrap_or(0),
+    };
+    // SAFETY: the path is a constant C string and `attr` lives for the call; its size is passed with it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a user namespace with these maps and returns a descriptor of it.
+pub(crate) fn user_namespace(users: &[Extent], groups: &[Extent]) -> io::Result<OwnedFd> {
+    let child = spawn_in_user_namespace()?;
+    let made = write_maps(child, users, groups).and_then(|()| fs::File::open(format!("/proc/{child}/ns/user")).map(OwnedFd::from));
+    // SAFETY: the child is ours and not yet waited for, so its id can not have been given to another process.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    let mut status = 0;
+    // SAFETY: as above; `status` lives for the call.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    made
+}
+
+fn write_maps(child: libc::pid_t, users: &[Extent], groups: &[Extent]) -> io::Result<()> {
+    for (file, map) in [("uid_map", users), ("gid_map", groups)] {
+        let text: String = map.iter().map(|e| format!("{} {} {}\n", e.inside, e.outside, e.count)).collect();
+        fs::write(format!("/proc/{child}/{file}"), &text)?;
+    }
+    Ok(())
+}
+
+fn spawn_in_user_namespace() -> io::Result<libc::pid_t> {
+    // SAFETY: without a stack or shared memory this behaves like fork(2). The child only makes async-signal-safe calls.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD, 0, 0, 0, 0) };
+    if child == 0 {
+        // SAFETY: async-signal-safe; the child dies with the thread that made it.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: async-signal-safe and without arguments.
+            unsafe { libc::pause() };
+        }
+    }
+    if child < 0 { Err(io::Error::last_os_error()) } else { Ok(libc::pid_t::try_from(child).unwrap_or(-1)) }
+}
+
+/// Writes files under `/proc/sys/user` as seen from inside a user namespace: the kernel shows each process those of its own.
+pub(crate) fn write_inside_user_namespace(user_namespace: BorrowedFd<'_>, files: &[(&Path, u64)]) -> io::Result<()> {
+    let files: Vec<(CString, CString)> = files
+        .iter()
+        .map(|(path, value)| {
+            let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+            Ok((path, CString::new(value.to_string())?))
+        })
+        .collect::<Result<_, std::ffi::NulError>>()?;
+    // SAFETY: the child only makes async-signal-safe calls on memory that was prepared before.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: async-signal-safe; the process has one thread, as setns(2) asks of it.
+        let mut failed = unsafe { libc::setns(user_namespace.as_raw_fd(), libc::CLONE_NEWUSER) } != 0;
+        for (path, value) in &files {
+            // SAFETY: `path` is a C string that lives until the process ends.
+            let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
+            let length = value.as_bytes().len();
+            // SAFETY: `value` has `length` bytes; a bad descriptor only makes the call fail.
+            let written = unsafe { libc::write(fd, value.as_ptr().cast(), length) };
+            failed |= usize::try_from(written) != Ok(length);
+        }
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(i32::from(failed)) };
+    }
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours; `status` lives for the call.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    if waited == child && status == 0 { Ok(()) } else { Err(io::Error::other("the limits of a user namespace could not be set")) }
+}
+
+/// Lets the started process inherit these descriptors under the numbers that they have.
+///
+/// The caller keeps them open until the process was spawned.
+pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
+    let clear = move || {
+        for fd in &descriptors {
+            // SAFETY: async-signal-safe; runs in the child, whose table of descriptors is its own.
+            if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: `clear` allocates nothing and only makes async-signal-safe calls.
+    unsafe { command.pre_exec(clear) };
+}
