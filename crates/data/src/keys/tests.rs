@@ -1,0 +1,125 @@
+//! Properties of golden keys and of the decision between keeping and cloning.
+
+use super::*;
+use model::SeedFile;
+use proptest::prelude::*;
+
+fn migration(name: &str, content: &str) -> Migration {
+    Migration {
+        path: format!("migrations/{name}.sql"),
+        digest: Digest::of(content.as_bytes()),
+    }
+}
+
+fn data(migrations: Vec<Migration>, seeds: &[&str]) -> DataSet {
+    let seeds = seeds
+        .iter()
+        .map(|text| SeedFile {
+            path: "seed.sql".to_owned(),
+            digest: Digest::of(text.as_bytes()),
+        })
+        .collect();
+    DataSet {
+        volume: "db".parse().unwrap(),
+        database: "shop".to_owned(),
+        user: "shop".to_owned(),
+        password: "x".into(),
+        migrations,
+        seeds,
+    }
+}
+
+fn migrations() -> impl Strategy<Value = Vec<Migration>> {
+    // Few names and contents, so that lists often share a beginning.
+    prop::collection::vec((0..4u8, 0..2u8), 0..6).prop_map(|list| {
+        let mut seen = BTreeSet::new();
+        list.into_iter()
+            .filter(|(name, _)| seen.insert(*name))
+            .map(|(name, content)| migration(&name.to_string(), &content.to_string()))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_kept_becomes_exactly_what_is_wanted(applied in migrations(), wanted in migrations()) {
+        let prefix = wanted.starts_with(&applied);
+        match keep_or_clone(&applied, &data(wanted.clone(), &[])) {
+            Decision::Keep { pending } => {
+                prop_assert!(prefix);
+                prop_assert_eq!([applied, pending].concat(), wanted);
+            }
+            Decision::CloneAnew { why } => {
+                prop_assert!(!prefix);
+                let text = why.to_string();
+                prop_assert!(applied.iter().any(|migration| text.contains(&migration.path)), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn chains_share_exactly_the_common_beginning(a in migrations(), b in migrations()) {
+        let common = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+        let left = golden_chain("15.18", &data(a.clone(), &["s"]));
+        let right = golden_chain("15.18", &data(b, &["s"]));
+        prop_assert_eq!(left.len(), a.len() + 1);
+        prop_assert_eq!(left.iter().zip(&right).take_while(|(a, b)| a == b).count(), common + 1);
+        prop_assert_eq!(left.iter().filter(|id| right.contains(id)).count(), common + 1);
+    }
+}
+
+#[test]
+fn everything_that_decides_the_bytes_is_in_the_key() {
+    let base = data(vec![migration("1", "a")], &["s"]);
+    let id = |engine: &str, data: &DataSet| golden_chain(engine, data).pop().unwrap();
+    let first = id("15.18", &base);
+    assert!(first.as_str().starts_with('g') && first.as_str().len() == 33, "{first}");
+    let renamed = DataSet {
+        database: "other".to_owned(),
+        ..base.clone()
+    };
+    let owned = DataSet {
+        user: "other".to_owned(),
+        ..base.clone()
+    };
+    let seeded = data(base.migrations.clone(), &["t"]);
+    let others = [
+        id("15.19", &base),
+        id("15.18", &renamed),
+        id("15.18", &owned),
+        id("15.18", &seeded),
+    ];
+    assert!(!others.contains(&first));
+    assert_eq!(BTreeSet::from(others).len(), 4);
+    let password = DataSet {
+        password: "y".into(),
+        ..base
+    };
+    assert_eq!(id("15.18", &password), first, "another password needs no other golden");
+}
+
+#[test]
+fn the_comment_can_say_why_data_was_cloned_anew() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| migration(name, name));
+    let why = |applied: &[&Migration], wanted: &[&Migration]| {
+        let own = |list: &[&Migration]| list.iter().copied().cloned().collect::<Vec<_>>();
+        match keep_or_clone(&own(applied), &data(own(wanted), &[])) {
+            Decision::CloneAnew { why } => why,
+            Decision::Keep { .. } => panic!("kept"),
+        }
+    };
+    let path = |name: &str| format!("migrations/{name}.sql");
+    assert_eq!(
+        why(&[&a, &b], &[&a, &migration("b", "new")]),
+        Divergence::Changed { path: path("b") }
+    );
+    assert_eq!(why(&[&a, &b], &[&a]), Divergence::Removed { path: path("b") });
+    assert_eq!(
+        why(&[&a, &c], &[&a, &b, &c]),
+        Divergence::Inserted {
+            path: path("b"),
+            before: path("c")
+        }
+    );
+    assert_eq!(why(&[&a, &b], &[&b, &a]), Divergence::Reordered { path: path("a") });
+}
