@@ -1,0 +1,177 @@
+//! What Maquette remembers, in SQL.
+//!
+//! SQLite in WAL mode: many readers and one writer, which queue instead of failing. What must stay true:
+//!
+//! - Methods are named after what they are about and take the time from their callers; the store reads no clock.
+//! - A write is one statement, or one transaction that waits for nothing but the database.
+//! - What exists outside (the ledger) and what is desired can be lost with this file and is found again by listing; that is
+//!   why a commit does not wait for the disk (`synchronous = NORMAL`): `kill -9` loses nothing, a power failure the last moment.
+
+mod access;
+mod announcement;
+mod column;
+mod data_fact;
+mod delivery;
+mod environment;
+mod error;
+mod event;
+mod generation;
+mod golden;
+mod ledger;
+mod progress;
+mod pull_request;
+
+pub use access::{LinkRow, SecretHash, SessionRow, TokenRow};
+pub use announcement::AnnouncementRow;
+pub use environment::{EnvironmentPatch, EnvironmentRow};
+pub use error::{Result, StoreError};
+pub use event::{EVENTS_KEPT, EventRow};
+pub use generation::{Failure, GenerationRow, Outcome};
+pub use golden::{GoldenRow, GoldenState};
+pub use progress::{AttemptRow, StepRow};
+pub use pull_request::{PullRequestRow, PullRequestState};
+
+use column::Columns;
+use error::failed;
+use model::InstanceId;
+use sqlx::{
+    SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a writer waits for another process that writes to the same file.
+const BUSY: Duration = Duration::from_secs(10);
+/// Connections that only read. Each is a thread.
+const READERS: u32 = 3;
+
+/// The store. Cloning it is cheap; all clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    read: SqlitePool,
+    write: SqlitePool,
+}
+
+impl Store {
+    /// Opens the store in this file, which is made (readable by its owner only) if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], or [`StoreError::Migrate`] also for a file that a newer version has written.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let unopened = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        // SQLite gives its other files the mode of this one.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| unopened(error.into()))?;
+        let options = options().filename(path).journal_mode(SqliteJournalMode::Wal);
+        let write = pool(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| unopened(error.into()))?;
+        migrate(&write, path).await?;
+        let read = pool(READERS)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(|error| unopened(error.into()))?;
+        Self { read, write }.with_instance().await
+    }
+
+    /// A store in memory, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn in_memory() -> Result<Self> {
+        let path = Path::new(":memory:");
+        let pool = pool(1)
+            .connect_with(options().in_memory(true))
+            .await
+            .map_err(|error| StoreError::Open {
+                path: path.to_owned(),
+                source: error.into(),
+            })?;
+        migrate(&pool, path).await?;
+        Self {
+            read: pool.clone(),
+            write: pool,
+        }
+        .with_instance()
+        .await
+    }
+
+    async fn with_instance(self) -> Result<Self> {
+        let id = new_instance_id().map_err(|source| StoreError::Open {
+            path: "instance".into(),
+            source,
+        })?;
+        sqlx::query("INSERT INTO instance (one, id) VALUES (1, ?) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .execute(&self.write)
+            .await
+            .map_err(failed("instance"))?;
+        Ok(self)
+    }
+
+    /// The id of this installation, made when the store was opened first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn instance(&self) -> Result<InstanceId> {
+        let row = sqlx::query("SELECT id FROM instance")
+            .fetch_one(&self.read)
+            .await
+            .map_err(failed("instance"))?;
+        Columns::new("instance", &row).word("id")
+    }
+
+    /// Closes all connections and leaves one file behind.
+    pub async fn close(self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+fn options() -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .synchronous(SqliteSynchronous::Normal)
+        .pragma("cache_size", "-512")
+        .pragma("journal_size_limit", "4194304")
+}
+
+/// Connections live as long as the store: one in memory must not lose its content, and opening one costs more than keeping it.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(30))
+}
+
+async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {
+    MIGRATIONS.run(pool).await.map_err(|source| StoreError::Migrate {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn new_instance_id() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 6];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes
+        .iter()
+        .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
+        .collect())
+}

@@ -1,0 +1,16 @@
+INSERT INTO instance VALUES (1, 'abc234');
+INSERT INTO pull_request VALUES ('shop', 'shop', 12, 'Title', 'ada', 'fix', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'main', 'open', 0, 1, 0, '["x"]', NULL, 5, 0);
+INSERT INTO delivery VALUES ('shop', 'shop', 'd1', 'pull_request', 5);
+INSERT INTO environment VALUES ('eaaaaaaaaa', 'shop', '{"pull_request":{"number":12}}', 'pr-12', 1, 0, 'closed', NULL, '{"shop":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}', 1, NULL, 1, 'running', 9, NULL, NULL, 'null');
+INSERT INTO generation VALUES ('eaaaaaaaaa', 1, 'ab', '{"environment":"eaaaaaaaaa","generation":1,"project":"shop","origin":{"pull_request":{"number":12}},"sources":{"shop":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},"stack":{"services":{"services":{},"jobs":{},"volumes":{},"data":{}}},"limits":{"memory_bytes":null,"cpu_millis":null,"pids":null,"disk_bytes":null}}', NULL, NULL, 1, 'failed', '{"step":"start web","message":"m","hint":null,"log":[]}', '[]');
+INSERT INTO data_fact VALUES ('eaaaaaaaaa', 'db', '{"incarnation":1,"golden":null,"prepared":true,"applied":[],"seeded":false}');
+INSERT INTO attempt VALUES ('eaaaaaaaaa', 1, 'start web', 3, 5, NULL, NULL, 0);
+INSERT INTO step VALUES ('eaaaaaaaaa', 1, 'start web', 4, 5, 0);
+INSERT INTO event VALUES (1, 'eaaaaaaaaa', 'shop', 5, 'failed', 'text');
+INSERT INTO ledger VALUES ('eaaaaaaaaa', 'cgroup', 'x', 3, 8);
+INSERT INTO receipt VALUES ('eaaaaaaaaa', 9, '{"environment":"eaaaaaaaaa","reason":"closed","began":7,"completed":9,"entries":[]}');
+INSERT INTO announcement VALUES ('shop', 'shop', 12, '1', NULL, NULL, NULL);
+INSERT INTO token VALUES (1, 'operator', 'operator', zeroblob(32), 1, NULL);
+INSERT INTO link VALUES (zeroblob(32), 'guest', NULL, 9, 1);
+INSERT INTO session VALUES (zeroblob(32), 'guest', NULL, 'pr-12.localhost', 1, 9);
+INSERT INTO golden VALUES ('g00000000000000000000000000000000', 'shop', 'postgres 17', '[]', 1, '[]', 'ready', NULL, 1, 1, NULL);
