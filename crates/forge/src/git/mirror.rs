@@ -1,0 +1,176 @@
+//! A bare copy of a source, which holds the commits that environments pin.
+
+use super::{Git, GitError, command::Run};
+use crate::Remote;
+use model::CommitId;
+use std::path::{Path, PathBuf};
+
+/// Where the commits are kept from being collected.
+const KEPT: &str = "refs/maquette/commits/";
+
+/// A bare repository under a directory of ours.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub(super) git: Git,
+    pub(super) dir: PathBuf,
+}
+
+impl Mirror {
+    /// Opens the mirror in `dir`; makes it if it is not there or was not finished.
+    ///
+    /// # Errors
+    /// If git can not make it.
+    pub async fn open(git: Git, dir: impl Into<PathBuf>) -> Result<Self, GitError> {
+        let dir = dir.into();
+        // `init` may be repeated at any time; git itself writes HEAD early, so its presence proves nothing.
+        std::fs::create_dir_all(&dir).map_err(GitError::io(&dir))?;
+        let known = dir.join("HEAD").is_file() && dir.join("objects").is_dir() && dir.join("config").is_file();
+        if !known {
+            git.output(&dir, "init", ["--quiet", "--bare", "--template="]).await?;
+        }
+        Ok(Self { git, dir })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the commit is here.
+    ///
+    /// # Errors
+    /// If git can not be run.
+    pub async fn has(&self, commit: &CommitId) -> Result<bool, GitError> {
+        let reference = format!("{KEPT}{commit}");
+        match self
+            .git
+            .output(&self.dir, "show-ref", ["--verify", "--quiet", "--", &reference])
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { code: Some(1), .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches a commit with its history, unless it is here. `via` is a reference of the remote under which it can be
+    /// found if the remote does not give commits by their id.
+    ///
+    /// # Errors
+    /// [`GitError::NoSuchCommit`] if the remote was reached and does not have it; other errors say why it was not.
+    pub async fn fetch(&self, remote: &Remote, commit: &CommitId, via: Option<&str>) -> Result<(), GitError> {
+        if self.has(commit).await? {
+            return Ok(());
+        }
+        let direct = format!("+{commit}:{KEPT}{commit}");
+        let first = match self.fetch_one(remote, &direct).await {
+            Ok(()) => return Ok(()),
+            Err(GitError::Failed {
+                code: Some(_), stderr, ..
+            }) if says_no_such_commit(&stderr) => GitError::NoSuchCommit(commit.clone()),
+            Err(error) => return Err(error),
+        };
+        let Some(via) = via else { return Err(first) };
+        let found = "refs/maquette/fetched";
+        match self.fetch_one(remote, &format!("+{}:{found}", reference(via)?)).await {
+            Ok(()) => {}
+            Err(GitError::Failed {
+                code: Some(_), stderr, ..
+            }) if says_no_such_commit(&stderr) => return Err(first),
+            Err(error) => return Err(error),
+        }
+        self.keep(commit).await.map_err(|error| match error {
+            GitError::Failed { .. } => first,
+            error => error,
+        })
+    }
+
+    /// Protects a commit whose objects are here.
+    async fn keep(&self, commit: &CommitId) -> Result<(), GitError> {
+        self.git
+            .output(&self.dir, "cat-file", ["-e", &format!("{commit}^{{commit}}")])
+            .await?;
+        let name = format!("{KEPT}{commit}");
+        self.git
+            .output(&self.dir, "update-ref", [name.as_str(), commit.as_str()])
+            .await
+            .map(|_| ())
+    }
+
+    async fn fetch_one(&self, remote: &Remote, refspec: &str) -> Result<(), GitError> {
+        let args = [
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--no-auto-maintenance",
+            "--",
+            remote.url.as_str(),
+            refspec,
+        ];
+        self.git
+            .run(
+                &self.dir,
+                "fetch",
+                args,
+                Run {
+                    remote: Some(remote),
+                    ..Run::default()
+                },
+            )
+            .await
+            .map(|_| ())
+    }
+
+    /// Lets go of all commits but these, and collects what nothing holds any more.
+    ///
+    /// # Errors
+    /// If git fails.
+    pub async fn retain(&self, commits: &[CommitId]) -> Result<(), GitError> {
+        let listed = self
+            .git
+            .output(&self.dir, "for-each-ref", ["--format=%(refname)", "refs/maquette/"])
+            .await?;
+        let mut script = String::new();
+        for name in String::from_utf8_lossy(&listed).lines() {
+            let kept = name
+                .strip_prefix(KEPT)
+                .is_some_and(|id| commits.iter().any(|commit| commit.as_str() == id));
+            if !kept {
+                script.push_str(&format!("delete {name}\n"));
+            }
+        }
+        let run = Run {
+            stdin: Some(script.into_bytes()),
+            ..Run::default()
+        };
+        self.git.run(&self.dir, "update-ref", ["--stdin"], run).await?;
+        self.git
+            .output(&self.dir, "gc", ["--quiet", "--prune=now"])
+            .await
+            .map(|_| ())
+    }
+}
+
+/// Git has no exit code for this, but with `LC_ALL=C` its words are stable.
+fn says_no_such_commit(stderr: &str) -> bool {
+    ["not our ref", "unadvertised object", "couldn't find remote ref"]
+        .iter()
+        .any(|words| stderr.contains(words))
+}
+
+/// A full reference name, by git's own rules and ours.
+pub(crate) fn reference(name: &str) -> Result<&str, GitError> {
+    let valid = name
+        .strip_prefix("refs/")
+        .is_some_and(|rest| rest.parse::<model::BranchName>().is_ok());
+    if valid {
+        Ok(name)
+    } else {
+        Err(GitError::Name {
+            given: crate::display(name, 80).into(),
+            what: "reference",
+        })
+    }
+}
