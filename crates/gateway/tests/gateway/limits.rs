@@ -1,0 +1,186 @@
+//! Every limit is reached, and what is over it gets a clear answer.
+
+use crate::support::{Answer, World, canned, eventually, read_head, read_until, service};
+use std::time::Duration;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep},
+};
+
+/// A service that never answers.
+async fn silent() -> std::net::SocketAddr {
+    service(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        sleep(Duration::from_secs(60)).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn heads_are_bounded_in_bytes_and_lines_and_time() {
+    let world = World::with(|config| config.timing.head = Duration::from_millis(300)).await;
+    let host = world.host("pr-7");
+    let long = world
+        .raw(format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n",
+            "x".repeat(60_000)
+        ))
+        .await;
+    assert_eq!(Answer::parse(&long).status, 431);
+    let many = world
+        .raw(format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\n{}\r\n",
+            "X: y\r\n".repeat(200)
+        ))
+        .await;
+    assert_eq!(Answer::parse(&many).status, 431);
+    let address = world
+        .raw(format!("GET /{} HTTP/1.1\r\nHost: {host}\r\n\r\n", "x".repeat(70_000)))
+        .await;
+    assert!([414, 431].contains(&Answer::parse(&address).status), "{address}");
+    let begun = Instant::now();
+    world.raw(format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-Slow: ")).await;
+    world.raw("").await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "a slow head keeps its connection"
+    );
+}
+
+#[tokio::test]
+async fn one_environment_does_not_use_up_the_gateway() {
+    let world = World::with(|config| {
+        config.limits.requests_per_environment = 2;
+        config.limits.requests = 4;
+    })
+    .await;
+    world.serve_at("pr-7", silent().await);
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nMaquette-Token: {}\r\n\r\n",
+        world.host("pr-7"),
+        world.token.expose()
+    );
+    let mut open = Vec::new();
+    for count in 1..=2 {
+        let mut stream = world.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        eventually("it is in flight", || {
+            world
+                .gateway
+                .activity()
+                .first()
+                .is_some_and(|(_, a)| a.requests == count)
+        })
+        .await;
+        open.push(stream);
+    }
+    let third = world.ask_signed_in("GET /", &[], "").await;
+    assert_eq!((third.status, third.header("retry-after").as_str()), (503, "2"));
+    world.dial.set(
+        crate::support::target("e000000008", "web"),
+        canned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await,
+    );
+    world.set("pr-8", "e000000008", "web", gateway::RouteState::Live, 1);
+    let token = [("Maquette-Token", world.token.expose())];
+    assert_eq!(
+        world.ask_host(&world.host("pr-8"), "GET /", &token, "").await.status,
+        200
+    );
+    drop(open);
+    eventually("they are counted out", || {
+        world.gateway.activity().iter().all(|(_, a)| a.requests == 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_service_is_given_up_but_an_upload_is_not_silence() {
+    let world = World::with(|config| config.timing.response = Duration::from_millis(300)).await;
+    world.serve_at("pr-7", silent().await);
+    let answer = world.ask_signed_in("GET /", &[], "").await;
+    assert_eq!(answer.status, 504);
+    assert!(answer.body.contains("Service web"), "{}", answer.body);
+
+    let reads = service(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        read_until(&mut stream, "!").await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+            .await
+            .unwrap();
+    })
+    .await;
+    world.serve_at("pr-7", reads);
+    let mut stream = world.connect().await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {}\r\nMaquette-Token: {}\r\nContent-Length: 8\r\n\r\n",
+        world.host("pr-7"),
+        world.token.expose()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for byte in b"1234567!" {
+        sleep(Duration::from_millis(100)).await;
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+    read_until(&mut stream, "done").await;
+}
+
+#[tokio::test]
+async fn a_connect_that_hangs_has_a_limit_of_its_own() {
+    struct Hangs;
+    #[async_trait::async_trait]
+    impl gateway::Dial for Hangs {
+        async fn dial(&self, _: &gateway::Target, _: u64) -> Result<tokio::net::TcpStream, gateway::DialError> {
+            std::future::pending().await
+        }
+    }
+    let world = World::new().await;
+    world.serve_at("pr-7", "127.0.0.1:9".parse().unwrap());
+    let mut config =
+        gateway::Config::new(vec![gateway::Base::new("localhost", gateway::Scheme::Http).unwrap()]).unwrap();
+    config.timing.connect = Duration::from_millis(100);
+    config.timing.connect_patience = Duration::from_secs(60);
+    let hanging = gateway::Gateway::new(config, world.routes(), world.auth.clone(), std::sync::Arc::new(Hangs));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move { hanging.serve(listener, std::future::pending()).await });
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: pr-7.localhost\r\nMaquette-Token: {}\r\n\r\n",
+        world.token.expose()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_completed_when_the_gateway_ends() {
+    let slow = service(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        sleep(Duration::from_millis(300)).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+            .await
+            .unwrap();
+    })
+    .await;
+    let world = World::live(slow).await;
+    let mut stream = world.connect().await;
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\nMaquette-Token: {}\r\n\r\n",
+        world.host("pr-7"),
+        world.token.expose()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    eventually("it is in flight", || !world.gateway.activity().is_empty()).await;
+    let port = world.port;
+    let ending = tokio::spawn(world.end());
+    read_until(&mut stream, "late").await;
+    ending.await.unwrap();
+    assert!(
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(),
+        "still listening"
+    );
+}
