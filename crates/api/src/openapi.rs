@@ -1,0 +1,175 @@
+//! The OpenAPI document.
+//!
+//! The functions here are descriptions: they carry the attributes that the document is made from and are never called. The
+//! server's tests ask its router for every path in the document.
+
+use crate::{
+    CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest, LedgerView,
+    LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, StepsView, UpdateRequest, WhyView,
+};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Maquette",
+        version = "1",
+        description = "Environments for pull requests and branches. An environment is named by its id, its label (`pr-12`) or the \
+                       number of its pull request (`12`), as long as only one answers to it. Errors are problem details (RFC 9457)."
+    ),
+    paths(
+        project_list,
+        project_nudge,
+        environment_list,
+        environment_create,
+        environment_get,
+        environment_delete,
+        environment_why,
+        environment_steps,
+        environment_events,
+        environment_update,
+        environment_deploy,
+        environment_recreate,
+        environment_logs,
+        environment_exec,
+        environment_link,
+        environment_receipt
+    ),
+    components(schemas(ExecRequest, ExecEnd)),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Document;
+
+/// The OpenAPI document of the REST API.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+macro_rules! operation {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[allow(dead_code, reason = "it is described here and implemented by the server")]
+        fn $name() {}
+    };
+}
+
+operation!(
+    /// Projects
+    #[utoipa::path(get, path = "/api/v1/projects", tag = "projects", responses((status = 200, body = ProjectList)))]
+    project_list
+);
+operation!(
+    /// Look at the forge of a project now
+    #[utoipa::path(post, path = "/api/v1/projects/{project}/nudge", tag = "projects", params(("project" = String, Path)),
+        responses((status = 202), (status = 404, body = ProblemDetails)))]
+    project_nudge
+);
+operation!(
+    /// Environments
+    #[utoipa::path(get, path = "/api/v1/environments", tag = "environments",
+        params(("project" = Option<String>, Query, description = "Only those of this project"),
+               ("ended" = Option<bool>, Query, description = "Those that have ended, too")),
+        responses((status = 200, body = EnvironmentList)))]
+    environment_list
+);
+operation!(
+    /// Make an environment of a branch, or a copy of an environment
+    #[utoipa::path(post, path = "/api/v1/environments", tag = "environments", request_body = CreateRequest,
+        responses((status = 201, body = EnvironmentView), (status = 400, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
+    environment_create
+);
+operation!(
+    /// One environment
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 200, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
+    environment_get
+);
+operation!(
+    /// End an environment; its receipt follows
+    #[utoipa::path(delete, path = "/api/v1/environments/{environment}", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails)))]
+    environment_delete
+);
+operation!(
+    /// Why an environment is as it is
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/why", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 200, body = WhyView), (status = 404, body = ProblemDetails)))]
+    environment_why
+);
+operation!(
+    /// The generations of an environment and the times of their steps
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/steps", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 200, body = StepsView), (status = 404, body = ProblemDetails)))]
+    environment_steps
+);
+operation!(
+    /// What happened to an environment
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/events", tag = "environments",
+        params(("environment" = String, Path), ("limit" = Option<u32>, Query, description = "At most so many; 100 unless given")),
+        responses((status = 200, body = EventList), (status = 404, body = ProblemDetails)))]
+    environment_events
+);
+operation!(
+    /// Take one service from another branch
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/update", tag = "environments", params(("environment" = String, Path)),
+        request_body = UpdateRequest,
+        responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
+    environment_update
+);
+operation!(
+    /// Run a commit
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/deploy", tag = "environments", params(("environment" = String, Path)),
+        request_body = DeployRequest,
+        responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
+    environment_deploy
+);
+operation!(
+    /// Make everything of an environment anew, its data too
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/recreate", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails)))]
+    environment_recreate
+);
+operation!(
+    /// Lines that services printed, one JSON document a line
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/logs", tag = "environments",
+        params(("environment" = String, Path), LogQuery),
+        responses((status = 200, body = LogLineView, content_type = "application/x-ndjson"), (status = 404, body = ProblemDetails)))]
+    environment_logs
+);
+operation!(
+    /// Run a command in a service
+    ///
+    /// The request asks to upgrade the connection to `maquette-exec/1`. Frames follow: a byte that says what it is, the length of the
+    /// payload in four bytes (big endian), the payload. 0: the command (`ExecRequest`), sent first by the client; 1: input; 2: end of
+    /// input; 3: standard output; 4: standard error; 5: the end (`ExecEnd`).
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/exec", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 101), (status = 400, body = ProblemDetails), (status = 404, body = ProblemDetails)))]
+    environment_exec
+);
+operation!(
+    /// A link that signs in to an environment
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/links", tag = "environments", params(("environment" = String, Path)),
+        request_body = LinkRequest,
+        responses((status = 201, body = SignInLink), (status = 404, body = ProblemDetails)))]
+    environment_link
+);
+operation!(
+    /// The ledger of an environment, and its receipt once it has ended
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/receipt", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 200, body = LedgerView), (status = 404, body = ProblemDetails)))]
+    environment_receipt
+);
