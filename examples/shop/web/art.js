@@ -15,13 +15,18 @@ const PALETTES = [
   { back: '#e9e2da', glow: '#f5f0ea', main: '#7a6552', dark: '#4a3b2e', light: '#cdb9a3', leaf: '#69804f' },
 ];
 
-// A small repeatable generator: FNV-1a of the text, then a linear congruence.
+// Any number would do; with this one neighbours on a shelf hardly ever look alike.
+const START = 160606;
+
+// A small repeatable generator: an FNV-1a hash of the text, stirred anew for each throw.
 function dice(text) {
-  let state = 2166136261;
-  for (const c of text) state = Math.imul(state ^ c.codePointAt(0), 16777619) >>> 0;
+  let state = START;
+  for (const c of text) state = Math.imul(state ^ c.codePointAt(0), 16777619);
   return (low, high) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return low + Math.floor((state / 4294967296) * (high - low + 1));
+    state = (state + 0x9e3779b9) | 0;
+    let t = Math.imul(state ^ (state >>> 16), 0x85ebca6b);
+    t = Math.imul(t ^ (t >>> 13), 0xc2b2ae35);
+    return low + (((t ^ (t >>> 16)) >>> 0) % (high - low + 1));
   };
 }
 
@@ -30,13 +35,13 @@ function notebook(c, roll) {
   const pattern = roll(0, 3);
   const middle = x + 16 + (width - 16) / 2;
   const cover = [
-    html`<rect x="${middle - 30}" y="${y + 30}" width="60" height="34" rx="3" fill="${c.glow}"/>
-      <path d="M${middle - 18} ${y + 43}h36M${middle - 10} ${y + 52}h20" stroke="${c.dark}" stroke-width="3" stroke-linecap="round"/>`,
+    html`<rect x="${middle - 40}" y="${y + 30}" width="60" height="34" rx="3" fill="${c.glow}"/>
+      <path d="M${middle - 28} ${y + 43}h36M${middle - 20} ${y + 52}h20" stroke="${c.dark}" stroke-width="3" stroke-linecap="round"/>`,
     [0, 1, 2, 3, 4].map((i) => html`<path d="M${x + 16} ${y + 24 + i * 26}h${width - 16}" stroke="${c.light}" stroke-width="5"/>`),
     [0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) =>
-      html`<circle cx="${middle + ((i % 3) - 1) * 27}" cy="${y + 38 + Math.floor(i / 3) * 38}" r="7" fill="${c.light}"/>`),
-    html`<circle cx="${middle}" cy="${y + height / 2}" r="30" fill="${c.light}"/>
-      <path d="M${middle - 30} ${y + height / 2}a30 30 0 0 0 60 0z" fill="${c.glow}"/>`,
+      html`<circle cx="${middle + (i % 3) * 23 - 34}" cy="${y + 38 + Math.floor(i / 3) * 38}" r="6" fill="${c.light}"/>`),
+    html`<circle cx="${middle - 6}" cy="${y + height / 2}" r="30" fill="${c.light}"/>
+      <path d="M${middle - 36} ${y + height / 2}a30 30 0 0 0 60 0z" fill="${c.glow}"/>`,
   ][pattern];
   return html`<g transform="rotate(${roll(-7, 5)} 160 200)">
     <rect x="${x + 7}" y="${y + 7}" width="${width}" height="${height}" rx="6" fill="#fffaf2"/>
@@ -64,7 +69,7 @@ function mug(c, roll) {
 
 function lamp(c, roll) {
   const bent = roll(0, 1), shade = roll(52, 66), top = roll(82, 100);
-  const glow = (x, y) => html`<path d="M${x - shade} ${y}l-34 ${246 - y}h${2 * shade + 68}l-34-${246 - y}z" fill="#ffe9a8" fill-opacity=".5"/>`;
+  const glow = (x, y) => html`<path d="M${x - shade + 8} ${y}l-30 ${246 - y}h${2 * shade + 44}l-30-${246 - y}z" fill="#ffe9a8" fill-opacity=".5"/>`;
   if (bent) {
     return html`${glow(122, top + 62)}
       <rect x="176" y="236" width="76" height="12" rx="6" fill="${c.dark}"/>
@@ -106,7 +111,7 @@ function print(c, roll, sku) {
     html`<circle cx="${sun}" cy="${height}" r="26" fill="${c.main}"/>
       <path d="M80 ${200 + hill / 2}q44-52 84-16t84-22v90H80z" fill="${c.light}"/><path d="M80 ${222 - hill / 2}q60-44 100-6t80-10v60H80z" fill="${c.dark}"/>`,
     html`<rect x="80" y="176" width="170" height="80" fill="${c.light}"/><circle cx="${sun}" cy="${height}" r="20" fill="#f3c14b"/>
-      <path d="M${sun > 158 ? 118 : 190} 104v68h-38z" fill="${c.main}"/><path d="M${sun > 158 ? 76 : 148} 178h64q-8 20-22 20h-20q-14 0-22-20z" fill="${c.dark}"/>
+      <path d="M${sun > 158 ? 144 : 184} 108v64h-34z" fill="${c.main}"/><path d="M${sun > 158 ? 106 : 146} 178h64q-8 20-22 20h-20q-14 0-22-20z" fill="${c.dark}"/>
       <path d="M98 214h40M160 208h48M130 226h44" stroke="#fff" stroke-opacity=".6" stroke-width="4" stroke-linecap="round"/>`,
     html`<path d="M106 92h60a60 60 0 0 1-60 60z" fill="${c.main}"/><circle cx="186" cy="${height + 4}" r="27" fill="${c.dark}"/>
       <rect x="112" y="172" width="42" height="60" rx="21" fill="${c.light}"/><path d="M166 232a38 38 0 0 1 52-36v36z" fill="${c.main}"/>`,
@@ -137,10 +142,9 @@ const MOTIFS = { paper: notebook, table: mug, light: lamp, green: plant, wall: p
 // screen readers.
 function art(product) {
   const roll = dice(product.sku);
-  roll(0, 1);
   const colours = PALETTES[roll(0, PALETTES.length - 1)];
   const motif = MOTIFS[product.category] || print;
-  return html`<svg class="art" viewBox="0 0 320 320" aria-hidden="true" focusable="false">
+  return html`<svg class="art" viewBox="0 0 320 320" preserveAspectRatio="xMidYMid slice" aria-hidden="true" focusable="false">
     <rect width="320" height="320" fill="${colours.back}"/>
     <circle cx="160" cy="160" r="${roll(112, 128)}" fill="${colours.glow}"/>
     <path d="M0 246h320v74H0z" fill="${colours.light}" fill-opacity=".38"/>

@@ -27,20 +27,20 @@ function layout({ site, title, cartCount = 0, current = '' }, body) {
 <main id="main">${body}</main>
 <footer class="foot">
   <p>${site.name} sells nothing. Payments are play money, and mails stay in the <a href="/outbox">outbox</a>.</p>
-  ${ribbon(site.preview)}
 </footer>
+${ribbon(site.preview)}
 </body>
 </html>`;
 }
 
 // Which change is being looked at. Discreet, but on every page.
 function ribbon(preview) {
-  if (preview.local) return html`<p class="ribbon" id="preview"><span class="dot"></span><b>local</b><span>not a preview</span></p>`;
-  return html`<p class="ribbon" id="preview"><span class="dot"></span>
+  if (preview.local) return html`<aside class="ribbon" id="preview" aria-label="What is running"><span class="dot"></span><b>local</b></aside>`;
+  return html`<aside class="ribbon" id="preview" aria-label="What is running"><span class="dot"></span>
     <b>${preview.number ? `#${preview.number}` : 'Preview'}</b>
     ${preview.title && html`<span class="title"><bdi>${preview.title}</bdi></span>`}
     ${preview.branch && html`<span class="branch"><bdi>${preview.branch}</bdi></span>`}
-    ${preview.commit && html`<code>${preview.commit}</code>`}</p>`;
+    ${preview.commit && html`<code>${preview.commit}</code>`}</aside>`;
 }
 
 function card(product) {

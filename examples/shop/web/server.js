@@ -180,7 +180,7 @@ const healthOf = ({ name, url, does }) => call('GET', `${url}/healthz`, undefine
 
 async function status({ request, response }) {
   const [ctx, others] = await Promise.all([context(request), Promise.all(SERVICES.map(healthOf))]);
-  const self = { service: 'web', ok: true, does: 'shows this page', checks: { [`pid ${process.pid}`]: 'ok' } };
+  const self = { service: 'web', ok: true, does: 'shows this page', checks: { [`node ${process.version}`]: 'ok' } };
   send(response, 200, pages.status(ctx, [self, ...others]));
 }
 
