@@ -1,1 +1,4 @@
-//! x
+//! Fixtures for tests: real programs, started for one test and gone with it.
+
+pub mod gitea;
+pub mod hooks;
