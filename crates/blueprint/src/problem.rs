@@ -1,0 +1,243 @@
+//! What is wrong with a blueprint, where, and what to do about it.
+
+use crate::escape::{escape, is_hostile};
+use serde::{Deserialize, Serialize};
+use std::{cell::RefCell, fmt};
+
+/// More problems than this are not listed one by one.
+const PROBLEMS_MAX: usize = 100;
+/// How much of a source line is shown, in characters.
+const EXCERPT_MAX: usize = 100;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing is run.
+    Error,
+    /// It runs, but not all that is written there has an effect.
+    Warning,
+}
+
+/// Which of the two trees something was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// The commit that the environment is for.
+    Head,
+    /// The project's policy branch.
+    Policy,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which tree the file is in.
+    pub whose: Whose,
+    /// Path of the file.
+    pub file: String,
+    /// Line, counted from 1; absent if the problem concerns the file as a whole.
+    pub line: Option<u32>,
+    /// Column in characters, counted from 1.
+    pub column: Option<u32>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong; one line, safe to print.
+    pub message: String,
+    /// What to do about it; one line, safe to print.
+    pub hint: Option<String>,
+    /// The source line, shortened and safe to print.
+    pub excerpt: Option<Excerpt>,
+}
+
+/// A source line as it is shown below a problem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// The text.
+    pub text: String,
+    /// How many characters stand before the place in question.
+    pub caret: u32,
+}
+
+impl Excerpt {
+    /// Cuts a window out of a line so that the column (counted from 1) is inside it.
+    fn of(line: &str, column: u32) -> Self {
+        let column = column.max(1) as usize - 1;
+        let from = if column > EXCERPT_MAX * 3 / 4 {
+            column - EXCERPT_MAX / 2
+        } else {
+            0
+        };
+        let mut text = String::new();
+        let mut caret = 0;
+        if from > 0 {
+            text.push('…');
+        }
+        for (index, c) in line.chars().enumerate().skip(from) {
+            if index == column {
+                caret = text.chars().count();
+            }
+            match c {
+                _ if index == from + EXCERPT_MAX => {
+                    text.push('…');
+                    break;
+                }
+                '\t' => text.push(' '),
+                c if is_hostile(c) => text.extend(c.escape_unicode()),
+                c => text.push(c),
+            }
+        }
+        let text = text.trim_end().to_owned();
+        if column >= line.chars().count() {
+            caret = text.chars().count();
+        }
+        Self {
+            text,
+            caret: u32::try_from(caret).unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
+        }
+        if self.whose == Whose::Policy {
+            f.write_str(" (policy branch)")?;
+        }
+        f.write_str(": ")?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let (Some(excerpt), Some(line)) = (&self.excerpt, self.line) {
+            write!(
+                f,
+                "\n{line:>5} | {}\n      | {:caret$}^",
+                excerpt.text,
+                "",
+                caret = excerpt.caret as usize
+            )?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no blueprint: at least one error, and the warnings that were found beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(transparent)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A place in a file: line and column, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct At {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+/// Collects the problems of one file.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) whose: Whose,
+    pub(crate) file: String,
+    pub(crate) text: String,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Report {
+    pub(crate) fn new(whose: Whose, file: &str, text: String) -> Self {
+        Self {
+            whose,
+            file: escape(file, 300),
+            text,
+            problems: RefCell::default(),
+        }
+    }
+
+    fn push(&self, severity: Severity, at: Option<At>, message: &str, hint: Option<&str>) {
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() >= PROBLEMS_MAX {
+            return;
+        }
+        let excerpt = at.and_then(|at| {
+            let line = self.text.lines().nth(at.line.checked_sub(1)? as usize)?;
+            Some(Excerpt::of(line, at.column))
+        });
+        let problem = Problem {
+            whose: self.whose,
+            file: self.file.clone(),
+            line: at.map(|at| at.line),
+            column: at.map(|at| at.column),
+            severity,
+            message: escape(message, 500),
+            hint: hint.map(|hint| escape(hint, 500)),
+            excerpt,
+        };
+        // An anchor that is used ten times is wrong once.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    pub(crate) fn error(&self, at: impl Into<Option<At>>, message: impl AsRef<str>) {
+        self.push(Severity::Error, at.into(), message.as_ref(), None);
+    }
+
+    pub(crate) fn error_hint(&self, at: impl Into<Option<At>>, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.push(Severity::Error, at.into(), message.as_ref(), Some(hint.as_ref()));
+    }
+
+    pub(crate) fn warn(&self, at: impl Into<Option<At>>, message: impl AsRef<str>) {
+        self.push(Severity::Warning, at.into(), message.as_ref(), None);
+    }
+
+    pub(crate) fn warn_hint(&self, at: impl Into<Option<At>>, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.push(Severity::Warning, at.into(), message.as_ref(), Some(hint.as_ref()));
+    }
+
+    /// The same file for a second look whose problems nobody reads.
+    pub(crate) fn silent(&self) -> Self {
+        Self {
+            whose: self.whose,
+            file: self.file.clone(),
+            text: String::new(),
+            problems: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.problems.borrow().iter().any(|p| p.severity == Severity::Error)
+    }
+
+    pub(crate) fn take(&self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems.borrow_mut())
+    }
+}
+
+/// Puts the problems of several files in an order for people: errors and warnings together, by file and line.
+pub(crate) fn sorted(reports: &[&Report]) -> Vec<Problem> {
+    let mut all: Vec<Problem> = reports.iter().flat_map(|report| report.take()).collect();
+    all.sort();
+    all.dedup();
+    all
+}

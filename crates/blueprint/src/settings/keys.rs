@@ -1,0 +1,202 @@
+//! The keys of `maquette.yaml`, each with what it means.
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) shape: Shape,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    Text,
+    Flag,
+    Number,
+    Duration,
+    Size,
+    Cpus,
+    /// A port number.
+    Port,
+    /// A major version, or a range of them.
+    Versions,
+    /// A list of texts.
+    Texts,
+    /// A list of texts, or one.
+    TextOrTexts,
+    /// Names with texts.
+    TextMap,
+    FlagOrPort,
+    Choice(&'static [&'static str]),
+    /// Names with objects.
+    Named(&'static [Entry]),
+    Object(&'static [Entry]),
+    /// A word of a later version.
+    Reserved,
+}
+
+/// The names of some keys, without reserved ones.
+pub(crate) fn names(entries: &[Entry]) -> Vec<&'static str> {
+    entries
+        .iter()
+        .filter(|entry| !matches!(entry.shape, Shape::Reserved))
+        .map(|entry| entry.name)
+        .collect()
+}
+
+const fn entry(name: &'static str, doc: &'static str, shape: Shape) -> Entry {
+    Entry { name, doc, shape }
+}
+
+pub(crate) static ROOT: [Entry; 2] = [
+    entry(
+        "stack",
+        "What runs. Read from the commit that the environment is for.",
+        Shape::Object(&STACK),
+    ),
+    entry(
+        "policy",
+        "What is allowed. Read from the project's policy branch only, never from a pull request.",
+        Shape::Object(&POLICY),
+    ),
+];
+
+pub(crate) static STACK: [Entry; 5] = [
+    entry(
+        "compose",
+        "Path of the Compose file. Default: the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml.",
+        Shape::Text,
+    ),
+    entry(
+        "source_root",
+        "The folder that relative paths of the Compose file start from. Default: the folder of the Compose file.",
+        Shape::Text,
+    ),
+    entry(
+        "services",
+        "What the Compose file does not say about its services, by name.",
+        Shape::Named(&SERVICE),
+    ),
+    entry(
+        "data",
+        "What is in the data engines of the Compose file, by service name.",
+        Shape::Named(&DATA),
+    ),
+    entry("jobs", "Commands that run to an end, by name.", Shape::Named(&JOB)),
+];
+
+pub(crate) static SERVICE: [Entry; 2] = [
+    entry(
+        "host",
+        "Run the service from the packages of the host instead of its image. It then needs a `command`.",
+        Shape::Flag,
+    ),
+    entry(
+        "public",
+        "Whether people can visit it: `true` for its first port, or a port. Default: services with `ports` are public, unless any service says `public` here.",
+        Shape::FlagOrPort,
+    ),
+];
+
+pub(crate) static DATA: [Entry; 3] = [
+    entry(
+        "versions",
+        "The major versions that the stack works with, such as 15 or \"15-17\". Default: the version of the image's tag.",
+        Shape::Versions,
+    ),
+    entry(
+        "migrations",
+        "SQL files in the order in which they run: paths or patterns (`*`, `?`, `**`) from the root of the repository. The files of one pattern run sorted by name.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "seed",
+        "SQL files with test data, run after all migrations when a database is made.",
+        Shape::TextOrTexts,
+    ),
+];
+
+pub(crate) static JOB: [Entry; 7] = [
+    entry(
+        "service",
+        "The service whose image, mounts and environment the job has. Without it the job runs from the packages of the host, in the checkout.",
+        Shape::Text,
+    ),
+    entry(
+        "run",
+        "The program and its arguments. No shell is involved.",
+        Shape::Texts,
+    ),
+    entry(
+        "on",
+        "When it runs: once when the environment is created, at each start of a new generation, before services stop, before the environment is deleted. Default: create.",
+        Shape::Choice(&["create", "start", "stop", "delete"]),
+    ),
+    entry(
+        "needs",
+        "Services that must be ready first. Default: the engines that its service depends on.",
+        Shape::TextOrTexts,
+    ),
+    entry("timeout", "How long it may run. Default: 5m.", Shape::Duration),
+    entry("environment", "Further environment variables.", Shape::TextMap),
+    entry("source", "A source of its own.", Shape::Reserved),
+];
+
+pub(crate) static POLICY: [Entry; 9] = [
+    entry(
+        "triggers",
+        "Which pull requests get an environment.",
+        Shape::Object(&TRIGGERS),
+    ),
+    entry(
+        "sleep_after",
+        "After how long without a visit an environment sleeps. Default: 30m.",
+        Shape::Duration,
+    ),
+    entry(
+        "expire_after",
+        "After how long without a push or a visit an environment is removed. Default: 14d.",
+        Shape::Duration,
+    ),
+    entry("limits", "Upper bounds for one environment.", Shape::Object(&LIMITS)),
+    entry("secrets", "Secrets by name.", Shape::Reserved),
+    entry("egress", "What an environment may reach.", Shape::Reserved),
+    entry("access", "Who may visit.", Shape::Reserved),
+    entry("trust", "Whose pull requests are trusted.", Shape::Reserved),
+    entry("office_hours", "When environments are kept awake.", Shape::Reserved),
+];
+
+pub(crate) static TRIGGERS: [Entry; 4] = [
+    entry(
+        "pull_requests",
+        "Whether pull requests get environments by themselves. Default: true.",
+        Shape::Flag,
+    ),
+    entry("drafts", "Whether drafts do. Default: true.", Shape::Flag),
+    entry(
+        "labels",
+        "Only pull requests with one of these labels. Default: any.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "base_branches",
+        "Only pull requests into one of these branches; patterns with `*`. Default: any.",
+        Shape::TextOrTexts,
+    ),
+];
+
+pub(crate) static LIMITS: [Entry; 4] = [
+    entry(
+        "memory",
+        "Memory of all services together, such as 2GiB. Default: 2GiB.",
+        Shape::Size,
+    ),
+    entry("cpus", "CPUs of all services together. Default: 2.", Shape::Cpus),
+    entry("disk", "Disk of all volumes together. Default: 4GiB.", Shape::Size),
+    entry(
+        "pids",
+        "Processes and threads of all services together. Default: 1500.",
+        Shape::Number,
+    ),
+];

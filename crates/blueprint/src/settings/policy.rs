@@ -1,0 +1,239 @@
+//! `policy:` of `maquette.yaml`.
+
+use super::{Settings, fields, keys};
+use crate::{
+    explain::{Explanation, Place},
+    glob,
+    problem::{Problem, Problems, Report, Severity, Whose},
+    read,
+    tree::Tree,
+    units,
+    yaml::Node,
+};
+use model::Limits;
+use serde::{Deserialize, Serialize};
+
+/// The most labels or branches that are compared.
+const NAMES_MAX: usize = 100;
+
+/// What is allowed. The default is what a project without a policy gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Which pull requests get an environment.
+    pub triggers: Triggers,
+    /// After how long without a visit an environment sleeps, in milliseconds.
+    pub sleep_after_ms: u64,
+    /// After how long without a push or a visit an environment is removed, in milliseconds.
+    pub expire_after_ms: u64,
+    /// Upper bounds for one environment; none is absent.
+    pub limits: Limits,
+}
+
+/// Which pull requests get an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Triggers {
+    /// Whether any does by itself.
+    pub pull_requests: bool,
+    /// Whether drafts do.
+    pub drafts: bool,
+    /// If not empty, one of these labels is needed.
+    pub labels: Vec<String>,
+    /// If not empty, patterns of which the base branch must match one.
+    pub base_branches: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            triggers: Triggers {
+                pull_requests: true,
+                drafts: true,
+                labels: Vec::new(),
+                base_branches: Vec::new(),
+            },
+            sleep_after_ms: 30 * 60_000,
+            expire_after_ms: 14 * 86_400_000,
+            limits: Limits {
+                memory_bytes: Some(2 << 30),
+                cpu_millis: Some(2_000),
+                pids: Some(1_500),
+                disk_bytes: Some(4 << 30),
+            },
+        }
+    }
+}
+
+impl Triggers {
+    /// Whether a pull request gets an environment by itself.
+    #[must_use]
+    pub fn admits<'a>(&self, draft: bool, base: &str, labels: impl IntoIterator<Item = &'a str>) -> bool {
+        self.pull_requests
+            && (self.drafts || !draft)
+            && (self.base_branches.is_empty() || self.base_branches.iter().any(|pattern| glob::matches(pattern, base)))
+            && (self.labels.is_empty()
+                || labels
+                    .into_iter()
+                    .any(|label| self.labels.iter().any(|wanted| wanted == label)))
+    }
+}
+
+impl Policy {
+    /// Reads the policy of a tree, which must be a commit of the policy branch; one without settings has the default.
+    ///
+    /// # Errors
+    /// All problems, if one of them is an error.
+    pub fn read(tree: &dyn Tree) -> Result<(Self, Vec<Problem>), Problems> {
+        let settings = super::read(tree, Whose::Policy);
+        let policy = Self::of(&settings, &mut Explanation::default());
+        let problems = crate::problem::sorted(&[&settings.report]);
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(Problems(problems));
+        }
+        Ok((policy, problems))
+    }
+
+    /// The policy that stands in parsed settings.
+    pub(crate) fn of(settings: &Settings, explanation: &mut Explanation) -> Self {
+        let mut policy = Self::default();
+        if let Some((_, node)) = &settings.policy {
+            policy.apply(&settings.report, node, explanation);
+        }
+        for (key, value) in policy.shown() {
+            explanation.fall_back(key, value);
+        }
+        policy
+    }
+
+    /// The default, explained.
+    pub(crate) fn without_file(explanation: &mut Explanation) -> Self {
+        let policy = Self::default();
+        for (key, value) in policy.shown() {
+            explanation.fall_back(key, value);
+        }
+        policy
+    }
+
+    /// Every value as people read it.
+    fn shown(&self) -> Vec<(&'static str, String)> {
+        let any = |names: &[String]| {
+            if names.is_empty() {
+                "any".to_owned()
+            } else {
+                names.join(", ")
+            }
+        };
+        let bytes = |value: Option<u64>| value.map_or_else(String::new, units::show_bytes);
+        vec![
+            ("policy.triggers.pull_requests", self.triggers.pull_requests.to_string()),
+            ("policy.triggers.drafts", self.triggers.drafts.to_string()),
+            ("policy.triggers.labels", any(&self.triggers.labels)),
+            ("policy.triggers.base_branches", any(&self.triggers.base_branches)),
+            ("policy.sleep_after", units::show_ms(self.sleep_after_ms)),
+            ("policy.expire_after", units::show_ms(self.expire_after_ms)),
+            ("policy.limits.memory", bytes(self.limits.memory_bytes)),
+            (
+                "policy.limits.cpus",
+                units::show_millis(self.limits.cpu_millis.unwrap_or_default()),
+            ),
+            ("policy.limits.disk", bytes(self.limits.disk_bytes)),
+            ("policy.limits.pids", self.limits.pids.unwrap_or_default().to_string()),
+        ]
+    }
+
+    fn apply(&mut self, report: &Report, node: &Node, explanation: &mut Explanation) {
+        for (key, value) in fields(report, node, &keys::POLICY, "`policy`") {
+            let what = format!("`{}` in `policy`", key.text);
+            match key.text.as_str() {
+                "triggers" => self.triggers.apply(report, value),
+                "limits" => limits(&mut self.limits, report, value),
+                "sleep_after" => set(&mut self.sleep_after_ms, duration(report, value, &what)),
+                "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),
+                _ => {}
+            }
+            note(self, report, key.at, "policy", &key.text, explanation);
+        }
+        // A second pass over what is nested, now that all values are known.
+        for (group, shape) in [("triggers", &keys::TRIGGERS[..]), ("limits", &keys::LIMITS[..])] {
+            let Some(crate::yaml::NodeKind::Map(entries)) = node.get(group).map(|node| &node.kind) else {
+                continue;
+            };
+            for (key, _) in entries
+                .iter()
+                .filter(|(key, _)| shape.iter().any(|entry| entry.name == key.text))
+            {
+                note(self, report, key.at, &format!("policy.{group}"), &key.text, explanation);
+            }
+        }
+    }
+}
+
+/// Remembers where a value comes from, if the key is one that has a value.
+fn note(
+    policy: &Policy,
+    report: &Report,
+    at: crate::problem::At,
+    path: &str,
+    key: &str,
+    explanation: &mut Explanation,
+) {
+    let name = format!("{path}.{key}");
+    if let Some((name, value)) = policy.shown().into_iter().find(|(shown, _)| *shown == name) {
+        explanation.set(name, value, Place::at(report, at));
+    }
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+fn duration(report: &Report, node: &Node, what: &str) -> Option<u64> {
+    let ms = read::duration_ms(report, node, what)?;
+    if ms < 60_000 {
+        report.error(node.at, format!("{what} must be at least one minute"));
+        return None;
+    }
+    Some(ms)
+}
+
+impl Triggers {
+    fn apply(&mut self, report: &Report, node: &Node) {
+        for (key, value) in fields(report, node, &keys::TRIGGERS, "`policy.triggers`") {
+            let what = format!("`{}` in `policy.triggers`", key.text);
+            match key.text.as_str() {
+                "pull_requests" => set(&mut self.pull_requests, read::flag(report, value, &what)),
+                "drafts" => set(&mut self.drafts, read::flag(report, value, &what)),
+                "labels" => set(&mut self.labels, names(report, value, &what)),
+                "base_branches" => set(&mut self.base_branches, names(report, value, &what)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn names(report: &Report, node: &Node, what: &str) -> Option<Vec<String>> {
+    let names = read::texts(report, node, what, true)?;
+    if names.len() > NAMES_MAX {
+        report.error(node.at, format!("{what} has more than {NAMES_MAX} items"));
+        return None;
+    }
+    Some(names.into_iter().map(|(_, name)| name).collect())
+}
+
+fn limits(limits: &mut Limits, report: &Report, node: &Node) {
+    for (key, value) in fields(report, node, &keys::LIMITS, "`policy.limits`") {
+        let what = format!("`{}` in `policy.limits`", key.text);
+        let (slot, number) = match key.text.as_str() {
+            "memory" => (&mut limits.memory_bytes, read::bytes(report, value, &what)),
+            "disk" => (&mut limits.disk_bytes, read::bytes(report, value, &what)),
+            "cpus" => (&mut limits.cpu_millis, read::cpu_millis(report, value, &what)),
+            _ => (&mut limits.pids, read::number(report, value, &what)),
+        };
+        match number {
+            Some(0) => report.error(value.at, format!("{what} must be more than nothing")),
+            Some(number) => *slot = Some(number),
+            None => {}
+        }
+    }
+}

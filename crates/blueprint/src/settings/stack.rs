@@ -1,0 +1,243 @@
+//! `stack:` of `maquette.yaml`, before it meets the Compose file.
+
+use super::{fields, keys};
+use crate::{
+    dotenv,
+    escape::quoted,
+    problem::{At, Report},
+    read,
+    yaml::Node,
+};
+use model::{JobEvent, JobName, VersionRange};
+use std::collections::BTreeMap;
+
+/// How long a job may run unless it says so, in milliseconds.
+const JOB_TIMEOUT_MS: u64 = 5 * 60_000;
+/// The longest time that a job may ask for, in milliseconds.
+const JOB_TIMEOUT_MAX_MS: u64 = 60 * 60_000;
+
+/// What `stack:` says.
+#[derive(Debug, Default)]
+pub(crate) struct Stack {
+    pub(crate) compose: Option<(At, String)>,
+    pub(crate) source_root: Option<(At, String)>,
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) data: BTreeMap<String, Data>,
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// What it says of a service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) at: At,
+    pub(crate) host: Option<(At, bool)>,
+    pub(crate) public: Option<(At, Public)>,
+}
+
+/// Whether people can visit a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Public {
+    No,
+    FirstPort,
+    Port(u16),
+}
+
+/// What it says of an engine.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) at: At,
+    pub(crate) versions: Option<(At, VersionRange)>,
+    pub(crate) migrations: Vec<(At, String)>,
+    pub(crate) seed: Vec<(At, String)>,
+}
+
+/// A job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) at: At,
+    pub(crate) name: JobName,
+    pub(crate) service: Option<(At, String)>,
+    pub(crate) run: Vec<String>,
+    pub(crate) on: JobEvent,
+    pub(crate) needs: Option<Vec<(At, String)>>,
+    pub(crate) timeout_ms: u64,
+    pub(crate) environment: BTreeMap<String, (At, String)>,
+}
+
+/// Reads the value of `stack`.
+pub(crate) fn read(report: &Report, node: &Node) -> Stack {
+    let mut stack = Stack::default();
+    for (key, value) in fields(report, node, &keys::STACK, "`stack`") {
+        let what = format!("`{}` in `stack`", key.text);
+        match key.text.as_str() {
+            "compose" => stack.compose = read::text(report, value, &what).map(|text| (value.at, text.to_owned())),
+            "source_root" => {
+                stack.source_root = read::text(report, value, &what).map(|text| (value.at, text.to_owned()))
+            }
+            "services" => {
+                for (key, value) in read::map(report, value, &what).unwrap_or_default() {
+                    stack
+                        .services
+                        .insert(key.text.clone(), service(report, key.at, &key.text, value));
+                }
+            }
+            "data" => {
+                for (key, value) in read::map(report, value, &what).unwrap_or_default() {
+                    stack
+                        .data
+                        .insert(key.text.clone(), data(report, key.at, &key.text, value));
+                }
+            }
+            "jobs" => {
+                for (key, value) in read::map(report, value, &what).unwrap_or_default() {
+                    if let Some(name) = read::name(report, key.at, &key.text) {
+                        stack.jobs.extend(job(report, key.at, name, value));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    stack
+}
+
+fn service(report: &Report, at: At, name: &str, node: &Node) -> Service {
+    let mut service = Service {
+        at,
+        host: None,
+        public: None,
+    };
+    let place = format!("service {}", quoted(name));
+    for (key, value) in fields(report, node, &keys::SERVICE, &place) {
+        match key.text.as_str() {
+            "host" => service.host = read::flag(report, value, "`host`").map(|flag| (key.at, flag)),
+            _ => service.public = public(report, value).map(|public| (value.at, public)),
+        }
+    }
+    service
+}
+
+fn public(report: &Report, node: &Node) -> Option<Public> {
+    let text = read::text(report, node, "`public`")?;
+    match (text, read::port(text)) {
+        ("true", _) => Some(Public::FirstPort),
+        ("false", _) => Some(Public::No),
+        (_, Some(port)) => Some(Public::Port(port)),
+        _ => {
+            report.error(
+                node.at,
+                format!(
+                    "`public` must be `true`, `false` or a port, and this is {}",
+                    quoted(text)
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn data(report: &Report, at: At, name: &str, node: &Node) -> Data {
+    let mut data = Data {
+        at,
+        versions: None,
+        migrations: Vec::new(),
+        seed: Vec::new(),
+    };
+    for (key, value) in fields(report, node, &keys::DATA, &format!("the data of {}", quoted(name))) {
+        match key.text.as_str() {
+            "versions" => data.versions = versions(report, value).map(|range| (value.at, range)),
+            "migrations" => data.migrations = read::texts(report, value, "`migrations`", true).unwrap_or_default(),
+            _ => data.seed = read::texts(report, value, "`seed`", true).unwrap_or_default(),
+        }
+    }
+    data
+}
+
+fn versions(report: &Report, node: &Node) -> Option<VersionRange> {
+    let text = read::text(report, node, "`versions`")?;
+    let (min, max) = text.split_once('-').unwrap_or((text, text));
+    let major = |text: &str| text.trim().parse::<u32>().ok().filter(|major| *major < 10_000);
+    match (major(min), major(max)) {
+        (Some(min), Some(max)) if min <= max => Some(VersionRange { min, max }),
+        _ => {
+            let hint = "a major version such as 15, or a range such as \"15-17\"";
+            report.error_hint(node.at, format!("{} is no range of versions", quoted(text)), hint);
+            None
+        }
+    }
+}
+
+fn job(report: &Report, at: At, name: JobName, node: &Node) -> Option<Job> {
+    let place = format!("job `{name}`");
+    let mut job = Job {
+        at,
+        name,
+        service: None,
+        run: Vec::new(),
+        on: JobEvent::Create,
+        needs: None,
+        timeout_ms: JOB_TIMEOUT_MS,
+        environment: BTreeMap::new(),
+    };
+    for (key, value) in fields(report, node, &keys::JOB, &place) {
+        let what = format!("`{}` of {place}", key.text);
+        match key.text.as_str() {
+            "service" => job.service = read::text(report, value, &what).map(|text| (value.at, text.to_owned())),
+            "run" => {
+                let words = read::texts(report, value, &what, false)?;
+                job.run = words.into_iter().map(|(_, word)| word).collect();
+            }
+            "on" => job.on = event(report, value, &what).unwrap_or(JobEvent::Create),
+            "needs" => job.needs = read::texts(report, value, &what, true),
+            "timeout" => job.timeout_ms = timeout(report, value, &what).unwrap_or(JOB_TIMEOUT_MS),
+            _ => {
+                for (key, value) in read::map(report, value, &what).unwrap_or_default() {
+                    if !dotenv::is_name(&key.text) {
+                        report.error(
+                            key.at,
+                            format!("{} can not be the name of an environment variable", quoted(&key.text)),
+                        );
+                    } else if let Some(text) = read::text(report, value, &what) {
+                        job.environment.insert(key.text.clone(), (key.at, text.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    if job.run.is_empty() {
+        report.error_hint(
+            at,
+            format!("{place} runs nothing"),
+            "give it `run: [program, argument, …]`",
+        );
+        return None;
+    }
+    Some(job)
+}
+
+fn event(report: &Report, node: &Node, what: &str) -> Option<JobEvent> {
+    match read::text(report, node, what)? {
+        "create" => Some(JobEvent::Create),
+        "start" => Some(JobEvent::Start),
+        "stop" => Some(JobEvent::Stop),
+        "delete" => Some(JobEvent::Delete),
+        other => {
+            let hint = crate::suggest::hint(other, &["create", "start", "stop", "delete"]);
+            report.error_hint(
+                node.at,
+                format!("{what} must be an event, and this is {}", quoted(other)),
+                hint,
+            );
+            None
+        }
+    }
+}
+
+fn timeout(report: &Report, node: &Node, what: &str) -> Option<u64> {
+    let ms = read::duration_ms(report, node, what)?;
+    if !(1_000..=JOB_TIMEOUT_MAX_MS).contains(&ms) {
+        report.error(node.at, format!("{what} must be between one second and one hour"));
+        return None;
+    }
+    Some(ms)
+}
