@@ -88,6 +88,7 @@ impl Store {
                 .bind(expires.map(column::time))
                 .fetch_one(&self.write)
                 .await
+                .inspect(|_| self.wrote())
                 .map_err(conflict("token_create", || format!("the secret of token {name}")))?;
         Columns::new("token", &row).number("id")
     }
@@ -126,6 +127,7 @@ impl Store {
             .bind(column::number(id))
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("token_revoke"))?;
         Ok(())
     }
@@ -143,6 +145,7 @@ impl Store {
             .bind(row.uses_left)
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(conflict("link_create", || {
                 format!("the secret of a link for {}", row.subject)
             }))?;
@@ -161,6 +164,7 @@ impl Store {
         .bind(column::time(at))
         .fetch_optional(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("link_use"))?;
         let read = |row| {
             let row = Columns::new("link", row);
@@ -189,6 +193,7 @@ impl Store {
             .bind(column::time(row.expires))
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(conflict("session_create", || {
                 format!("the secret of a session of {}", row.subject)
             }))?;
@@ -229,6 +234,7 @@ impl Store {
             .bind(hash.0.as_slice())
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("session_revoke"))?;
         Ok(())
     }
@@ -246,6 +252,7 @@ impl Store {
                 .bind(column::time(at))
                 .execute(&self.write)
                 .await
+                .inspect(|_| self.wrote())
                 .map_err(failed("session_prune"))?;
         }
         Ok(())

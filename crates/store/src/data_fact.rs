@@ -20,6 +20,7 @@ impl Store {
             .bind(column::json("fact", fact)?)
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("data_fact_put"))?;
         Ok(())
     }
@@ -52,6 +53,7 @@ impl Store {
             .bind(service.as_str())
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("data_fact_remove"))?;
         Ok(())
     }

@@ -26,6 +26,7 @@ impl Store {
         .bind(column::time(at))
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("delivery_record"))?;
         Ok(done.rows_affected() == 1)
     }
@@ -39,6 +40,7 @@ impl Store {
             .bind(column::time(before))
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("delivery_prune"))?;
         Ok(())
     }

@@ -116,6 +116,7 @@ impl Store {
         .bind(column::json("overrides", &row.overrides)?)
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(conflict("environment_create", || format!("an environment of {} as {}", row.project, row.label)))?;
         Ok(())
     }
@@ -233,6 +234,7 @@ impl Store {
         .bind(patch.nudged.flatten().map(column::time))
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(conflict("environment_update", || format!("an environment beside {id}")))?;
         if done.rows_affected() == 0 {
             return Err(StoreError::NotFound {

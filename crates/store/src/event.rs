@@ -67,7 +67,11 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed("event_add"))?;
-        transaction.commit().await.map_err(failed("event_add"))
+        transaction
+            .commit()
+            .await
+            .inspect(|()| self.wrote())
+            .map_err(failed("event_add"))
     }
 
     /// The newest events of an environment, the newest first.

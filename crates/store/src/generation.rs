@@ -93,6 +93,7 @@ impl Store {
         .bind(column::json("notes", &row.notes)?)
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("generation_put"))?;
         if done.rows_affected() == 0 {
             let what = format!("generation {} of {} with other inputs", row.generation, row.environment);
@@ -147,6 +148,7 @@ impl Store {
                 .bind(column::generation(n))
                 .execute(&self.write)
                 .await
+                .inspect(|_| self.wrote())
                 .map_err(failed("generation_outcome"))?;
         if done.rows_affected() == 0 {
             return Err(StoreError::NotFound {

@@ -82,6 +82,7 @@ impl Store {
         .bind(row.private_to.as_ref().map(EnvironmentId::as_str))
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("golden_put"))?;
         Ok(())
     }
@@ -122,6 +123,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("golden_used"))?;
         if done.rows_affected() == 0 {
             return Err(StoreError::NotFound {
@@ -140,6 +142,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("golden_remove"))?;
         Ok(())
     }

@@ -33,7 +33,11 @@ impl Store {
             .await
             .map_err(failed("ledger_intend"))?;
         }
-        transaction.commit().await.map_err(failed("ledger_intend"))
+        transaction
+            .commit()
+            .await
+            .inspect(|()| self.wrote())
+            .map_err(failed("ledger_intend"))
     }
 
     /// Notes that these were seen to be gone. What was noted before keeps its time.
@@ -56,7 +60,11 @@ impl Store {
                 .await
                 .map_err(failed("ledger_gone"))?;
         }
-        transaction.commit().await.map_err(failed("ledger_gone"))
+        transaction
+            .commit()
+            .await
+            .inspect(|()| self.wrote())
+            .map_err(failed("ledger_gone"))
     }
 
     /// The whole ledger of an environment, by kind and name.
@@ -96,6 +104,7 @@ impl Store {
             .bind(column::json("receipt", receipt)?)
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("receipt_put"))?;
         Ok(())
     }

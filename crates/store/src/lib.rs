@@ -40,6 +40,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use tokio::sync::watch;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -53,6 +54,7 @@ const READERS: u32 = 3;
 pub struct Store {
     read: SqlitePool,
     write: SqlitePool,
+    changes: watch::Sender<u64>,
 }
 
 impl Store {
@@ -82,7 +84,13 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| unopened(error.into()))?;
-        Self { read, write }.with_instance().await
+        Self {
+            read,
+            write,
+            changes: watch::Sender::new(0),
+        }
+        .with_instance()
+        .await
     }
 
     /// A store in memory, for tests.
@@ -102,6 +110,7 @@ impl Store {
         Self {
             read: pool.clone(),
             write: pool,
+            changes: watch::Sender::new(0),
         }
         .with_instance()
         .await
@@ -116,8 +125,19 @@ impl Store {
             .bind(id)
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("instance"))?;
         Ok(self)
+    }
+
+    /// Counts the writes of this store and its clones. Whoever sees it change and reads then sees what was written.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn wrote(&self) {
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The id of this installation, made when the store was opened first.

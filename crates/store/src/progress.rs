@@ -69,6 +69,7 @@ impl Store {
         .bind(result.is_ok())
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("attempt_record"))?;
         Ok(())
     }
@@ -110,6 +111,7 @@ impl Store {
             .bind(column::time(at))
             .execute(&self.write)
             .await
+            .inspect(|_| self.wrote())
             .map_err(failed("step_began"))?;
         Ok(())
     }
@@ -137,6 +139,7 @@ impl Store {
         .bind(ok)
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("step_ended"))?;
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Store {
         .bind(row.closed_reads)
         .execute(&self.write)
         .await
+        .inspect(|_| self.wrote())
         .map_err(failed("pull_request_put"))?;
         Ok(())
     }

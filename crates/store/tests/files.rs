@@ -79,6 +79,24 @@ async fn writers_queue_also_between_two_that_opened_the_same_file() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_change_then_sees_it() {
+    let store = Store::in_memory().await.unwrap();
+    let mut changes = store.changes();
+    changes.mark_unchanged();
+    assert!(store.environment_list(None, true).await.unwrap().is_empty());
+    assert!(!changes.has_changed().unwrap(), "reading is no change");
+    let env = environment("eaaaaaaaaa", Origin::PullRequest { number: 1 }, "pr-1");
+    store.environment_create(&env).await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    store
+        .event_add(Some(&env.id), &env.project, Timestamp(1), "note", "text")
+        .await
+        .unwrap();
+    assert!(changes.has_changed().unwrap());
+}
+
+#[tokio::test]
 async fn of_two_that_add_the_same_environment_one_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
