@@ -80,6 +80,6 @@ pub fn plan(desired: &Desired<'_>, observed: &Observed, capabilities: &Capabilit
         Desired::Present { spec, power } => run::plan(spec, *power, observed, capabilities, now),
         Desired::Absent { last, generation } => gone::plan(*last, *generation, observed),
     };
-    retry::apply(&mut plan, observed, now);
+    retry::apply(&mut plan, observed, matches!(desired, Desired::Absent { .. }), now);
     plan
 }

@@ -14,8 +14,9 @@ pub fn backoff(count: u32) -> Duration {
     Duration::from_millis(500u64 << doublings).min(Duration::from_secs(30))
 }
 
-/// Marks steps that are being carried out, that wait after a failure, and that have failed for good.
-pub(crate) fn apply(plan: &mut Plan, observed: &Observed, now: Timestamp) {
+/// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal is never given
+/// up: `patient` plans wait for the next try, however often it failed.
+pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Timestamp) {
     for step in &mut plan.steps {
         if step.state != StepState::Ready {
             continue;
@@ -36,7 +37,7 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, now: Timestamp) {
                 until: next,
                 failure: attempt.failure.clone(),
             },
-            Some(_) if attempt.count < ATTEMPTS_MAX => StepState::Ready,
+            Some(_) if patient || attempt.count < ATTEMPTS_MAX => StepState::Ready,
             _ => StepState::Failed {
                 failure: attempt.failure.clone(),
             },

@@ -4,7 +4,7 @@
 //! environment clones the one that holds the longest common prefix of its migrations and the policy branch's, and runs the
 //! rest itself.
 
-use model::{DataSet, Digest, Migration, SeedFile, SnapshotId};
+use model::{Capabilities, DataSet, Digest, Migration, Root, SeedFile, Service, SnapshotId};
 
 /// What a golden holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +23,34 @@ pub struct GoldenPlan {
 /// branch's migrations and the pull request has not changed the seed.
 #[must_use]
 pub fn golden_for(engine_version: &str, policy: &DataSet, wanted: &DataSet) -> GoldenPlan {
-    let common = policy.migrations.iter().zip(&wanted.migrations).take_while(|(a, b)| a.digest == b.digest).count();
+    let common = policy
+        .migrations
+        .iter()
+        .zip(&wanted.migrations)
+        .take_while(|(a, b)| a.digest == b.digest)
+        .count();
     let seeded = common == policy.migrations.len() && policy.seeds == wanted.seeds;
     let migrations = policy.migrations[..common].to_vec();
     let seeds = if seeded { policy.seeds.clone() } else { Vec::new() };
-    GoldenPlan { id: golden_id(engine_version, wanted, &migrations, &seeds), migrations, seeds }
+    GoldenPlan {
+        id: golden_id(engine_version, wanted, &migrations, &seeds),
+        migrations,
+        seeds,
+    }
+}
+
+/// The full version of the engine that the runtime would run for this service; `None` if it is no engine or there is none.
+#[must_use]
+pub(crate) fn engine_version(capabilities: &Capabilities, service: &Service) -> Option<String> {
+    let Root::Engine(engine) = &service.workload.root else {
+        return None;
+    };
+    capabilities
+        .engines
+        .iter()
+        .filter(|offer| offer.kind == engine.kind && engine.versions.contains(offer.major))
+        .max_by_key(|offer| offer.major)
+        .map(|offer| format!("{} {}", offer.kind, offer.version))
 }
 
 /// Everything that decides what is in a golden. The architecture stands for the layout of the data directory.
@@ -58,9 +81,18 @@ mod tests {
             password: "x".into(),
             migrations: migrations
                 .iter()
-                .map(|m| Migration { path: (*m).into(), digest: Digest::of(m.as_bytes()) })
+                .map(|m| Migration {
+                    path: (*m).into(),
+                    digest: Digest::of(m.as_bytes()),
+                })
                 .collect(),
-            seeds: seeds.iter().map(|s| SeedFile { path: (*s).into(), digest: Digest::of(s.as_bytes()) }).collect(),
+            seeds: seeds
+                .iter()
+                .map(|s| SeedFile {
+                    path: (*s).into(),
+                    digest: Digest::of(s.as_bytes()),
+                })
+                .collect(),
         }
     }
 
@@ -85,7 +117,10 @@ mod tests {
     #[test]
     fn another_engine_version_or_seed_is_another_golden() {
         let policy = set(&["1"], &["seed"]);
-        assert_ne!(golden_for("15.1", &policy, &policy).id, golden_for("15.2", &policy, &policy).id);
+        assert_ne!(
+            golden_for("15.1", &policy, &policy).id,
+            golden_for("15.2", &policy, &policy).id
+        );
         assert!(golden_for("15.1", &policy, &set(&["1"], &["other"])).seeds.is_empty());
     }
 }

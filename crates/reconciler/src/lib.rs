@@ -1,1 +1,35 @@
-//! The reconciler.
+//! Observes, asks the planner, carries plans out.
+//!
+//! Everything here is level-triggered: no task takes an input, and what wakes it says only "look again". A task may be ended
+//! at any point and started again; what is true is in the store, on the forge and in the runtime.
+//!
+//! - One worker per environment (`environment/`): it makes generations, plans, carries out what is ready in parallel.
+//! - One file per background task (`task/`): forges, goldens, announcements, left-overs.
+//! - `comment` renders what a reviewer reads, without I/O.
+
+mod blueprints;
+mod clock;
+pub mod comment;
+mod context;
+mod database;
+mod environment;
+mod golden;
+mod handle;
+mod heads;
+mod id;
+mod nudge;
+mod project;
+mod repository;
+mod standing;
+mod task;
+mod text;
+
+pub use clock::{Clock, SystemClock};
+pub use context::Settings;
+pub use golden::{GoldenPlan, golden_for};
+pub use handle::{Handle, Intent, Reconciler, StartError};
+pub use id::new_environment_id;
+pub use nudge::Nudges;
+pub use project::{Base, Project, Source};
+pub use repository::RepositoryError;
+pub use standing::standing;

@@ -37,7 +37,11 @@ impl Project {
     /// The address of a service; `main` is the one that the environment's own address leads to.
     #[must_use]
     pub fn address(&self, environment: &HostLabel, service: &ServiceName, main: bool) -> String {
-        if main { self.base.url(environment) } else { self.base.url(&service_label(service, environment)) }
+        if main {
+            self.base.url(environment)
+        } else {
+            self.base.url(&service_label(service, environment))
+        }
     }
 }
 

@@ -1,0 +1,134 @@
+//! Reads blueprints from commits: the stack from an environment's own commit, the policy from the policy branch.
+
+use crate::{
+    context::{Context, Trouble},
+    heads::PolicyHead,
+    project::{Project, Source},
+    repository::CommitTree,
+};
+use blueprint::{Address, Blueprint, Policy};
+use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack};
+use store::EnvironmentRow;
+
+/// What an environment is made from, or the problems that keep it from being made, as people read them.
+pub(crate) type Reading = Result<ReadBlueprint, Vec<String>>;
+
+/// A blueprint as the reconciler needs it.
+pub(crate) struct ReadBlueprint {
+    pub(crate) stack: ServiceStack,
+    pub(crate) limits: Limits,
+    /// Warnings.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The blueprint of an environment at the commits that are wanted now.
+pub(crate) async fn of_environment(
+    context: &Context,
+    environment: &EnvironmentRow,
+    policy: &PolicyHead,
+) -> Result<Reading, Trouble> {
+    let project = context.project(&environment.project)?;
+    let Some((source, commit)) = project
+        .primary()
+        .and_then(|s| Some((s, environment.head.get(&s.name)?)))
+    else {
+        return Ok(Err(vec![
+            "the environment has no commit of the project's first source".to_owned(),
+        ]));
+    };
+    let mut about = about(project, source, commit, &environment.label);
+    match &environment.origin {
+        Origin::PullRequest { number } => {
+            let pull = context
+                .store
+                .pull_request_get(&project.name, &source.name, *number)
+                .await?;
+            about.branch = pull.as_ref().and_then(|pull| pull.branch.parse().ok());
+            about.base = pull.as_ref().and_then(|pull| pull.base.parse().ok());
+            let title = pull.map_or_else(String::new, |pull| pull.title);
+            about.pull_request = Some(blueprint::PullRequest { number: *number, title });
+        }
+        Origin::Branch { branch } | Origin::Baseline { branch } => about.branch = Some(branch.clone()),
+        Origin::Clone { .. } | Origin::Golden => {}
+    }
+    // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
+    context.repositories.ensure(&project.name, source, commit, None).await?;
+    let head = context.repositories.tree(&project.name, &source.name, commit).await?;
+    let policy = context
+        .repositories
+        .tree(&project.name, &source.name, &policy.commit)
+        .await?;
+    Ok(read(context, head, policy, about).await)
+}
+
+/// The blueprint of the policy branch's own commit: what goldens are made from.
+pub(crate) async fn of_policy_branch(
+    context: &Context,
+    project: &ProjectName,
+    commit: &CommitId,
+) -> Result<Reading, Trouble> {
+    let project = context.project(project)?;
+    let Some(source) = project.primary() else {
+        return Ok(Err(Vec::new()));
+    };
+    let origin = Origin::Baseline {
+        branch: source.policy_branch.clone(),
+    };
+    let mut about = about(project, source, commit, &project.label(&origin));
+    about.branch = Some(source.policy_branch.clone());
+    let head = context.repositories.tree(&project.name, &source.name, commit).await?;
+    let policy = context.repositories.tree(&project.name, &source.name, commit).await?;
+    Ok(read(context, head, policy, about).await)
+}
+
+/// A digest of what the policy at a commit says; the same for commits that say the same.
+pub(crate) async fn policy_digest(
+    context: &Context,
+    project: &ProjectName,
+    commit: &CommitId,
+) -> Result<Digest, Trouble> {
+    let Some(source) = context.project(project)?.primary() else {
+        return Ok(Digest::of(b""));
+    };
+    let tree = context.repositories.tree(project, &source.name, commit).await?;
+    let read = tokio::task::spawn_blocking(move || match Policy::read(&tree) {
+        Ok(policy) => serde_json::to_vec(&policy).unwrap_or_default(),
+        Err(problems) => problems.to_string().into_bytes(),
+    });
+    Ok(Digest::of(&read.await.unwrap_or_default()))
+}
+
+fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::HostLabel) -> blueprint::Context {
+    blueprint::Context {
+        project: project.name.clone(),
+        source: source.name.clone(),
+        commit: commit.clone(),
+        branch: None,
+        base: None,
+        pull_request: None,
+        environment: label.clone(),
+        address: Address {
+            scheme: project.base.scheme.clone(),
+            base: project.base.domain.clone(),
+            port: project.base.port,
+        },
+    }
+}
+
+/// Reading a tree blocks, so it happens on a thread that may.
+async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: blueprint::Context) -> Reading {
+    let capabilities = context.runtime.capabilities().clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = Blueprint::read(&head, Some(&policy), &about, &capabilities);
+        read.map_err(|problems| problems.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
+    });
+    let blueprint = match reading.await {
+        Ok(read) => read?,
+        Err(_) => return Err(vec!["the blueprint could not be read to its end".to_owned()]),
+    };
+    Ok(ReadBlueprint {
+        limits: blueprint.policy.limits,
+        notes: blueprint.warnings.iter().map(ToString::to_string).collect(),
+        stack: blueprint.stack,
+    })
+}

@@ -1,0 +1,298 @@
+//! What people read on a pull request: one comment and one commit status. Pure.
+
+use model::{CommitId, Phase};
+use std::fmt::Write as _;
+
+/// An address of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The service.
+    pub service: String,
+    /// Its URL.
+    pub url: String,
+}
+
+/// A step of the plan, as shown while the environment is not live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownStep {
+    /// Its title.
+    pub title: String,
+    /// A sign for its state: done, running, waiting, failed.
+    pub state: ShownState,
+}
+
+/// How a shown step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownState {
+    /// Done.
+    Done,
+    /// Being carried out.
+    Running,
+    /// Not begun.
+    Waiting,
+    /// Failed.
+    Failed,
+}
+
+/// Why the newest generation is not live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownFailure {
+    /// What failed.
+    pub message: String,
+    /// What would help.
+    pub hint: Option<String>,
+    /// The lines of log that matter.
+    pub log: Vec<String>,
+}
+
+/// Everything that the comment tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How the environment stands.
+    pub phase: Phase,
+    /// The newest commit.
+    pub head: CommitId,
+    /// The commit that is live, if any.
+    pub live: Option<CommitId>,
+    /// Where it is found, the main address first.
+    pub addresses: Vec<Address>,
+    /// Services and engines that run in it.
+    pub services: Vec<String>,
+    /// How long the newest live generation took, in milliseconds.
+    pub took_ms: Option<u64>,
+    /// The steps of a plan that is being carried out.
+    pub steps: Vec<ShownStep>,
+    /// Why the newest generation failed.
+    pub failure: Option<ShownFailure>,
+    /// What people should know: data was cloned anew, warnings of the blueprint.
+    pub notes: Vec<String>,
+    /// What was removed at the end: entries of the receipt, and all of them gone.
+    pub receipt_entries: Option<usize>,
+}
+
+/// The text of the comment, in Markdown.
+#[must_use]
+pub fn comment(report: &Report) -> String {
+    let mut text = String::new();
+    let head = report.head.short();
+    let live = report.live.as_ref().map_or(head, CommitId::short);
+    let headline = match report.phase {
+        Phase::NeedsApproval => format!(
+            "**Preview: needs approval.** `{head}` comes from a fork or from somebody without push permission. Nothing runs until somebody who may push approves this commit."
+        ),
+        Phase::Starting => format!("**Preview: starting** with `{head}`"),
+        Phase::Live => format!("**Preview: live** with `{live}`"),
+        Phase::Updating => format!("**Preview: live** with `{live}`, updating to `{head}`"),
+        Phase::LiveOlder => format!("**Preview: `{live}` is live, `{head}` failed**"),
+        Phase::Failed => format!("**Preview: `{head}` failed**"),
+        Phase::Sleeping => format!("**Preview: sleeping** with `{live}`; the first visit wakes it"),
+        Phase::Ending => "**Preview: being removed**".to_owned(),
+        Phase::Ended => match report.receipt_entries {
+            Some(entries) => {
+                format!("**Preview: removed.** All {entries} things that were made for it are verified gone.")
+            }
+            None => "**Preview: removed**".to_owned(),
+        },
+    };
+    let _ = writeln!(text, "{headline}");
+    if matches!(
+        report.phase,
+        Phase::Live | Phase::Updating | Phase::LiveOlder | Phase::Sleeping | Phase::Starting
+    ) {
+        addresses(&mut text, report);
+    }
+    if let Some(failure) = &report.failure {
+        failed(&mut text, failure);
+    }
+    if matches!(report.phase, Phase::Starting | Phase::Updating) {
+        steps(&mut text, &report.steps);
+    }
+    for note in &report.notes {
+        let _ = write!(text, "\n> {}\n", line(note));
+    }
+    details(&mut text, report);
+    text
+}
+
+fn addresses(text: &mut String, report: &Report) {
+    match report.addresses.as_slice() {
+        [] => {}
+        [only] => {
+            let _ = write!(
+                text,
+                "\n{}\n\nSign in with your account; addresses show nothing before that.\n",
+                only.url
+            );
+        }
+        several => {
+            text.push_str("\n| service | address |\n|---|---|\n");
+            for address in several {
+                let _ = writeln!(text, "| {} | {} |", code(&address.service), address.url);
+            }
+            text.push_str("\nSign in with your account; addresses show nothing before that.\n");
+        }
+    }
+}
+
+fn failed(text: &mut String, failure: &ShownFailure) {
+    let _ = write!(text, "\n{}\n", line(&failure.message));
+    if let Some(hint) = &failure.hint {
+        let _ = write!(text, "\nHint: {}\n", line(hint));
+    }
+    if !failure.log.is_empty() {
+        // A fence that no line of the log can close.
+        text.push_str("\n````text\n");
+        for entry in &failure.log {
+            let _ = writeln!(text, "{}", visible(entry).replace("````", "'```"));
+        }
+        text.push_str("````\n");
+    }
+}
+
+fn steps(text: &mut String, steps: &[ShownStep]) {
+    if steps.is_empty() {
+        return;
+    }
+    text.push('\n');
+    for step in steps {
+        let sign = match step.state {
+            ShownState::Done => "- [x]",
+            ShownState::Running => "- [ ] ⏳",
+            ShownState::Waiting => "- [ ]",
+            ShownState::Failed => "- [ ] ❌",
+        };
+        let _ = writeln!(text, "{sign} {}", line(&step.title));
+    }
+}
+
+fn details(text: &mut String, report: &Report) {
+    if report.services.is_empty() || matches!(report.phase, Phase::Ended | Phase::Ending | Phase::NeedsApproval) {
+        return;
+    }
+    let services: Vec<String> = report.services.iter().map(|service| code(service)).collect();
+    let _ = write!(text, "\nRuns {}", services.join(", "));
+    match report.took_ms {
+        Some(ms) if report.phase == Phase::Live => {
+            let _ = write!(text, ", live after {}.{:01} s", ms / 1000, ms % 1000 / 100);
+        }
+        _ => {}
+    }
+    text.push_str(".\n");
+}
+
+/// The short text of the commit status.
+#[must_use]
+pub fn status(report: &Report) -> String {
+    let head = report.head.short();
+    match (report.phase, &report.failure, &report.live) {
+        (Phase::LiveOlder, _, Some(live)) => format!("{} is live, {head} failed", live.short()),
+        (Phase::Failed, Some(failure), _) => format!("failed: {}", line(&failure.message)),
+        (Phase::NeedsApproval, ..) => "needs approval by somebody who may push".to_owned(),
+        (phase, ..) => phase.word().to_owned(),
+    }
+}
+
+/// One line without anything that Markdown, HTML or a terminal would obey.
+fn line(text: &str) -> String {
+    let mut out = String::new();
+    for c in visible(text).chars().take(600) {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '\n' | '\r' => out.push(' '),
+            '|' | '[' | ']' | '*' | '_' | '`' | '@' | '#' | '!' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn code(text: &str) -> String {
+    format!("`{}`", visible(text).replace(['`', '\n', '|'], ""))
+}
+
+fn visible(text: &str) -> String {
+    let hidden = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().filter(|c| !hidden(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(phase: Phase) -> Report {
+        Report {
+            phase,
+            head: "b".repeat(40).parse().unwrap(),
+            live: Some("a".repeat(40).parse().unwrap()),
+            addresses: vec![Address {
+                service: "web".into(),
+                url: "http://pr-7.preview.example".into(),
+            }],
+            services: vec!["web".into(), "postgres".into()],
+            took_ms: Some(840),
+            steps: vec![
+                ShownStep {
+                    title: "Fetch the files of shop".into(),
+                    state: ShownState::Done,
+                },
+                ShownStep {
+                    title: "Start web".into(),
+                    state: ShownState::Running,
+                },
+            ],
+            failure: None,
+            notes: Vec::new(),
+            receipt_entries: None,
+        }
+    }
+
+    #[test]
+    fn comments_read_well() {
+        let mut all = String::new();
+        for phase in [
+            Phase::NeedsApproval,
+            Phase::Starting,
+            Phase::Live,
+            Phase::Updating,
+            Phase::Sleeping,
+            Phase::Ending,
+        ] {
+            let _ = writeln!(all, "=== {}\n{}", phase.word(), comment(&report(phase)));
+        }
+        let mut failed = report(Phase::LiveOlder);
+        failed.failure = Some(ShownFailure {
+            message: "the migration db/migrations/0004.sql failed in line 3: column \"x\" does not exist".into(),
+            hint: Some("the copy of the data that was kept is back".into()),
+            log: vec!["ERROR: column \"x\" does not exist".into()],
+        });
+        let _ = writeln!(all, "=== failed\n{}", comment(&failed));
+        let mut ended = report(Phase::Ended);
+        ended.receipt_entries = Some(23);
+        let _ = writeln!(all, "=== ended\n{}", comment(&ended));
+        insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let mut report = report(Phase::Failed);
+        report.failure = Some(ShownFailure {
+            message: "<img src=x> @everyone [a](javascript:1)\u{202e}\n# big".into(),
+            hint: None,
+            log: vec!["````".into(), "</details><script>".into(), "\u{1b}[31mred".into()],
+        });
+        let text = comment(&report);
+        assert!(
+            !text.contains("<img")
+                && !text.contains(" @everyone")
+                && !text.contains('\u{202e}')
+                && !text.contains('\u{1b}')
+        );
+        assert_eq!(text.matches("````").count(), 2, "{text}");
+    }
+}

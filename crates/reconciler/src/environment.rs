@@ -1,0 +1,10 @@
+//! One environment, looked after by one worker: observe, plan, carry out what is ready, look again.
+
+pub(crate) mod assemble;
+pub(crate) mod execute;
+pub(crate) mod observe;
+pub(crate) mod outcome;
+mod receipt;
+mod worker;
+
+pub(crate) use worker::run;

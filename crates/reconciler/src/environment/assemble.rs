@@ -1,0 +1,188 @@
+//! Makes the newest generation of an environment: commits, blueprint, policy, and where its data comes from.
+
+use crate::{
+    blueprints,
+    context::{Context, Trouble},
+    golden::{engine_version, golden_for},
+    heads::PolicyHead,
+};
+use data::{Decision, keep_or_clone};
+use model::{
+    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack, Volume,
+    VolumeName, VolumeOrigin,
+};
+use std::collections::BTreeMap;
+use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
+
+/// The generation that is wanted now; a new one if what it is made from has changed. `None` if nothing may run yet: the
+/// commit is not approved, or the policy branch has not been read.
+pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> Result<Option<GenerationRow>, Trouble> {
+    let newest = context.store.generation_list(&environment.id).await?.pop();
+    if environment.origin == Origin::Golden {
+        return Ok(newest);
+    }
+    let project = context.project(&environment.project)?;
+    let approved = project
+        .primary()
+        .and_then(|source| environment.head.get(&source.name))
+        .is_some_and(|head| environment.approved_commit.as_ref() == Some(head));
+    let Some(policy) = context.heads.get(&environment.project).filter(|_| approved) else {
+        return Ok(newest);
+    };
+    let inputs = inputs(context, environment, &policy);
+    if newest.as_ref().is_some_and(|newest| newest.inputs == inputs) {
+        return Ok(newest);
+    }
+    let row = assemble(context, environment, newest.as_ref(), &policy, inputs).await?;
+    if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
+        context
+            .store
+            .generation_outcome(&environment.id, older.generation, Outcome::Superseded, None)
+            .await?;
+    }
+    context.store.generation_put(&row).await?;
+    let failed = (row.outcome == Some(Outcome::Failed)).then_some(Some(row.generation));
+    let patch = EnvironmentPatch {
+        newest: Some(Some(row.generation)),
+        failed,
+        ..EnvironmentPatch::default()
+    };
+    context.store.environment_update(&environment.id, &patch).await?;
+    context.nudges.announcements();
+    Ok(Some(row))
+}
+
+/// Everything that a generation is made from. The policy counts by what it says, not by its commit, so that a merge elsewhere
+/// does not restart every environment.
+fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead) -> Digest {
+    let head = serde_json::to_vec(&environment.head).unwrap_or_default();
+    let overrides = serde_json::to_vec(&environment.overrides).unwrap_or_default();
+    let capabilities = serde_json::to_vec(context.runtime.capabilities()).unwrap_or_default();
+    let parts: [&[u8]; 5] = [
+        &head,
+        policy.digest.as_str().as_bytes(),
+        environment.label.as_str().as_bytes(),
+        &overrides,
+        &capabilities,
+    ];
+    Digest::of_parts(parts)
+}
+
+async fn assemble(
+    context: &Context,
+    environment: &EnvironmentRow,
+    newest: Option<&GenerationRow>,
+    policy: &PolicyHead,
+    inputs: Digest,
+) -> Result<GenerationRow, Trouble> {
+    let generation = newest.map_or(Generation(1), |row| row.generation.next());
+    let mut row = GenerationRow {
+        environment: environment.id.clone(),
+        generation,
+        inputs,
+        spec: EnvironmentSpec {
+            environment: environment.id.clone(),
+            generation,
+            project: environment.project.clone(),
+            origin: environment.origin.clone(),
+            sources: environment.head.clone(),
+            stack: Stack::Services(ServiceStack::default()),
+            limits: model::Limits::default(),
+        },
+        policy_commit: Some(policy.commit.clone()),
+        restores: None,
+        created: context.now(),
+        outcome: None,
+        failure: None,
+        notes: Vec::new(),
+    };
+    match blueprints::of_environment(context, environment, policy).await? {
+        Ok(blueprint) => {
+            row.spec.limits = blueprint.limits;
+            let facts = context.store.data_fact_list(&environment.id).await?;
+            let before = newest.and_then(|row| row.spec.services());
+            let mut stack = blueprint.stack;
+            row.notes = blueprint.notes;
+            row.notes
+                .extend(volumes(context, &mut stack, generation, before, &facts, &policy.data));
+            row.spec.stack = Stack::Services(stack);
+        }
+        Err(problems) => {
+            row.outcome = Some(Outcome::Failed);
+            row.failure = Some(Failure {
+                step: "blueprint".to_owned(),
+                message: "the blueprint can not be used".to_owned(),
+                hint: Some("`maquette check` shows the same problems on your machine".to_owned()),
+                log: problems,
+            });
+        }
+    }
+    Ok(row)
+}
+
+/// Decides for every volume whether what is in it stays. Returns what people should know.
+fn volumes(
+    context: &Context,
+    stack: &mut ServiceStack,
+    generation: Generation,
+    before: Option<&ServiceStack>,
+    facts: &BTreeMap<ServiceName, DataFact>,
+    policy: &BTreeMap<ServiceName, (Service, DataSet)>,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let owners: BTreeMap<VolumeName, ServiceName> = stack
+        .data
+        .iter()
+        .map(|(service, set)| (set.volume.clone(), service.clone()))
+        .collect();
+    for (name, volume) in &mut stack.volumes {
+        let before = before.and_then(|stack| stack.volumes.get(name));
+        let Some((service, set)) = owners
+            .get(name)
+            .and_then(|service| Some((service, stack.data.get(service)?)))
+        else {
+            volume.incarnation = before.map_or(generation, |before| before.incarnation);
+            continue;
+        };
+        let decision = match (before, facts.get(service)) {
+            (Some(before), Some(fact)) if fact.incarnation == before.incarnation => {
+                (before, keep_or_clone(&fact.applied, set))
+            }
+            // It was made and never filled, so nothing is lost with it.
+            _ => {
+                clone_anew(context, volume, generation, &stack.services, service, set, policy);
+                continue;
+            }
+        };
+        match decision {
+            (before, Decision::Keep { .. }) => volume.clone_from(before),
+            (_, Decision::CloneAnew { why }) => {
+                clone_anew(context, volume, generation, &stack.services, service, set, policy);
+                notes.push(format!("The data of {service} was cloned anew: {why}."));
+            }
+        }
+    }
+    notes
+}
+
+fn clone_anew(
+    context: &Context,
+    volume: &mut Volume,
+    generation: Generation,
+    services: &BTreeMap<ServiceName, Service>,
+    service: &ServiceName,
+    set: &DataSet,
+    policy: &BTreeMap<ServiceName, (Service, DataSet)>,
+) {
+    volume.incarnation = generation;
+    volume.origin = VolumeOrigin::Empty;
+    if !context.runtime.capabilities().snapshots {
+        return;
+    }
+    let version = services
+        .get(service)
+        .and_then(|service| engine_version(context.runtime.capabilities(), service));
+    if let (Some(version), Some((_, policy))) = (version, policy.get(service)) {
+        volume.origin = VolumeOrigin::Snapshot(golden_for(&version, policy, set).id);
+    }
+}

@@ -1,0 +1,236 @@
+//! Carries out one step. Everything here may be done twice and may be interrupted anywhere.
+
+use crate::{context::Context, database, text::chain};
+use model::{EnvironmentId, EnvironmentSpec, Generation, Stage};
+use planner::Action;
+use runtime::{NoSecrets, Target};
+use std::{sync::Arc, time::Duration};
+use store::Failure;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+/// How long one public service may take to answer the check.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lines of log that go with a failure.
+const LOG_LINES: usize = 20;
+
+/// A step that failed, and whether trying again can help.
+#[derive(Debug)]
+pub(crate) struct StepError {
+    pub(crate) failure: Failure,
+    pub(crate) transient: bool,
+}
+
+impl StepError {
+    pub(crate) fn new(message: impl Into<String>, transient: bool) -> Self {
+        let failure = Failure {
+            step: String::new(),
+            message: message.into(),
+            hint: None,
+            log: Vec::new(),
+        };
+        Self { failure, transient }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.failure.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn log(mut self, log: Vec<String>) -> Self {
+        self.failure.log = log;
+        self
+    }
+}
+
+impl From<runtime::RuntimeError> for StepError {
+    fn from(error: runtime::RuntimeError) -> Self {
+        let transient = error.is_transient();
+        let this = Self::new(error.to_string(), transient);
+        match error {
+            runtime::RuntimeError::Unsupported { hint, .. } => this.hint(hint),
+            _ => this,
+        }
+    }
+}
+
+impl From<store::StoreError> for StepError {
+    fn from(error: store::StoreError) -> Self {
+        Self::new(chain(&error), true)
+    }
+}
+
+/// What a step works on.
+pub(crate) struct Job {
+    pub(crate) context: Arc<Context>,
+    pub(crate) environment: EnvironmentId,
+    pub(crate) generation: Generation,
+    /// Absent only for removals of environments that never had a generation.
+    pub(crate) spec: Option<Arc<EnvironmentSpec>>,
+}
+
+impl Job {
+    pub(crate) async fn carry_out(&self, action: &Action) -> Result<(), StepError> {
+        match action {
+            Action::Remove => return self.remove().await,
+            Action::Receipt => return Ok(()),
+            _ => {}
+        }
+        let Some(spec) = &self.spec else {
+            return Err(StepError::new("there is no generation to carry out", false));
+        };
+        match action {
+            Action::Source(source) => self.source(spec, source).await,
+            Action::AwaitSnapshot(_) | Action::Remove | Action::Receipt => Ok(()),
+            Action::Wake => self.power(model::Power::Running).await,
+            Action::Power(power) => self.power(*power).await,
+            Action::Release(services) => self.stop(services).await,
+            Action::Keep {
+                service,
+                volume,
+                snapshot,
+            } => {
+                self.stop(std::slice::from_ref(service)).await?;
+                Ok(self
+                    .context
+                    .runtime
+                    .snapshot_create(&self.environment, volume, snapshot)
+                    .await?)
+            }
+            Action::Apply(stage) => self.apply(spec, stage).await,
+            Action::Data(service) => database::bring_to(&self.context, spec, service).await,
+            Action::Job(name) => self.job(spec, name).await,
+            Action::Verify => self.verify(spec).await,
+        }
+    }
+
+    async fn source(&self, spec: &EnvironmentSpec, source: &model::SourceName) -> Result<(), StepError> {
+        let Some(commit) = spec.sources.get(source) else {
+            return Ok(());
+        };
+        let key = runtime::SourceKey {
+            project: spec.project.clone(),
+            source: source.clone(),
+            commit: commit.clone(),
+        };
+        let checkout = self
+            .context
+            .repositories
+            .checkout(&spec.project, source, commit)
+            .map_err(|error| StepError::new(chain(&error), true))?;
+        Ok(self.context.runtime.source_put(&key, &checkout).await?)
+    }
+
+    async fn power(&self, power: model::Power) -> Result<(), StepError> {
+        Ok(self
+            .context
+            .runtime
+            .power(&self.environment, self.generation, power)
+            .await?)
+    }
+
+    async fn stop(&self, services: &[model::ServiceName]) -> Result<(), StepError> {
+        Ok(self
+            .context
+            .runtime
+            .services_stop(&self.environment, self.generation, services)
+            .await?)
+    }
+
+    /// The ledger is written before the effect.
+    async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage) -> Result<(), StepError> {
+        let resources = self.context.runtime.footprint(spec, stage);
+        self.context.store.ledger_intend(&resources, self.context.now()).await?;
+        Ok(self.context.runtime.apply(spec, stage, &NoSecrets).await?)
+    }
+
+    async fn job(&self, spec: &EnvironmentSpec, name: &model::JobName) -> Result<(), StepError> {
+        let resources = self.context.runtime.job_footprint(spec, name);
+        self.context.store.ledger_intend(&resources, self.context.now()).await?;
+        let outcome = self.context.runtime.job_run(spec, name, &NoSecrets).await?;
+        if outcome.exit == 0 {
+            return Ok(());
+        }
+        let how = if outcome.timed_out {
+            "took too long and was ended"
+        } else {
+            "failed"
+        };
+        let message = format!("the job {name} {how} (status {})", outcome.exit);
+        Err(StepError::new(message, true).log(self.log_tail(name.as_str()).await))
+    }
+
+    pub(crate) async fn log_tail(&self, name: &str) -> Vec<String> {
+        log_tail(&self.context, &self.environment, name).await
+    }
+
+    async fn remove(&self) -> Result<(), StepError> {
+        Ok(self.context.runtime.remove(&self.environment, self.generation).await?)
+    }
+
+    /// Each public service answers an HTTP request with something that is not an error of the server.
+    async fn verify(&self, spec: &EnvironmentSpec) -> Result<(), StepError> {
+        for (name, service) in spec.services().into_iter().flat_map(|stack| &stack.services) {
+            let Some(port) = service.public_port else { continue };
+            let connection = self
+                .context
+                .runtime
+                .dial(&self.environment, name, Target::Port(port))
+                .await?;
+            let status = timeout(VERIFY_TIMEOUT, http_status(connection)).await;
+            let problem = match status {
+                Ok(Ok(status)) if status < 500 => continue,
+                Ok(Ok(status)) => format!("{name} answers / with status {status}"),
+                Ok(Err(error)) => format!("{name} does not answer HTTP on port {port}: {error}"),
+                Err(_) => format!("{name} did not answer within {} s", VERIFY_TIMEOUT.as_secs()),
+            };
+            return Err(StepError::new(problem, true).log(self.log_tail(name.as_str()).await));
+        }
+        Ok(())
+    }
+}
+
+/// The last lines that a service or job printed; nothing if they can not be had.
+pub(crate) async fn log_tail(context: &Context, environment: &EnvironmentId, name: &str) -> Vec<String> {
+    let query = runtime::LogQuery {
+        tail: Some(LOG_LINES),
+        follow: false,
+    };
+    let Ok(mut lines) = context.runtime.logs(environment, name, query).await else {
+        return Vec::new();
+    };
+    let mut tail = Vec::new();
+    let collect = async {
+        while let Some(line) = futures::StreamExt::next(&mut lines).await {
+            tail.push(line.text);
+        }
+    };
+    // What came in time is better than nothing.
+    let _ = timeout(Duration::from_secs(2), collect).await;
+    tail.split_off(tail.len().saturating_sub(LOG_LINES))
+}
+
+/// The status code of the answer to one HTTP/1.1 request for `/`.
+async fn http_status(mut connection: runtime::Connection) -> std::io::Result<u16> {
+    let request =
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Maquette\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+    connection.write_all(request).await?;
+    let mut head = Vec::new();
+    let mut buffer = [0; 256];
+    while !head.contains(&b'\n') && head.len() < 4096 {
+        match connection.read(&mut buffer).await? {
+            0 => break,
+            n => head.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let line =
+        String::from_utf8_lossy(head.split(|b| *b == b'\r' || *b == b'\n').next().unwrap_or_default()).into_owned();
+    let status = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5))
+        .and_then(|code| code.parse().ok());
+    status.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}

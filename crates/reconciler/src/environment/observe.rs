@@ -1,0 +1,97 @@
+//! What is observed of one environment, gathered for the planner.
+
+use crate::context::{Context, Trouble};
+use model::{EnvironmentId, EnvironmentSpec, Generation, SnapshotId, VolumeOrigin};
+use planner::{Attempt, Observed};
+use runtime::SourceKey;
+use std::collections::{BTreeMap, BTreeSet};
+use store::{GenerationRow, GoldenState, Outcome};
+
+/// Everything that planning this generation needs to know. `running` are the steps that this worker carries out.
+pub(crate) async fn observe(
+    context: &Context,
+    environment: &EnvironmentId,
+    generation: Option<&GenerationRow>,
+    running: BTreeSet<String>,
+) -> Result<Observed, Trouble> {
+    let mut observed = Observed {
+        runtime: context.runtime.observe(environment).await?,
+        running,
+        ..Observed::default()
+    };
+    let Some(row) = generation else { return Ok(observed) };
+    observed.sources = sources(context, &row.spec).await?;
+    (observed.snapshots, observed.snapshots_failed) = snapshots(context, &row.spec).await?;
+    observed.data = context.store.data_fact_list(environment).await?;
+    observed.attempts = attempts_of(context, environment, row.generation).await?;
+    observed.verified = (row.outcome == Some(Outcome::Live)).then_some(row.generation);
+    Ok(observed)
+}
+
+async fn sources(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<model::SourceName>, Trouble> {
+    let mut found = BTreeSet::new();
+    for (source, commit) in &spec.sources {
+        let key = SourceKey {
+            project: spec.project.clone(),
+            source: source.clone(),
+            commit: commit.clone(),
+        };
+        if context.runtime.source_exists(&key).await? {
+            found.insert(source.clone());
+        }
+    }
+    Ok(found)
+}
+
+type Snapshots = (BTreeSet<SnapshotId>, BTreeMap<SnapshotId, String>);
+
+/// The snapshots that exist, and the goldens that could not be made. A stack without volumes asks nothing.
+async fn snapshots(context: &Context, spec: &EnvironmentSpec) -> Result<Snapshots, Trouble> {
+    let Some(stack) = spec.services().filter(|stack| !stack.volumes.is_empty()) else {
+        return Ok(Snapshots::default());
+    };
+    let existing: BTreeSet<SnapshotId> = context.runtime.snapshot_list().await?.into_iter().collect();
+    let mut failed = BTreeMap::new();
+    for volume in stack.volumes.values() {
+        let VolumeOrigin::Snapshot(id) = &volume.origin else {
+            continue;
+        };
+        if existing.contains(id) || !id.is_golden() {
+            continue;
+        }
+        match context.store.golden_get(id).await? {
+            Some(golden) if golden.state == GoldenState::Failed => {
+                let why = golden
+                    .failure
+                    .map_or_else(|| "it could not be made".to_owned(), |failure| failure.message);
+                failed.insert(id.clone(), format!("the golden could not be made: {why}"));
+            }
+            _ => context.nudges.goldens(),
+        }
+    }
+    Ok((existing, failed))
+}
+
+/// The failures so far in one generation, by step.
+pub(crate) async fn attempts_of(
+    context: &Context,
+    environment: &EnvironmentId,
+    generation: Generation,
+) -> Result<BTreeMap<String, Attempt>, Trouble> {
+    let rows = context.store.attempt_list(environment, generation).await?;
+    let failed = rows
+        .into_iter()
+        .filter(|(_, attempt)| !attempt.succeeded)
+        .map(|(step, attempt)| {
+            let failure = attempt.failure.map_or_else(String::new, |failure| failure.message);
+            (
+                step,
+                Attempt {
+                    count: attempt.count,
+                    next: attempt.next,
+                    failure,
+                },
+            )
+        });
+    Ok(failed.collect())
+}

@@ -1,0 +1,283 @@
+//! The worker of one environment.
+//!
+//! It takes no input: a nudge, a change in the runtime, the end of a step and a timer all mean "look again". It may be ended
+//! at any point; the next one starts from what is observed.
+
+use super::{assemble, execute, observe, outcome, receipt};
+use crate::context::{Context, Trouble};
+use execute::{Job, StepError};
+use model::{EnvironmentId, Generation, Timestamp};
+use planner::{Action, Desired, Observed, Plan, backoff, plan};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use store::{EnvironmentRow, GenerationRow, Outcome};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinError, JoinSet},
+    time::sleep,
+};
+
+type Finished = (String, Generation, Result<(), StepError>);
+
+struct Worker {
+    context: Arc<Context>,
+    id: EnvironmentId,
+    nudged: Arc<Notify>,
+    steps: JoinSet<Finished>,
+    running: BTreeMap<Id, (String, Generation)>,
+    /// Steps that succeeded: in which generation, how often, when last.
+    succeeded: BTreeMap<String, (Generation, u32, Timestamp)>,
+}
+
+/// What a turn leads to.
+enum Turn {
+    /// It is gone, with its receipt.
+    Ended,
+    /// Something changed: look again at once.
+    Again,
+    /// Look again when something happens, or at this time.
+    Wait(Option<Timestamp>),
+}
+
+/// Looks after an environment until it has ended.
+pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
+    let nudged = context.nudges.of_environment(&id);
+    let mut worker = Worker {
+        context,
+        id,
+        nudged,
+        steps: JoinSet::new(),
+        running: BTreeMap::new(),
+        succeeded: BTreeMap::new(),
+    };
+    let mut troubles = 0;
+    loop {
+        match worker.turn().await {
+            Ok(Turn::Ended) => break,
+            Ok(Turn::Again) => troubles = 0,
+            Ok(Turn::Wait(until)) => {
+                troubles = 0;
+                worker.wait(until).await;
+            }
+            Err(trouble) => {
+                troubles += 1;
+                let why = crate::text::chain(&trouble);
+                tracing::warn!(environment = %worker.id, why, "could not look after the environment");
+                sleep(backoff(troubles)).await;
+            }
+        }
+    }
+    worker.context.nudges.forget(&worker.id);
+}
+
+impl Worker {
+    async fn turn(&mut self) -> Result<Turn, Trouble> {
+        let Some(row) = self.context.store.environment_get(&self.id).await? else {
+            return Ok(Turn::Ended);
+        };
+        if row.ended.is_some() {
+            return Ok(Turn::Ended);
+        }
+        if !row.wanted {
+            return self.turn_absent(&row).await;
+        }
+        let Some(generation) = assemble::newest(&self.context, &row).await? else {
+            return Ok(Turn::Wait(None));
+        };
+        self.turn_present(&row, generation).await
+    }
+
+    async fn turn_present(&mut self, row: &EnvironmentRow, generation: GenerationRow) -> Result<Turn, Trouble> {
+        self.drop_steps_of_others(generation.generation);
+        if generation.outcome == Some(Outcome::Failed) {
+            return Ok(if outcome::bring_back(&self.context, row, &generation).await? {
+                Turn::Again
+            } else {
+                Turn::Wait(None)
+            });
+        }
+        let observed = observe::observe(&self.context, &self.id, Some(&generation), self.running_steps()).await?;
+        let desired = Desired::Present {
+            spec: &generation.spec,
+            power: row.power,
+        };
+        let plan = plan(
+            &desired,
+            &observed,
+            self.context.runtime.capabilities(),
+            self.context.now(),
+        );
+        if let (Some(step), None) = (plan.failed(), generation.outcome) {
+            outcome::failed(&self.context, row, &generation, step).await?;
+            return Ok(Turn::Again);
+        }
+        let held = self
+            .start_ready(&plan, generation.generation, Some(&generation))
+            .await?;
+        Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
+    }
+
+    async fn turn_absent(&mut self, row: &EnvironmentRow) -> Result<Turn, Trouble> {
+        let generations = self.context.store.generation_list(&self.id).await?;
+        let last = generations.last();
+        let removal = last.map_or(Generation(1), |last| last.generation.next());
+        self.drop_steps_of_others(removal);
+        let mut observed = match last {
+            Some(last) => observe::observe(&self.context, &self.id, Some(last), self.running_steps()).await?,
+            None => Observed {
+                runtime: self.context.runtime.observe(&self.id).await?,
+                running: self.running_steps(),
+                ..Observed::default()
+            },
+        };
+        // Attempts at removing belong to the removal's own generation.
+        observed.attempts = observe::attempts_of(&self.context, &self.id, removal).await?;
+        let desired = Desired::Absent {
+            last: last.map(|row| &row.spec),
+            generation: removal,
+        };
+        let plan = plan(
+            &desired,
+            &observed,
+            self.context.runtime.capabilities(),
+            self.context.now(),
+        );
+        if plan.ready().any(|step| step.action == Action::Receipt) {
+            receipt::complete(&self.context, row, removal, &plan, &observed).await?;
+            return Ok(Turn::Again);
+        }
+        let held = self.start_ready(&plan, removal, last).await?;
+        Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
+    }
+
+    fn running_steps(&self) -> BTreeSet<String> {
+        self.running.values().map(|(step, _)| step.clone()).collect()
+    }
+
+    /// Steps of a generation that is no longer wanted are let go of: the runtime refuses what still arrives of them.
+    fn drop_steps_of_others(&mut self, current: Generation) {
+        if self.running.values().any(|(_, generation)| *generation != current) {
+            self.steps.abort_all();
+            self.steps = JoinSet::new();
+            self.running.clear();
+        }
+    }
+
+    /// Starts what is ready; returns when to look again at a step that was held back.
+    async fn start_ready(
+        &mut self,
+        plan: &Plan,
+        generation: Generation,
+        row: Option<&GenerationRow>,
+    ) -> Result<Option<Timestamp>, Trouble> {
+        let spec = row.map(|row| Arc::new(row.spec.clone()));
+        let mut held = None;
+        for step in plan.ready() {
+            if let Some(until) = self.held_back(&step.id, generation) {
+                held = held.into_iter().chain([until]).min();
+                continue;
+            }
+            self.context
+                .store
+                .step_began(&self.id, generation, &step.id, self.context.now())
+                .await?;
+            let job = Job {
+                context: Arc::clone(&self.context),
+                environment: self.id.clone(),
+                generation,
+                spec: spec.clone(),
+            };
+            let (id, action) = (step.id.clone(), step.action.clone());
+            let handle = self.steps.spawn(async move {
+                let result = job.carry_out(&action).await;
+                (id, generation, result)
+            });
+            self.running.insert(handle.id(), (step.id.clone(), generation));
+        }
+        Ok(held)
+    }
+
+    /// A step that succeeded and whose effect is not observed would be carried out again at once, and again: each such
+    /// repetition waits longer.
+    fn held_back(&self, step: &str, generation: Generation) -> Option<Timestamp> {
+        let (of, count, last) = self.succeeded.get(step)?;
+        let until = last.plus(backoff(*count));
+        (*of == generation && until > self.context.now()).then_some(until)
+    }
+
+    fn note_success(&mut self, step: &str, generation: Generation) {
+        let now = self.context.now();
+        let entry = self.succeeded.entry(step.to_owned()).or_insert((generation, 0, now));
+        // After a quiet time the next repetition is an ordinary one.
+        let fresh = entry.0 != generation || now.since(entry.2) > Duration::from_secs(120);
+        *entry = (generation, if fresh { 1 } else { entry.1 + 1 }, now);
+    }
+
+    async fn wait(&mut self, until: Option<Timestamp>) {
+        let longest = self.context.settings.look_interval;
+        let pause = until.map_or(longest, |until| {
+            until
+                .since(self.context.now())
+                .max(Duration::from_millis(1))
+                .min(longest)
+        });
+        let nudged = Arc::clone(&self.nudged);
+        tokio::select! {
+            () = nudged.notified() => {}
+            Some(finished) = self.steps.join_next_with_id() => self.finished(finished).await,
+            () = sleep(pause) => {}
+        }
+        while let Some(finished) = self.steps.try_join_next_with_id() {
+            self.finished(finished).await;
+        }
+    }
+
+    async fn finished(&mut self, finished: Result<(Id, Finished), JoinError>) {
+        match finished {
+            Ok((id, (step, generation, result))) => {
+                self.running.remove(&id);
+                if result.is_ok() {
+                    self.note_success(&step, generation);
+                }
+                if let Err(trouble) = self.record(&step, generation, result).await {
+                    tracing::warn!(environment = %self.id, step, why = crate::text::chain(&trouble), "could not record a step");
+                }
+            }
+            Err(error) => {
+                self.running.remove(&error.id());
+                if error.is_panic() {
+                    tracing::error!(environment = %self.id, %error, "a step ended unexpectedly");
+                }
+            }
+        }
+    }
+
+    async fn record(&self, step: &str, generation: Generation, result: Result<(), StepError>) -> Result<(), Trouble> {
+        let now = self.context.now();
+        self.context
+            .store
+            .step_ended(&self.id, generation, step, now, result.is_ok())
+            .await?;
+        match result {
+            Ok(()) if step == "verify" => outcome::live(&self.context, &self.id, generation).await?,
+            Ok(()) => {}
+            Err(mut error) => {
+                error.failure.step = step.to_owned();
+                let rows = self.context.store.attempt_list(&self.id, generation).await?;
+                let count = rows.get(step).map_or(0, |attempt| attempt.count) + 1;
+                // A removal is never given up.
+                let next = (error.transient || step == "remove").then(|| now.plus(backoff(count)));
+                tracing::info!(environment = %self.id, step, message = error.failure.message, "a step failed");
+                self.context
+                    .store
+                    .attempt_record(&self.id, generation, step, Err(&error.failure), now, next)
+                    .await?;
+            }
+        }
+        self.context.nudges.announcements();
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! Starting the reconciler, and what others may ask of it.
+
+use crate::{
+    clock::Clock,
+    context::{Context, Settings, Trouble},
+    heads::Heads,
+    nudge::Nudges,
+    project::Project,
+    repository::{Repositories, RepositoryError},
+    task,
+};
+use forge::{BranchFact, git::Git};
+use model::{BranchName, CommitId, EnvironmentId, Origin, ProjectName};
+use planner::{Desired, Plan};
+use runtime::Runtime;
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use store::{EnvironmentPatch, EnvironmentRow, Store};
+use tokio::task::JoinSet;
+
+/// What the reconciler is made from.
+pub struct Reconciler {
+    /// What is remembered.
+    pub store: Store,
+    /// Where environments run.
+    pub runtime: Arc<dyn Runtime>,
+    /// What is looked after.
+    pub projects: Vec<Project>,
+    /// Runs git.
+    pub git: Git,
+    /// Where mirrors of the sources are kept.
+    pub mirrors: PathBuf,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Intervals.
+    pub settings: Settings,
+}
+
+/// The reconciler could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not answer.
+    #[error("the store can not be read")]
+    Store(#[source] store::StoreError),
+    /// A mirror could not be opened.
+    #[error("the mirrors of the sources can not be opened")]
+    Repository(#[source] RepositoryError),
+}
+
+/// Something that a person asked for and that could not be noted.
+#[derive(Debug, thiserror::Error)]
+pub enum Intent {
+    /// The project is not configured.
+    #[error("there is no project {0}")]
+    NoProject(ProjectName),
+    /// The branch does not exist.
+    #[error("there is no branch {0}")]
+    NoBranch(BranchName),
+    /// The environment does not exist, or has ended.
+    #[error("there is no environment {0}")]
+    NoEnvironment(EnvironmentId),
+    /// There is one already.
+    #[error("there is an environment for that already")]
+    Exists,
+    /// Something else failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Trouble> for Intent {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::NoProject(name) => Self::NoProject(name),
+            trouble => Self::Failed(crate::text::chain(&trouble)),
+        }
+    }
+}
+
+impl From<store::StoreError> for Intent {
+    fn from(error: store::StoreError) -> Self {
+        Self::Failed(crate::text::chain(&error))
+    }
+}
+
+/// A running reconciler. Dropping the last handle ends its tasks; environments go on.
+#[derive(Clone)]
+pub struct Handle {
+    context: Arc<Context>,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+impl Reconciler {
+    /// Starts all tasks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self) -> Result<Handle, StartError> {
+        let instance = self.store.instance().await.map_err(StartError::Store)?;
+        let repositories = Repositories::open(&self.git, self.mirrors, self.projects.iter())
+            .await
+            .map_err(StartError::Repository)?;
+        let context = Arc::new(Context {
+            instance,
+            store: self.store,
+            runtime: self.runtime,
+            projects: self
+                .projects
+                .into_iter()
+                .map(|project| (project.name.clone(), project))
+                .collect(),
+            repositories,
+            heads: Heads::default(),
+            clock: self.clock,
+            nudges: Nudges::default(),
+            settings: self.settings,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task::environments::run(Arc::clone(&context)));
+        tasks.spawn(task::runtime_changes::run(Arc::clone(&context)));
+        tasks.spawn(task::goldens::run(Arc::clone(&context)));
+        tasks.spawn(task::announce::run(Arc::clone(&context)));
+        tasks.spawn(task::sweep::run(Arc::clone(&context)));
+        for name in context.projects.keys() {
+            tasks.spawn(task::forges::run(Arc::clone(&context), name.clone()));
+        }
+        Ok(Handle {
+            context,
+            _tasks: Arc::new(tasks),
+        })
+    }
+}
+
+impl Handle {
+    /// Something about this environment may have changed.
+    pub fn nudge_environment(&self, id: &EnvironmentId) {
+        self.context.nudges.environment(id);
+    }
+
+    /// Something on this project's forge may have changed.
+    pub fn nudge_project(&self, name: &ProjectName) {
+        self.context.nudges.project(name);
+    }
+
+    /// The projects that are looked after.
+    pub fn projects(&self) -> impl Iterator<Item = &Project> {
+        self.context.projects.values()
+    }
+
+    /// The plan of an environment as it stands: the steps that people see while they wait, and in `why`.
+    ///
+    /// # Errors
+    /// [`Intent::NoEnvironment`], or whatever keeps it from being observed.
+    pub async fn plan(&self, id: &EnvironmentId) -> Result<Plan, Intent> {
+        let row = self.environment(id).await?;
+        let generations = self.context.store.generation_list(id).await?;
+        let Some(last) = generations.last() else {
+            return Ok(Plan::default());
+        };
+        let observed = crate::environment::observe::observe(&self.context, id, Some(last), BTreeSet::new()).await?;
+        let desired = if row.wanted {
+            Desired::Present {
+                spec: &last.spec,
+                power: row.power,
+            }
+        } else {
+            Desired::Absent {
+                last: Some(&last.spec),
+                generation: last.generation.next(),
+            }
+        };
+        Ok(planner::plan(
+            &desired,
+            &observed,
+            self.context.runtime.capabilities(),
+            self.context.now(),
+        ))
+    }
+
+    /// Wants an environment of a branch: it follows pushes and ends with its branch. The base branch's is the baseline.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn create_branch(
+        &self,
+        project: &ProjectName,
+        branch: &BranchName,
+        reason: &str,
+    ) -> Result<EnvironmentRow, Intent> {
+        let project = self.context.project(project)?;
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        let fact = source
+            .forge
+            .branch(&source.repository, branch)
+            .await
+            .map_err(Trouble::from)?;
+        let BranchFact::At(commit) = fact else {
+            return Err(Intent::NoBranch(branch.clone()));
+        };
+        let origin = if *branch == source.base_branch {
+            Origin::Baseline { branch: branch.clone() }
+        } else {
+            Origin::Branch { branch: branch.clone() }
+        };
+        let via = format!("refs/heads/{branch}");
+        self.context
+            .repositories
+            .ensure(&project.name, source, &commit, Some(&via))
+            .await
+            .map_err(Trouble::from)?;
+        self.create(project, origin, &commit, reason).await
+    }
+
+    /// Wants a copy of an environment at the commits that it has now.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn create_clone(&self, of: &EnvironmentId, reason: &str) -> Result<EnvironmentRow, Intent> {
+        let row = self.environment(of).await?;
+        let project = self.context.project(&row.project)?;
+        let commit = project.primary().and_then(|source| row.head.get(&source.name)).cloned();
+        let (Some(commit), true) = (commit, row.approved_commit.is_some()) else {
+            return Err(Intent::Failed("its commit is not approved".to_owned()));
+        };
+        if row.approved_commit.as_ref() != Some(&commit) {
+            return Err(Intent::Failed("its newest commit is not approved".to_owned()));
+        }
+        self.create(project, Origin::Clone { of: of.clone() }, &commit, reason)
+            .await
+    }
+
+    async fn create(
+        &self,
+        project: &Project,
+        origin: Origin,
+        commit: &CommitId,
+        reason: &str,
+    ) -> Result<EnvironmentRow, Intent> {
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        if self
+            .context
+            .store
+            .environment_find(&project.name, &origin)
+            .await?
+            .is_some()
+        {
+            return Err(Intent::Exists);
+        }
+        task::forges::create(&self.context, project, source, origin.clone(), commit, true, reason).await?;
+        let made = self.context.store.environment_find(&project.name, &origin).await?;
+        made.ok_or(Intent::Exists)
+    }
+
+    /// Wants a commit in an environment, until its branch moves on.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn deploy(&self, id: &EnvironmentId, commit: &CommitId) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let project = self.context.project(&row.project)?;
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        self.context
+            .repositories
+            .ensure(&project.name, source, commit, None)
+            .await
+            .map_err(Trouble::from)?;
+        let mut overrides = row.overrides.clone();
+        let followed = row.overrides.get("followed").cloned();
+        let current = row.head.get(&source.name).map(|head| serde_json::json!(head.as_str()));
+        if let (Some(fields), Some(followed)) = (overrides.as_object_mut(), followed.or(current)) {
+            fields.insert("followed".to_owned(), followed);
+        }
+        let mut head = row.head.clone();
+        head.insert(source.name.clone(), commit.clone());
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            approved_commit: Some(Some(commit.clone())),
+            overrides: Some(overrides),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        self.nudge_environment(id);
+        Ok(())
+    }
+
+    /// Wants an environment gone. One of a pull request stays away until the next push; `again` has it made anew at once.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn delete(&self, id: &EnvironmentId, reason: &str, again: bool) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let mut overrides = row.overrides.clone();
+        if let Some(fields) = overrides.as_object_mut().filter(|_| !again) {
+            fields.insert("deleted".to_owned(), serde_json::json!(true));
+        }
+        let patch = EnvironmentPatch {
+            wanted: Some(false),
+            reason: Some(reason.to_owned()),
+            overrides: Some(overrides),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        self.nudge_environment(id);
+        self.context.nudges.announcements();
+        Ok(())
+    }
+
+    async fn environment(&self, id: &EnvironmentId) -> Result<EnvironmentRow, Intent> {
+        let row = self.context.store.environment_get(id).await?;
+        row.filter(|row| row.ended.is_none())
+            .ok_or_else(|| Intent::NoEnvironment(id.clone()))
+    }
+}

@@ -1,0 +1,237 @@
+//! The mirrors of a project's sources, and the commits in them as blueprints and runtimes read them.
+
+use crate::project::{Project, Source};
+use async_trait::async_trait;
+use blueprint::{FILE_BYTES_MAX, Kind, Tree};
+use forge::git::{EntryKind, ExportLimits, Git, GitError, Mirror, TreeEntry, TreeLimits};
+use model::{CommitId, ProjectName, SourceName};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+use tokio::runtime::Handle;
+
+/// Why a commit could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The source is not configured.
+    #[error("project {project} has no source {source_name}")]
+    Unknown {
+        /// The project.
+        project: ProjectName,
+        /// The source.
+        source_name: SourceName,
+    },
+    /// Git failed.
+    #[error("git failed in the mirror of {source_name}")]
+    Git {
+        /// The source.
+        source_name: SourceName,
+        /// How.
+        #[source]
+        source: GitError,
+    },
+    /// The forge did not say how to reach the repository.
+    #[error("the repository of {source_name} can not be reached")]
+    Forge {
+        /// The source.
+        source_name: SourceName,
+        /// How it failed.
+        #[source]
+        source: forge::ForgeError,
+    },
+}
+
+/// One mirror per source.
+#[derive(Debug)]
+pub(crate) struct Repositories {
+    mirrors: BTreeMap<(ProjectName, SourceName), Mirror>,
+}
+
+impl Repositories {
+    /// Opens or makes the mirrors of all sources below `directory`.
+    pub(crate) async fn open<'a>(
+        git: &Git,
+        directory: PathBuf,
+        projects: impl Iterator<Item = &'a Project>,
+    ) -> Result<Self, RepositoryError> {
+        let mut mirrors = BTreeMap::new();
+        for project in projects {
+            for source in &project.sources {
+                let path = directory.join(format!("{}--{}.git", project.name, source.name));
+                let mirror = Mirror::open(git.clone(), path).await.map_err(git_error(&source.name))?;
+                mirrors.insert((project.name.clone(), source.name.clone()), mirror);
+            }
+        }
+        Ok(Self { mirrors })
+    }
+
+    fn mirror(&self, project: &ProjectName, source: &SourceName) -> Result<&Mirror, RepositoryError> {
+        self.mirrors
+            .get(&(project.clone(), source.clone()))
+            .ok_or_else(|| RepositoryError::Unknown {
+                project: project.clone(),
+                source_name: source.clone(),
+            })
+    }
+
+    /// Fetches a commit unless it is here. `via` is a reference under which the remote has it.
+    pub(crate) async fn ensure(
+        &self,
+        project: &ProjectName,
+        source: &Source,
+        commit: &CommitId,
+        via: Option<&str>,
+    ) -> Result<(), RepositoryError> {
+        let mirror = self.mirror(project, &source.name)?;
+        if mirror.has(commit).await.map_err(git_error(&source.name))? {
+            return Ok(());
+        }
+        let remote = source
+            .forge
+            .remote(&source.repository)
+            .await
+            .map_err(|error| RepositoryError::Forge {
+                source_name: source.name.clone(),
+                source: error,
+            })?;
+        mirror
+            .fetch(&remote, commit, via)
+            .await
+            .map_err(git_error(&source.name))
+    }
+
+    /// The files of a commit, to be written by a runtime.
+    pub(crate) fn checkout(
+        &self,
+        project: &ProjectName,
+        source: &SourceName,
+        commit: &CommitId,
+    ) -> Result<CommitCheckout, RepositoryError> {
+        Ok(CommitCheckout {
+            mirror: self.mirror(project, source)?.clone(),
+            commit: commit.clone(),
+        })
+    }
+
+    /// The files of a commit, to be read by a blueprint.
+    pub(crate) async fn tree(
+        &self,
+        project: &ProjectName,
+        source: &SourceName,
+        commit: &CommitId,
+    ) -> Result<CommitTree, RepositoryError> {
+        let mirror = self.mirror(project, source)?.clone();
+        let entries = mirror
+            .read_tree(commit, TreeLimits::default())
+            .await
+            .map_err(git_error(source))?;
+        Ok(CommitTree::new(mirror, entries))
+    }
+
+    /// One file of a commit.
+    pub(crate) async fn file(
+        &self,
+        project: &ProjectName,
+        source: &SourceName,
+        commit: &CommitId,
+        path: &str,
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let mirror = self.mirror(project, source)?;
+        mirror
+            .read_blob(commit, path, FILE_BYTES_MAX)
+            .await
+            .map_err(git_error(source))
+    }
+
+    /// Lets go of all commits of a source but these.
+    pub(crate) async fn retain(
+        &self,
+        project: &ProjectName,
+        source: &SourceName,
+        commits: &BTreeSet<CommitId>,
+    ) -> Result<(), RepositoryError> {
+        let commits: Vec<CommitId> = commits.iter().cloned().collect();
+        self.mirror(project, source)?
+            .retain(&commits)
+            .await
+            .map_err(git_error(source))
+    }
+}
+
+fn git_error(source_name: &SourceName) -> impl FnOnce(GitError) -> RepositoryError {
+    let source_name = source_name.clone();
+    move |source| RepositoryError::Git { source_name, source }
+}
+
+/// A commit whose files a runtime may ask for.
+pub(crate) struct CommitCheckout {
+    mirror: Mirror,
+    commit: CommitId,
+}
+
+#[async_trait]
+impl runtime::Checkout for CommitCheckout {
+    async fn write(&self, into: &Path) -> Result<(), String> {
+        self.mirror
+            .export(&self.commit, into, ExportLimits::default())
+            .await
+            .map(|_| ())
+            .map_err(|error| crate::text::chain(&error))
+    }
+}
+
+/// The files of a commit. Reading blocks: it belongs on a blocking thread of a tokio runtime.
+pub(crate) struct CommitTree {
+    mirror: Mirror,
+    entries: BTreeMap<String, TreeEntry>,
+    directories: BTreeSet<String>,
+    handle: Handle,
+}
+
+impl CommitTree {
+    fn new(mirror: Mirror, listed: Vec<TreeEntry>) -> Self {
+        let mut directories = BTreeSet::from([String::new()]);
+        for entry in &listed {
+            directories.extend(
+                entry
+                    .path
+                    .match_indices('/')
+                    .map(|(end, _)| entry.path[..end].to_owned()),
+            );
+        }
+        let entries = listed.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+        Self {
+            mirror,
+            entries,
+            directories,
+            handle: Handle::current(),
+        }
+    }
+}
+
+impl Tree for CommitTree {
+    fn kind(&self, path: &str) -> Option<Kind> {
+        match self.entries.get(path) {
+            Some(entry) => Some(match entry.kind {
+                EntryKind::File { .. } => Kind::File { bytes: entry.size },
+                EntryKind::Link => Kind::Link,
+                EntryKind::Submodule => Kind::Submodule,
+            }),
+            None => self.directories.contains(path).then_some(Kind::Directory),
+        }
+    }
+
+    fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
+        let entry = self.entries.get(path)?;
+        self.handle
+            .block_on(self.mirror.read_object(entry, FILE_BYTES_MAX))
+            .ok()
+            .map(Cow::Owned)
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,28 @@
+//! How an environment stands, from the rows of the store. Shared by all that people see.
+
+use model::{Phase, Standing, phase};
+use store::{EnvironmentRow, GenerationRow};
+
+/// The facts of an environment, and the phase that follows from them. `generations` are all of it, oldest first.
+#[must_use]
+pub fn standing(environment: &EnvironmentRow, generations: &[GenerationRow]) -> (Standing, Phase) {
+    let newest = generations
+        .iter()
+        .rev()
+        .find(|row| row.restores.is_none())
+        .map(|row| row.generation);
+    let approved = environment
+        .approved_commit
+        .as_ref()
+        .is_some_and(|approved| environment.head.values().any(|head| head == approved));
+    let facts = Standing {
+        approved,
+        wanted: environment.wanted,
+        receipted: environment.ended.is_some(),
+        newest,
+        live: environment.live,
+        failed: environment.failed,
+        power: environment.power,
+    };
+    (facts, phase(&facts))
+}

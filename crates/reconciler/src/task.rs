@@ -1,0 +1,8 @@
+//! Background tasks. Each has a file of its own, takes no input and may be ended at any point.
+
+pub(crate) mod announce;
+pub(crate) mod environments;
+pub(crate) mod forges;
+pub(crate) mod goldens;
+pub(crate) mod runtime_changes;
+pub(crate) mod sweep;

@@ -1,0 +1,238 @@
+//! Tells the forge: one comment, edited in place, and one commit status per pull request.
+//!
+//! Level-triggered like everything else: what should be read is rendered from the store and written when it differs from what
+//! was written last.
+
+use crate::{
+    comment::{self, Address, Report, ShownFailure, ShownState, ShownStep},
+    context::{Context, Trouble},
+    project::{Project, Source},
+    standing::standing,
+};
+use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
+use model::{Digest, Origin, Phase};
+use planner::{Action, Desired, StepState};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use store::{AnnouncementRow, EnvironmentRow, GenerationRow, PullRequestRow};
+use tokio::time::sleep;
+
+/// Changes that come within this time are told together.
+const GATHER: Duration = Duration::from_millis(150);
+const INTERVAL: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(context: Arc<Context>) {
+    let nudged = context.nudges.of_announcements();
+    loop {
+        let mut pause = INTERVAL;
+        for project in context.projects.values() {
+            if let Err(trouble) = look(&context, project).await {
+                tracing::warn!(project = %project.name, why = crate::text::chain(&trouble), "could not tell the forge");
+                pause = Duration::from_secs(5);
+            }
+        }
+        tokio::select! {
+            () = nudged.notified() => sleep(GATHER).await,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+async fn look(context: &Context, project: &Project) -> Result<(), Trouble> {
+    let environments = context.store.environment_list(Some(&project.name), true).await?;
+    for pull in context.store.pull_request_list(&project.name, false).await? {
+        let origin = Origin::PullRequest { number: pull.number };
+        let newest = environments
+            .iter()
+            .filter(|row| row.origin == origin)
+            .max_by_key(|row| (row.ended.is_none(), row.created));
+        let (Some(environment), Some(source)) = (newest, project.source(&pull.source)) else {
+            continue;
+        };
+        announce(context, project, source, &pull, environment).await?;
+    }
+    Ok(())
+}
+
+async fn announce(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    pull: &PullRequestRow,
+    environment: &EnvironmentRow,
+) -> Result<(), Trouble> {
+    let generations = context.store.generation_list(&environment.id).await?;
+    let report = report(context, project, source, pull, environment, &generations).await?;
+    let known = context
+        .store
+        .announcement_get(&project.name, &source.name, pull.number)
+        .await?;
+    let mut row = known.clone().unwrap_or_else(|| AnnouncementRow {
+        project: project.name.clone(),
+        source: source.name.clone(),
+        number: pull.number,
+        comment_id: None,
+        comment_digest: None,
+        status_commit: None,
+        status_digest: None,
+    });
+    let text = comment::comment(&report);
+    let digest = Digest::of(text.as_bytes());
+    if row.comment_digest.as_ref() != Some(&digest) {
+        let marker = Marker::for_project(&context.instance, &project.name);
+        let id = row.comment_id.as_deref().and_then(|id| id.parse().ok()).map(CommentId);
+        let number = PullRequestNumber(pull.number);
+        let comment = source
+            .forge
+            .comment_put(&source.repository, number, &marker, id, &text)
+            .await?;
+        row.comment_id = Some(comment.id.to_string());
+        row.comment_digest = Some(digest);
+        context.store.announcement_put(&row).await?;
+    }
+    set_status(context, source, pull, &report, &mut row).await
+}
+
+async fn set_status(
+    context: &Context,
+    source: &Source,
+    pull: &PullRequestRow,
+    report: &Report,
+    row: &mut AnnouncementRow,
+) -> Result<(), Trouble> {
+    if matches!(report.phase, Phase::Ending | Phase::Ended) {
+        return Ok(());
+    }
+    let status = CommitStatus {
+        state: match report.phase {
+            Phase::Live | Phase::Sleeping => StatusState::Success,
+            Phase::Failed | Phase::LiveOlder => StatusState::Failure,
+            _ => StatusState::Pending,
+        },
+        description: comment::status(report),
+        target: report.addresses.first().and_then(|address| address.url.parse().ok()),
+    };
+    let digest = Digest::of(format!("{:?} {} {:?}", status.state, status.description, status.target).as_bytes());
+    if row.status_commit.as_ref() == Some(&pull.head) && row.status_digest.as_ref() == Some(&digest) {
+        return Ok(());
+    }
+    source.forge.status_set(&source.repository, &pull.head, &status).await?;
+    row.status_commit = Some(pull.head.clone());
+    row.status_digest = Some(digest);
+    Ok(context.store.announcement_put(row).await?)
+}
+
+async fn report(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    pull: &PullRequestRow,
+    environment: &EnvironmentRow,
+    generations: &[GenerationRow],
+) -> Result<Report, Trouble> {
+    let (facts, phase) = standing(environment, generations);
+    let newest = generations.iter().rev().find(|row| row.restores.is_none());
+    let live = facts
+        .live
+        .and_then(|live| generations.iter().find(|row| row.generation == live));
+    let shown = live.or(newest);
+    let commit = |row: &GenerationRow| row.spec.sources.get(&source.name).cloned();
+    let failed = newest
+        .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
+        .and_then(|row| row.failure.clone());
+    Ok(Report {
+        phase,
+        head: pull.head.clone(),
+        live: live.and_then(commit),
+        addresses: shown.map_or_else(Vec::new, |row| addresses(project, environment, row)),
+        services: shown.map_or_else(Vec::new, services),
+        took_ms: took(context, live).await?,
+        steps: steps(context, environment, newest, phase).await?,
+        failure: failed.map(|failure| ShownFailure {
+            message: failure.message,
+            hint: failure.hint,
+            log: failure.log,
+        }),
+        notes: newest.map_or_else(Vec::new, |row| row.notes.clone()),
+        receipt_entries: context
+            .store
+            .receipt_get(&environment.id)
+            .await?
+            .map(|receipt| receipt.entries.len()),
+    })
+}
+
+/// The public addresses of a generation, the main one first.
+#[must_use]
+pub(crate) fn addresses(project: &Project, environment: &EnvironmentRow, row: &GenerationRow) -> Vec<Address> {
+    let Some(stack) = row.spec.services() else {
+        return Vec::new();
+    };
+    let public: Vec<_> = stack
+        .services
+        .iter()
+        .filter(|(_, service)| service.public_port.is_some())
+        .collect();
+    let main = public
+        .iter()
+        .find(|(name, _)| name.as_str() == "web")
+        .or(public.first())
+        .map(|(name, _)| *name);
+    let mut addresses: Vec<Address> = public
+        .iter()
+        .map(|(name, _)| Address {
+            service: name.to_string(),
+            url: project.address(&environment.label, name, main == Some(*name)),
+        })
+        .collect();
+    addresses.sort_by_key(|address| main.is_none_or(|main| address.service != main.as_str()));
+    addresses
+}
+
+fn services(row: &GenerationRow) -> Vec<String> {
+    row.spec.services().map_or_else(Vec::new, |stack| {
+        stack.services.keys().map(ToString::to_string).collect()
+    })
+}
+
+/// From the making of a generation to its last step's end, in milliseconds.
+async fn took(context: &Context, live: Option<&GenerationRow>) -> Result<Option<u64>, Trouble> {
+    let Some(row) = live else { return Ok(None) };
+    let steps = context.store.step_list(&row.environment, row.generation).await?;
+    let end = steps
+        .iter()
+        .find(|step| step.step == "verify" && step.ok == Some(true))
+        .and_then(|step| step.ended);
+    Ok(end.map(|end| u64::try_from(end.since(row.created).as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// The real steps, while there is something to wait for.
+async fn steps(
+    context: &Context,
+    environment: &EnvironmentRow,
+    newest: Option<&GenerationRow>,
+    phase: Phase,
+) -> Result<Vec<ShownStep>, Trouble> {
+    let Some(row) = newest.filter(|_| matches!(phase, Phase::Starting | Phase::Updating)) else {
+        return Ok(Vec::new());
+    };
+    let observed = crate::environment::observe::observe(context, &environment.id, Some(row), BTreeSet::new()).await?;
+    let desired = Desired::Present {
+        spec: &row.spec,
+        power: environment.power,
+    };
+    let plan = planner::plan(&desired, &observed, context.runtime.capabilities(), context.now());
+    let shown = plan
+        .steps
+        .iter()
+        .filter(|step| !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)));
+    let shown = shown.map(|step| ShownStep {
+        title: step.title(),
+        state: match step.state {
+            StepState::Done => ShownState::Done,
+            StepState::Ready | StepState::InProgress { .. } => ShownState::Running,
+            StepState::Blocked { .. } | StepState::BackingOff { .. } => ShownState::Waiting,
+            StepState::Failed { .. } => ShownState::Failed,
+        },
+    });
+    Ok(shown.collect())
+}

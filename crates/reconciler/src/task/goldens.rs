@@ -1,0 +1,324 @@
+//! Makes goldens: the one of each policy branch ahead of use, others when an environment waits for them.
+//!
+//! A golden is made by an environment of its own, from the policy branch's files only. That environment is looked after like
+//! any other; when it is live its engine is stopped, its volume becomes the golden, and it ends with a receipt.
+
+use crate::{
+    context::{Context, Trouble},
+    golden::{GoldenPlan, engine_version, golden_for},
+    heads::{self, PolicyHead},
+    id,
+};
+use model::{
+    DataSet, EnvironmentSpec, Generation, HostLabel, MountKind, Origin, Power, Service, ServiceName, ServiceStack,
+    SnapshotId, Stack, Volume, VolumeOrigin,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, GoldenRow, GoldenState, Outcome};
+use tokio::time::sleep;
+
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The key in a builder's overrides that names its golden.
+const GOLDEN: &str = "golden";
+
+pub(crate) async fn run(context: Arc<Context>) {
+    let nudged = context.nudges.of_goldens();
+    loop {
+        let pause = match look(&context).await {
+            Ok(()) => INTERVAL,
+            Err(trouble) => {
+                tracing::warn!(why = crate::text::chain(&trouble), "could not look after the goldens");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = nudged.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+async fn look(context: &Context) -> Result<(), Trouble> {
+    if !context.runtime.capabilities().snapshots {
+        return Ok(());
+    }
+    harvest(context).await?;
+    for name in context.projects.keys() {
+        if let Some(head) = context.heads.get(name) {
+            for (service, (engine, set)) in &head.data {
+                want(context, name, &head, service, engine, set).await?;
+            }
+        }
+    }
+    for row in context.store.environment_list(None, false).await? {
+        if row.wanted && row.origin != Origin::Golden {
+            wanted_by(context, &row).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The goldens that the newest generation of an environment waits for.
+async fn wanted_by(context: &Context, environment: &EnvironmentRow) -> Result<(), Trouble> {
+    let Some(newest) = context.store.generation_list(&environment.id).await?.pop() else {
+        return Ok(());
+    };
+    let (Some(stack), Some(commit), None) = (newest.spec.services(), &newest.policy_commit, newest.outcome) else {
+        return Ok(());
+    };
+    let waits = |set: &DataSet| {
+        let origin = stack.volumes.get(&set.volume).map(|volume| &volume.origin);
+        matches!(origin, Some(VolumeOrigin::Snapshot(id)) if id.is_golden())
+    };
+    if !stack.data.values().any(waits) {
+        return Ok(());
+    }
+    let head = match context
+        .heads
+        .get(&environment.project)
+        .filter(|head| head.commit == *commit)
+    {
+        Some(head) => head,
+        None => Arc::new(heads::read(context, &environment.project, commit).await?),
+    };
+    for (service, set) in stack.data.iter().filter(|(_, set)| waits(set)) {
+        if let Some((engine, _)) = head.data.get(service) {
+            want(context, &environment.project, &head, service, engine, set).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins to make the golden for `set`, unless it exists, is being made or can not be made.
+async fn want(
+    context: &Context,
+    project: &model::ProjectName,
+    head: &PolicyHead,
+    service: &ServiceName,
+    engine: &Service,
+    set: &DataSet,
+) -> Result<(), Trouble> {
+    let Some(version) = engine_version(context.runtime.capabilities(), engine) else {
+        return Ok(());
+    };
+    let Some((_, policy)) = head.data.get(service) else {
+        return Ok(());
+    };
+    let plan = golden_for(&version, policy, set);
+    let exists = context.runtime.snapshot_list().await?.contains(&plan.id);
+    match context.store.golden_get(&plan.id).await? {
+        Some(row) if row.state == GoldenState::Ready && exists => return Ok(()),
+        Some(row) if row.state == GoldenState::Failed => return Ok(()),
+        Some(row) if row.state == GoldenState::Making && builder_of(context, &row.id).await?.is_some() => return Ok(()),
+        _ => {}
+    }
+    let row = GoldenRow {
+        id: plan.id.clone(),
+        project: project.clone(),
+        engine: version,
+        migrations: plan
+            .migrations
+            .iter()
+            .map(|migration| migration.digest.clone())
+            .collect(),
+        seeded: !plan.seeds.is_empty(),
+        chain: plan
+            .migrations
+            .iter()
+            .map(|m| m.path.clone())
+            .chain(plan.seeds.iter().map(|s| s.path.clone()))
+            .collect(),
+        state: if exists {
+            GoldenState::Ready
+        } else {
+            GoldenState::Making
+        },
+        failure: None,
+        created: context.now(),
+        last_used: context.now(),
+        private_to: None,
+    };
+    context.store.golden_put(&row).await?;
+    if exists {
+        Ok(())
+    } else {
+        build(context, project, head, service, engine, set, &plan).await
+    }
+}
+
+async fn builder_of(context: &Context, golden: &SnapshotId) -> Result<Option<EnvironmentRow>, Trouble> {
+    let rows = context.store.environment_list(None, false).await?;
+    Ok(rows
+        .into_iter()
+        .find(|row| row.wanted && golden_of(row).as_ref() == Some(golden)))
+}
+
+fn golden_of(environment: &EnvironmentRow) -> Option<SnapshotId> {
+    environment.overrides.get(GOLDEN)?.as_str()?.parse().ok()
+}
+
+/// The environment that makes it: the engine alone, without ports to the outside and without any other service.
+async fn build(
+    context: &Context,
+    project: &model::ProjectName,
+    head: &PolicyHead,
+    service: &ServiceName,
+    engine: &Service,
+    set: &DataSet,
+    plan: &GoldenPlan,
+) -> Result<(), Trouble> {
+    let Some(source) = context.project(project)?.primary() else {
+        return Ok(());
+    };
+    let id = id::new_environment_id('g').map_err(Trouble::Randomness)?;
+    let label: HostLabel = format!("golden-{id}")
+        .parse()
+        .map_err(|_| Trouble::NoProject(project.clone()))?;
+    let set = DataSet {
+        migrations: plan.migrations.clone(),
+        seeds: plan.seeds.clone(),
+        ..set.clone()
+    };
+    let mut engine = Service {
+        depends_on: BTreeMap::new(),
+        public_port: None,
+        ..engine.clone()
+    };
+    engine
+        .workload
+        .mounts
+        .retain(|mount| matches!(&mount.kind, MountKind::Volume { volume } if *volume == set.volume));
+    let volume = Volume {
+        origin: VolumeOrigin::Empty,
+        incarnation: Generation(1),
+        limit_bytes: None,
+    };
+    let sources = BTreeMap::from([(source.name.clone(), head.commit.clone())]);
+    let spec = EnvironmentSpec {
+        environment: id.clone(),
+        generation: Generation(1),
+        project: project.clone(),
+        origin: Origin::Golden,
+        sources: sources.clone(),
+        stack: Stack::Services(ServiceStack {
+            services: BTreeMap::from([(service.clone(), engine)]),
+            jobs: BTreeMap::new(),
+            volumes: BTreeMap::from([(set.volume.clone(), volume)]),
+            data: BTreeMap::from([(service.clone(), set)]),
+        }),
+        limits: model::Limits::default(),
+    };
+    let environment = EnvironmentRow {
+        id: id.clone(),
+        project: project.clone(),
+        origin: Origin::Golden,
+        label,
+        created: context.now(),
+        wanted: true,
+        reason: format!("makes the golden {}", plan.id),
+        approved_commit: Some(head.commit.clone()),
+        head: sources,
+        newest: Some(Generation(1)),
+        live: None,
+        failed: None,
+        power: Power::Running,
+        ended: None,
+        live_at: None,
+        nudged: None,
+        overrides: serde_json::json!({ GOLDEN: plan.id.as_str() }),
+    };
+    let generation = GenerationRow {
+        environment: id.clone(),
+        generation: Generation(1),
+        inputs: model::Digest::of(plan.id.as_str().as_bytes()),
+        spec,
+        policy_commit: Some(head.commit.clone()),
+        restores: None,
+        created: context.now(),
+        outcome: None,
+        failure: None,
+        notes: Vec::new(),
+    };
+    context.store.environment_create(&environment).await?;
+    context.store.generation_put(&generation).await?;
+    context.nudges.environment(&id);
+    Ok(())
+}
+
+/// Builders that have come to an end: their volume becomes the golden, or the golden has failed.
+async fn harvest(context: &Context) -> Result<(), Trouble> {
+    for row in context.store.environment_list(None, false).await? {
+        let Some(golden) = golden_of(&row).filter(|_| row.wanted && row.origin == Origin::Golden) else {
+            continue;
+        };
+        let Some(generation) = context.store.generation_get(&row.id, Generation(1)).await? else {
+            // It was interrupted between its row and its generation.
+            finish(context, &row, &golden, GoldenState::Failed, None).await?;
+            context.store.golden_remove(&golden).await?;
+            continue;
+        };
+        match generation.outcome {
+            Some(Outcome::Live) => {
+                snapshot(context, &generation, &golden).await?;
+                finish(context, &row, &golden, GoldenState::Ready, None).await?;
+            }
+            Some(_) => finish(context, &row, &golden, GoldenState::Failed, generation.failure).await?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+async fn snapshot(context: &Context, generation: &GenerationRow, golden: &SnapshotId) -> Result<(), Trouble> {
+    let Some(stack) = generation.spec.services() else {
+        return Ok(());
+    };
+    let names: Vec<ServiceName> = stack.services.keys().cloned().collect();
+    for set in stack.data.values() {
+        // An orderly stop writes everything to the data directory: a clone of it starts without recovery.
+        context
+            .runtime
+            .services_stop(&generation.environment, generation.generation, &names)
+            .await?;
+        context
+            .runtime
+            .snapshot_create(&generation.environment, &set.volume, golden)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn finish(
+    context: &Context,
+    builder: &EnvironmentRow,
+    golden: &SnapshotId,
+    state: GoldenState,
+    failure: Option<Failure>,
+) -> Result<(), Trouble> {
+    if let Some(row) = context.store.golden_get(golden).await? {
+        context
+            .store
+            .golden_put(&GoldenRow {
+                state,
+                failure,
+                last_used: context.now(),
+                ..row
+            })
+            .await?;
+    }
+    let reason = if state == GoldenState::Ready {
+        "the golden is made"
+    } else {
+        "the golden could not be made"
+    };
+    let patch = EnvironmentPatch {
+        wanted: Some(false),
+        reason: Some(reason.to_owned()),
+        ..EnvironmentPatch::default()
+    };
+    context.store.environment_update(&builder.id, &patch).await?;
+    context.nudges.environment(&builder.id);
+    context.nudges.every_environment();
+    Ok(())
+}

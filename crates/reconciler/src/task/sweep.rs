@@ -1,0 +1,108 @@
+//! Compares what exists with what the store knows: nothing is left over, and nothing is lost with the store.
+
+use crate::context::{Context, Trouble};
+use model::{CommitId, EnvironmentId, Generation, SnapshotId, SourceName, VolumeOrigin};
+use runtime::SourceKey;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::time::sleep;
+
+pub(crate) async fn run(context: Arc<Context>) {
+    loop {
+        if let Err(trouble) = sweep(&context).await {
+            tracing::warn!(why = crate::text::chain(&trouble), "could not look for left-overs");
+        }
+        sleep(context.settings.sweep_interval).await;
+    }
+}
+
+pub(crate) async fn sweep(context: &Context) -> Result<(), Trouble> {
+    strays(context).await?;
+    unused(context).await
+}
+
+/// Environments that exist and that the store does not know, or knows as ended. Everything that is listed belongs to this
+/// instance, so it is removed; the environments of pull requests that are open are made again from the forge.
+async fn strays(context: &Context) -> Result<(), Trouble> {
+    let found: BTreeSet<EnvironmentId> = context
+        .runtime
+        .inventory(None)
+        .await?
+        .into_iter()
+        .map(|resource| resource.environment)
+        .collect();
+    for id in found {
+        let known = context.store.environment_get(&id).await?;
+        if known.as_ref().is_some_and(|row| row.ended.is_none()) {
+            continue;
+        }
+        tracing::warn!(environment = %id, "removing what is left of an environment that the store does not have");
+        context.runtime.remove(&id, Generation(u64::MAX)).await?;
+        if let Some(row) = known {
+            let text = "left-overs were found after the receipt and removed";
+            context
+                .store
+                .event_add(Some(&id), &row.project, context.now(), "swept", text)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sources and kept snapshots that no environment uses any more.
+async fn unused(context: &Context) -> Result<(), Trouble> {
+    let mut commits: BTreeMap<(model::ProjectName, SourceName), BTreeSet<CommitId>> = BTreeMap::new();
+    let mut snapshots: BTreeSet<SnapshotId> = BTreeSet::new();
+    for row in context.store.environment_list(None, false).await? {
+        for generation in context.store.generation_list(&row.id).await? {
+            for (source, commit) in &generation.spec.sources {
+                commits
+                    .entry((row.project.clone(), source.clone()))
+                    .or_default()
+                    .insert(commit.clone());
+            }
+            for (volume, wanted) in generation.spec.services().into_iter().flat_map(|stack| &stack.volumes) {
+                snapshots.insert(planner::kept_snapshot(&generation.spec, volume));
+                if let VolumeOrigin::Snapshot(id) = &wanted.origin {
+                    snapshots.insert(id.clone());
+                }
+            }
+        }
+        for (source, commit) in row.head {
+            commits.entry((row.project.clone(), source)).or_default().insert(commit);
+        }
+    }
+    for project in context.projects.values() {
+        if let (Some(head), Some(source)) = (context.heads.get(&project.name), project.primary()) {
+            commits
+                .entry((project.name.clone(), source.name.clone()))
+                .or_default()
+                .insert(head.commit.clone());
+        }
+    }
+    for key in context.runtime.source_list().await? {
+        let SourceKey {
+            project,
+            source,
+            commit,
+        } = &key;
+        if !commits
+            .get(&(project.clone(), source.clone()))
+            .is_some_and(|used| used.contains(commit))
+        {
+            context.runtime.source_remove(&key).await?;
+        }
+    }
+    for snapshot in context.runtime.snapshot_list().await? {
+        // Goldens are collected by last use in a task of their own; what was kept for an update is of no use after it.
+        if !snapshot.is_golden() && !snapshots.contains(&snapshot) {
+            context.runtime.snapshot_remove(&snapshot).await?;
+        }
+    }
+    for ((project, source), used) in &commits {
+        context.repositories.retain(project, source, used).await?;
+    }
+    Ok(())
+}
