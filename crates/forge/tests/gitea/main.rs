@@ -1,5 +1,10 @@
 //! The port against a real Gitea. Each test has users and a repository of its own; the server is shared.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests, too, fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, too, fail by panicking"
+)]
 
 mod access;
 mod comments;
