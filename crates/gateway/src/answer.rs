@@ -136,6 +136,9 @@ impl From<&UpstreamError> for Answer {
                 "It stopped being live while the request was on its way.",
             )
             .retry_after(1),
+            UpstreamError::Broken { source, .. } if source.is_user() => {
+                Self::bad_request("The body of the request broke off, or is malformed.")
+            }
             UpstreamError::Broken { target, .. } => bad(
                 "The service broke the connection off",
                 format!(

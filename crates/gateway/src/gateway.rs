@@ -1,22 +1,18 @@
 //! The way of a request, from its host to its answer.
 
 use crate::{
+    access,
     activity::{Activity, Book},
     answer::Answer,
+    awake::{self, WAKE_PAUSE},
     body::Reply,
     config::{Config, Limits, Timing},
-    cookie::{self, Found},
-    headers::TOKEN_HEADER,
-    hold,
-    host::{self, NoSite, Site},
-    origin::{self, From},
-    pages,
+    host::{self, Site},
     pool::Pool,
-    ports::{AuthState, Dial, NoWake, Route, RouteState, Routes, Visitor, Wake},
-    secret::Secret,
+    ports::{AuthState, Dial, NoWake, Route, RouteState, Routes, Wake},
     status,
     upstream::Upstream,
-    visitor_kind::{self, Audience, Passive},
+    visitor_kind::{self, Audience},
     websocket,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
@@ -26,15 +22,13 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Paths of the gateway's own; they never reach an application.
 pub(crate) const OWN: &str = "/.maquette/";
-/// An environment is asked to wake at most so often.
-const WAKE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The gateway. Clones are the same gateway.
 #[derive(Clone)]
@@ -52,8 +46,8 @@ pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
     pub(crate) tunnels: Tunnels,
     pub(crate) sign_ins: Semaphore,
-    wake: Arc<dyn Wake>,
-    woken: Mutex<HashMap<EnvironmentId, Instant>>,
+    pub(crate) wake: Arc<dyn Wake>,
+    pub(crate) woken: Mutex<HashMap<EnvironmentId, Instant>>,
 }
 
 /// Open WebSockets. hyper forgets a connection when it is upgraded; the gateway must not, or shutting down would cut it.
@@ -77,13 +71,6 @@ pub(crate) struct Visit {
     pub(crate) body: Incoming,
     pub(crate) audience: Audience,
     pub(crate) peer: Peer,
-}
-
-/// Somebody who has signed in, and how.
-struct SignedIn {
-    visitor: Visitor,
-    /// By a token in a header, which no page can make a browser send.
-    by_token: bool,
 }
 
 impl Gateway {
@@ -145,7 +132,7 @@ impl Gateway {
         &self.shared.tunnels
     }
 
-    fn routes(&self) -> &dyn Routes {
+    pub(crate) fn routes(&self) -> &dyn Routes {
         &*self.shared.upstream.routes
     }
 
@@ -178,7 +165,7 @@ impl Gateway {
         let audience = visitor_kind::audience(&parts);
         let head_only = parts.method == Method::HEAD;
         let wanted_upgrade = parts.headers.contains_key(header::UPGRADE);
-        let mut response = match self.refuse(&parts) {
+        let mut response = match access::refuse(&parts) {
             Some(refusal) => {
                 let mut response = refusal.response(audience);
                 response
@@ -197,7 +184,7 @@ impl Gateway {
                     })
                     .await
                 }
-                Err(no_site) => no_host(no_site).response(audience),
+                Err(no_site) => access::no_host(no_site).response(audience),
             },
         };
         if wanted_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -212,61 +199,26 @@ impl Gateway {
         response
     }
 
-    /// What no request for any host may be.
-    fn refuse(&self, parts: &Parts) -> Option<Answer> {
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            let detail = "This method is not served.";
-            return Some(Answer::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Method not allowed",
-                detail,
-            ));
-        }
-        let path = parts.uri.path();
-        if !(path.starts_with('/') || path == "*" && parts.method == Method::OPTIONS) {
-            return Some(Answer::bad_request("The target of the request is no path."));
-        }
-        let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-        let only_chunked = codings
-            .next()
-            .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !only_chunked || codings.next().is_some() {
-            let detail = "`chunked` is the only transfer coding that is served.";
-            return Some(Answer::new(StatusCode::NOT_IMPLEMENTED, "Not implemented", detail));
-        }
-        let expects = parts.headers.get(header::EXPECT);
-        if expects.is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            let detail = "`100-continue` is the only expectation that is met.";
-            return Some(Answer::new(
-                StatusCode::EXPECTATION_FAILED,
-                "Expectation failed",
-                detail,
-            ));
-        }
-        None
-    }
-
     async fn visit(&self, visit: Visit) -> Response<Reply> {
         let Some(admitted) = self.shared.book.admit(self.limits().requests) else {
             return Answer::busy("The gateway serves as many requests as it can.").response(visit.audience);
         };
-        let path = visit.parts.uri.path().to_owned();
-        let own = path.strip_prefix(OWN);
-        if let Some(name) = own
+        let own = visit.parts.uri.path().strip_prefix(OWN).map(str::to_owned);
+        if let Some(name) = &own
             && is_sign_in_path(name, &visit.parts)
         {
             return self.sign_in(name, visit).await;
         }
         let signed_in = match self.signed_in(&visit).await {
             Ok(Some(signed_in)) => signed_in,
-            Ok(None) => return refuse_stranger(&visit),
+            Ok(None) => return access::refuse_stranger(&visit),
             Err(unavailable) => return unavailable.response(visit.audience),
         };
         let visible = |route: &Arc<Route>| signed_in.visitor.may_see(&route.project);
         let Some(route) = self.routes().route(&visit.site.key).filter(visible) else {
             return Answer::not_found().response(visit.audience);
         };
-        match own {
+        match own.as_deref() {
             Some("status") => {
                 self.wake(&route);
                 return status::response(&route);
@@ -280,7 +232,7 @@ impl Gateway {
         if route.state != RouteState::Live
             && let Some(passive) = visitor_kind::passive(&visit.parts)
         {
-            return answer_passive(passive);
+            return awake::answer_passive(passive);
         }
         let limit = self.limits().requests_per_environment;
         let Some(flight) = self.shared.book.flight(&route.target.environment, limit, admitted) else {
@@ -292,129 +244,6 @@ impl Gateway {
             Err(response) => response,
         }
     }
-
-    /// Who it is, by token or by cookie. A token that is there decides alone.
-    async fn signed_in(&self, visit: &Visit) -> Result<Option<SignedIn>, Answer> {
-        let mut tokens = visit.parts.headers.get_all(TOKEN_HEADER).iter();
-        let (first, second) = (tokens.next(), tokens.next());
-        let found = match first {
-            Some(token) => {
-                let token = Secret::parse(token.as_bytes()).filter(|_| second.is_none());
-                let Some(token) = token else { return Ok(None) };
-                self.shared.auth.automation(&token.hash()).await
-            }
-            None => {
-                let Found::One(session) = cookie::read(&visit.parts.headers, visit.site.secure_cookies) else {
-                    return Ok(None);
-                };
-                self.shared.auth.session(&session.hash(), &visit.site.name).await
-            }
-        };
-        match found {
-            Ok(found) => Ok(found.map(|visitor| SignedIn {
-                visitor,
-                by_token: first.is_some(),
-            })),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "sign-in could not be checked");
-                Err(Answer::sign_in_unavailable())
-            }
-        }
-    }
-
-    /// A page of another origin may read nothing through us (the browser sees to that) and change nothing (we do).
-    fn refuse_origin(&self, visit: &Visit, signed_in: &SignedIn, route: &Route) -> Option<Answer> {
-        if signed_in.by_token {
-            return None;
-        }
-        let upgrade = websocket::is_upgrade(&visit.parts.headers);
-        if !upgrade && origin::only_reads(&visit.parts) {
-            return None;
-        }
-        let from = origin::of(
-            &visit.parts.headers,
-            &visit.site,
-            &self.shared.config.bases,
-            &self.ports,
-        );
-        let allowed = match from {
-            // A WebSocket is read from too, and no browser protects it: the origin must be named and be the same.
-            From::Same => !upgrade || visit.parts.headers.contains_key(header::ORIGIN),
-            From::Nowhere => !upgrade,
-            From::Sibling(sibling) => {
-                let theirs = self.routes().route(&sibling.key);
-                !upgrade && theirs.is_some_and(|theirs| theirs.target.environment == route.target.environment)
-            }
-            From::Elsewhere => false,
-        };
-        (!allowed).then(Answer::foreign_origin)
-    }
-
-    /// Waits for a live route, or answers why there is none.
-    async fn when_live(&self, visit: &Visit, route: Arc<Route>) -> Result<Arc<Route>, Response<Reply>> {
-        if route.state == RouteState::Live {
-            return Ok(route);
-        }
-        let audience = visit.audience;
-        if !hold::is_on_its_way(&route.state) {
-            return Err(not_live(&route, audience));
-        }
-        self.wake(&route);
-        let (limits, timing) = (self.limits(), self.timing());
-        // Only what can be asked for again by loading the page is let go early: a form that was sent would be lost.
-        let navigation = audience == Audience::Page && origin::only_reads(&visit.parts);
-        let patience = if navigation {
-            timing.navigation_hold
-        } else {
-            timing.hold
-        };
-        let place = self
-            .shared
-            .book
-            .hold(&route.target.environment, limits.held_per_environment, limits.held);
-        let route = match place {
-            None if navigation => route,
-            None => {
-                let busy = Answer::busy("As many requests as may wait for this environment do so already.");
-                return Err(busy.response(audience));
-            }
-            Some(_place) => match hold::wait(self.routes(), &visit.site.key, patience).await {
-                Some(route) if route.state == RouteState::Live => return Ok(route),
-                Some(route) => route,
-                None => return Err(Answer::not_found().response(audience)),
-            },
-        };
-        Err(match &route.state {
-            state if !hold::is_on_its_way(state) => not_live(&route, audience),
-            _ if navigation => pages::progress(&route),
-            _ => {
-                let detail = format!("The environment did not become live within {patience:?}.");
-                Answer::new(StatusCode::GATEWAY_TIMEOUT, "Not live yet", detail)
-                    .retry_after(5)
-                    .response(audience)
-            }
-        })
-    }
-
-    /// Asks for a sleeping environment to be woken.
-    fn wake(&self, route: &Route) {
-        if route.state != RouteState::Sleeping {
-            return;
-        }
-        let environment = route.target.environment.clone();
-        {
-            let mut woken = self.shared.woken.lock().unwrap_or_else(PoisonError::into_inner);
-            if woken
-                .get(&environment)
-                .is_some_and(|asked| asked.elapsed() < WAKE_PAUSE)
-            {
-                return;
-            }
-            woken.insert(environment.clone(), Instant::now());
-        }
-        let (wake, epoch) = (self.shared.wake.clone(), route.epoch);
-        tokio::spawn(async move { wake.wake(&environment, epoch).await });
-    }
 }
 
 fn is_sign_in_path(name: &str, parts: &Parts) -> bool {
@@ -422,55 +251,6 @@ fn is_sign_in_path(name: &str, parts: &Parts) -> bool {
         "sign-in" => matches!(parts.method, Method::GET | Method::HEAD),
         "session" | "sign-out" => parts.method == Method::POST,
         _ => false,
-    }
-}
-
-fn no_host(no_site: NoSite) -> Answer {
-    match no_site {
-        NoSite::Malformed => Answer::bad_request("The request must name one host."),
-        NoSite::Misdirected => Answer::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "Misdirected",
-            "This host is not served here.",
-        ),
-    }
-}
-
-fn refuse_stranger(visit: &Visit) -> Response<Reply> {
-    match visit.audience {
-        Audience::Page => pages::sign_in(StatusCode::UNAUTHORIZED, pages::SignIn::Plain),
-        Audience::Program => Answer::sign_in_required().response(Audience::Program),
-    }
-}
-
-fn not_live(route: &Route, audience: Audience) -> Response<Reply> {
-    match (&route.state, audience) {
-        (RouteState::Failed { .. }, Audience::Page) => pages::failed(route),
-        (RouteState::Failed { reason }, Audience::Program) => {
-            let detail = "The environment could not be started.";
-            let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "Start failed", detail);
-            answer.lines(reason.clone()).response(audience)
-        }
-        _ => {
-            let detail = "The environment that was here has ended, and nothing of it is left.";
-            Answer::new(StatusCode::GONE, "Ended", detail).response(audience)
-        }
-    }
-}
-
-fn answer_passive(passive: Passive) -> Response<Reply> {
-    match passive {
-        Passive::Icon => {
-            let mut response = crate::answer::own("text/plain", "");
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-        }
-        Passive::Robots => crate::answer::own("text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n"),
-        Passive::Prefetch | Passive::Probe => {
-            let detail = "The environment is not live, and this kind of request does not start it.";
-            let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "Not live", detail);
-            answer.retry_after(30).response(Audience::Program)
-        }
     }
 }
 

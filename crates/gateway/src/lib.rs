@@ -9,8 +9,10 @@
 //! - The crate knows neither the store nor the reconciler. What it needs of them it asks through its ports: [`Routes`],
 //!   [`AuthState`], [`Dial`] and [`Wake`].
 
+mod access;
 mod activity;
 mod answer;
+mod awake;
 mod body;
 mod config;
 mod cookie;

@@ -58,7 +58,7 @@ struct Door {
 
 impl Gateway {
     /// Serves until `shutdown` completes, then lets what is in flight end, at most [`crate::Timing::drain`] long; WebSockets are
-    /// cut after that time.
+    /// cut after that time. A gateway serves one listener, once.
     ///
     /// # Errors
     /// [`ServeError`] when the listener is unusable. A connection's trouble is its own.

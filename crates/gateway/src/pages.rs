@@ -185,7 +185,7 @@ pub(crate) fn progress(route: &Route) -> Response<Reply> {
     let steps: String = steps.iter().map(step).collect();
     let main = format!(
         "{}<h1><span class=\"spinner\" aria-hidden=\"true\"></span><span id=\"headline\">{title}</span></h1>\n<p>{lead}</p>\n\
-         <ol id=\"steps\" aria-live=\"polite\">\n{steps}</ol>\n<p class=\"note bad\" id=\"lost\" hidden>The gateway does not answer. \
+         <ol id=\"steps\" aria-live=\"polite\">{steps}</ol>\n<p class=\"note bad\" id=\"lost\" hidden>The gateway does not answer. \
          Trying again …</p>\n",
         about(route)
     );

@@ -44,7 +44,8 @@ impl Pool {
     }
 
     /// Takes the connection that was used last: the others then get old enough to be closed.
-    pub(crate) fn take(self: &Arc<Self>, key: &Arc<RouteKey>, route: &Arc<Route>) -> Option<Lease> {
+    /// None is taken that has been idle for longer than `idle`.
+    pub(crate) fn take(self: &Arc<Self>, key: &Arc<RouteKey>, route: &Arc<Route>, idle: Duration) -> Option<Lease> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let shelf = shelves.get_mut(&route.target)?;
         if shelf.epoch < route.epoch {
@@ -58,7 +59,10 @@ impl Pool {
             .idle
             .retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.timeout);
         // One that is not ready still carries the rest of an upload that nobody waits for.
-        let at = shelf.idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        let at = shelf
+            .idle
+            .iter()
+            .rposition(|one| one.sender.is_ready() && one.since.elapsed() < idle)?;
         let sender = shelf.idle.remove(at).sender;
         Some(self.lease(sender, key, route))
     }

@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Services close idle connections after 2 s at the earliest. A request that cannot be repeated must not meet that moment.
+const SURELY_OPEN: Duration = Duration::from_secs(1);
 /// How long a body that was not begun may take to come back from a connection that died.
 const BODY_BACK: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,12 @@ impl Upstream {
         fresh: bool,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let body = (!body.is_end_stream()).then_some(body);
-        let lease = if fresh { None } else { self.pool.take(key, route) };
+        let idle = if is_repeatable(&head.method) {
+            self.timing.idle_connection
+        } else {
+            SURELY_OPEN
+        };
+        let lease = if fresh { None } else { self.pool.take(key, route, idle) };
         let (head, body) = match lease {
             None => (head, body),
             Some(lease) => match self.send_reused(lease, route, head, body).await? {

@@ -95,7 +95,7 @@ async fn one_environment_does_not_use_up_the_gateway() {
 
 #[tokio::test]
 async fn a_silent_service_is_given_up_but_an_upload_is_not_silence() {
-    let world = World::with(|config| config.timing.response = Duration::from_millis(300)).await;
+    let world = World::with(|config| config.timing.response = Duration::from_millis(600)).await;
     world.serve_at("pr-7", silent().await);
     let answer = world.ask_signed_in("GET /", &[], "").await;
     assert_eq!(answer.status, 504);
@@ -119,7 +119,7 @@ async fn a_silent_service_is_given_up_but_an_upload_is_not_silence() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     for byte in b"1234567!" {
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(150)).await;
         stream.write_all(&[*byte]).await.unwrap();
     }
     read_until(&mut stream, "done").await;
@@ -183,4 +183,19 @@ async fn requests_in_flight_are_completed_when_the_gateway_ends() {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(),
         "still listening"
     );
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_a_free_place() {
+    let world = World::with(|config| config.limits.connections = 1).await;
+    let mut first = world.connect().await;
+    let head = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", world.host("pr-7"));
+    first.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut first, "}").await;
+    let mut second = world.connect().await;
+    second.write_all(head.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), second.peek(&mut [0])).await;
+    assert!(early.is_err(), "served over the limit");
+    drop(first);
+    read_until(&mut second, "}").await;
 }

@@ -181,27 +181,27 @@ const CORPUS: &[(&str, &str, &[u16])] = &[
     (
         "a chunk size with a sign",
         "POST / HTTP/1.1\r\nHost: HOST\r\nTOKENTransfer-Encoding: chunked\r\n\r\n+2\r\nab\r\n0\r\n\r\n",
-        &[0, 400, 502],
+        &[400],
     ),
     (
         "a chunk size that overflows",
         "POST / HTTP/1.1\r\nHost: HOST\r\nTOKENTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\nab\r\n0\r\n\r\n",
-        &[0, 400, 502],
+        &[400],
     ),
     (
         "a chunk that is longer than it says",
         "POST / HTTP/1.1\r\nHost: HOST\r\nTOKENTransfer-Encoding: chunked\r\n\r\n1\r\nabGET /admin HTTP/1.1\r\n\r\n0\r\n\r\n",
-        &[0, 400, 502],
+        &[400],
     ),
     (
         "a chunk that ends with LF",
         "POST / HTTP/1.1\r\nHost: HOST\r\nTOKENTransfer-Encoding: chunked\r\n\r\n2\nab\n0\n\nGET /admin HTTP/1.1\r\n\r\n",
-        &[0, 200, 400, 502],
+        &[400],
     ),
     (
         "a chunk extension with a line break",
         "POST / HTTP/1.1\r\nHost: HOST\r\nTOKENTransfer-Encoding: chunked\r\n\r\n2;a\nb\r\nab\r\n0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n",
-        &[0, 200, 400, 502],
+        &[400],
     ),
     (
         "a trailer that is a header",
@@ -231,10 +231,11 @@ fn requests_in(bytes: &str) -> usize {
 
 /// Everything that the gateway says, until it hangs up or has nothing more to say.
 async fn all_of(stream: &mut tokio::net::TcpStream) -> String {
-    let mut out = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(Ok(count @ 1..)) = timeout(Duration::from_millis(600), stream.read(&mut buffer)).await {
+    let (mut out, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut patience = crate::support::PATIENCE;
+    while let Ok(Ok(count @ 1..)) = timeout(patience, stream.read(&mut buffer)).await {
         out.extend(&buffer[..count]);
+        patience = Duration::from_millis(300);
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -114,7 +114,7 @@ async fn a_form_that_is_sent_by_a_page_is_not_lost_to_the_progress_page() {
 #[tokio::test]
 async fn waiting_ends_with_a_problem_and_queues_are_bounded() {
     let world = World::with(|config| {
-        config.timing.hold = Duration::from_millis(300);
+        config.timing.hold = Duration::from_secs(1);
         config.limits.held_per_environment = 1;
     })
     .await;

@@ -192,7 +192,7 @@ async fn other_protocols_are_not_switched_to() {
 
 #[tokio::test]
 async fn tunnels_live_through_the_grace_of_a_shutdown_and_not_longer() {
-    let world = World::with(|config| config.timing.drain = Duration::from_millis(400)).await;
+    let world = World::with(|config| config.timing.drain = Duration::from_secs(1)).await;
     world.serve_at("pr-7", echo().await);
     let mut stream = open(&world).await;
     let ending = tokio::spawn(world.end());
@@ -205,4 +205,19 @@ async fn tunnels_live_through_the_grace_of_a_shutdown_and_not_longer() {
         .await
         .expect("the tunnel outlives the gateway")
         .ok();
+}
+
+#[tokio::test]
+async fn a_handshake_waits_for_the_environment_and_then_for_the_service() {
+    let world = World::new().await;
+    world.set("pr-7", "e000000007", "web", gateway::RouteState::Sleeping, 1);
+    let mut stream = world.connect().await;
+    stream.write_all(handshake(&world, "").as_bytes()).await.unwrap();
+    let mut byte = [0];
+    let early = timeout(Duration::from_millis(300), stream.peek(&mut byte)).await;
+    assert!(early.is_err(), "answered before anybody agreed");
+    world.serve_at("pr-7", echo().await);
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101"));
+    stream.write_all(b"\x81\x02hi").await.unwrap();
+    read_until(&mut stream, "hi").await;
 }
