@@ -6,7 +6,7 @@
 
 mod image;
 mod postgres;
-mod probe;
+pub(crate) mod probe;
 mod rabbitmq;
 mod ready;
 mod redis;

@@ -304,10 +304,18 @@ impl Pool {
     }
 }
 
-fn check_is_btrfs(path: &Path) -> Result<(), PoolError> {
+/// Whether a directory is on a btrfs file system.
+///
+/// # Errors
+/// When it can't be looked at.
+pub fn directory_is_btrfs(path: &Path) -> Result<bool, PoolError> {
     const BTRFS: u64 = 0x9123_683e;
     let state = rustix::fs::statfs(path).map_err(io_error("look at", path))?;
-    if u64::from_ne_bytes(state.f_type.to_ne_bytes()) == BTRFS {
+    Ok(u64::from_ne_bytes(state.f_type.to_ne_bytes()) == BTRFS)
+}
+
+fn check_is_btrfs(path: &Path) -> Result<(), PoolError> {
+    if directory_is_btrfs(path)? {
         return Ok(());
     }
     Err(PoolError::Foreign {

@@ -118,7 +118,8 @@ fn subdirectories(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn version_of(program: &Path, arguments: &[&str]) -> Option<String> {
+/// What a program prints when asked for its version, bounded in time and length.
+pub(crate) fn version_of(program: &Path, arguments: &[&str]) -> Option<String> {
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -1,0 +1,63 @@
+//! Programs of the host that cells use.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use crate::engine::probe::version_of;
+use crate::engine::{EngineKind, HostEngines, probe_host};
+
+const DIRECTORIES: [&str; 6] = [
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+];
+
+pub(super) fn all() -> Vec<Finding> {
+    let mut findings = vec![
+        program("runc", "runs containers"),
+        program("conmon", "watches containers and keeps their logs"),
+    ];
+    let host = probe_host();
+    findings.extend(EngineKind::ALL.into_iter().map(|kind| judge_engine(kind, &host)));
+    findings
+}
+
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    DIRECTORIES
+        .into_iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
+}
+
+fn program(name: &'static str, purpose: &str) -> Finding {
+    let Some(path) = find(name) else {
+        let meaning = format!("`{name}` is not installed; it {purpose}");
+        return Finding::fail(name, meaning).mend(format!("apt install {name}"));
+    };
+    match version_of(&path, &["--version"])
+        .as_deref()
+        .and_then(|text| text.lines().next())
+    {
+        Some(version) => Finding::ok(name, format!("{} ({})", version.trim(), path.display())),
+        None => Finding::fail(name, format!("{} does not tell its version", path.display()))
+            .mend(format!("apt install --reinstall {name}")),
+    }
+}
+
+pub(super) fn judge_engine(kind: EngineKind, host: &HostEngines) -> Finding {
+    let versions: Vec<&str> = host
+        .installed
+        .iter()
+        .filter(|installed| installed.kind == kind)
+        .map(|found| found.version.as_str())
+        .collect();
+    if versions.is_empty() {
+        let package = kind.package(None);
+        let meaning = format!("not installed: a stack that uses {kind} can't run here");
+        return Finding::warn(kind.name(), meaning).mend(format!("apt install {package}"));
+    }
+    Finding::ok(kind.name(), format!("{} installed", versions.join(", ")))
+}
