@@ -91,6 +91,8 @@ pub struct Git {
 pub(crate) struct Run<'a> {
     pub(crate) remote: Option<&'a Remote>,
     pub(crate) stdin: Option<Vec<u8>>,
+    /// The most records, each ended by a zero byte, that are read; one more is kept so that the caller sees it.
+    pub(crate) records: Option<u64>,
     pub(crate) index: Option<&'a Path>,
     pub(crate) work_tree: Option<&'a Path>,
 }
@@ -153,13 +155,14 @@ impl Git {
                     let _ = pipe.write_all(&bytes).await;
                 }
             };
-            let ((), out, err) = tokio::join!(feed, capped(stdout, self.limits.output), tail(stderr));
-            let out = out.map_err(|()| GitError::Output {
+            let ((), out, err) = tokio::join!(feed, capped(stdout, self.limits.output, run.records), tail(stderr));
+            let (out, cut) = out.map_err(|()| GitError::Output {
                 subcommand,
                 limit: self.limits.output,
             })?;
             let status = child.0.wait().await.map_err(GitError::Start)?;
-            if status.success() {
+            // What was cut ended by itself when nobody read it any more.
+            if status.success() || cut {
                 return Ok(out);
             }
             Err(GitError::Failed {
@@ -263,13 +266,29 @@ impl Drop for Group {
     }
 }
 
-/// Reads all, or fails as soon as there is more than `limit`.
-async fn capped(pipe: Option<impl AsyncRead + Unpin>, limit: usize) -> Result<Vec<u8>, ()> {
+/// Reads all, or fails as soon as there is more than `limit`. With too many records it ends early with what it has.
+async fn capped(
+    pipe: Option<impl AsyncRead + Unpin>,
+    limit: usize,
+    records: Option<u64>,
+) -> Result<(Vec<u8>, bool), ()> {
     let mut out = Vec::new();
-    if let Some(pipe) = pipe {
-        let _ = pipe.take(limit as u64 + 1).read_to_end(&mut out).await;
+    let Some(mut pipe) = pipe else { return Ok((out, false)) };
+    let mut left = records.map(|records| records.saturating_add(1));
+    let mut buffer = vec![0; 32 << 10];
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        out.extend_from_slice(&buffer[..n]);
+        if out.len() > limit {
+            return Err(());
+        }
+        if let Some(left) = &mut left {
+            *left = left.saturating_sub(buffer[..n].iter().filter(|b| **b == 0).count() as u64);
+            if *left == 0 {
+                return Ok((out, true));
+            }
+        }
     }
-    if out.len() > limit { Err(()) } else { Ok(out) }
+    Ok((out, false))
 }
 
 /// Reads all and keeps the end.

@@ -61,7 +61,18 @@ impl Mirror {
     /// If the commit is not here, has a path that no checkout may have, or too many entries.
     pub async fn read_tree(&self, commit: &CommitId, limits: TreeLimits) -> Result<Vec<TreeEntry>, GitError> {
         let args = ["-r", "-l", "-z", "--full-tree", commit.as_str()];
-        let listed = self.git.output(&self.dir, "ls-tree", args).await?;
+        let listed = self
+            .git
+            .run(
+                &self.dir,
+                "ls-tree",
+                args,
+                Run {
+                    records: Some(limits.entries),
+                    ..Run::default()
+                },
+            )
+            .await?;
         parse(&listed, limits)
     }
 

@@ -230,12 +230,7 @@ impl LocalForge {
             what: format!("pull request {number}"),
         };
         let mut pull = self.document(number)?.ok_or_else(missing)?;
-        // A closed pull request keeps the commit that it had when it was closed.
-        if let (true, Some(branch)) = (pull.state.is_open(), &pull.branch)
-            && let Some(head) = repository::head(self, branch).await?
-        {
-            pull.head = head;
-        }
+        pull.head = current_head(&pull, &repository::references(self).await?);
         change(&mut pull)?;
         pull.updated = now();
         self.keep_head(&pull).await?;
@@ -296,10 +291,7 @@ impl LocalForge {
             (Some(_), None) => HeadOrigin::Detached,
             (Some(branch), Some(_)) => HeadOrigin::BaseRepository(branch.clone()),
         };
-        let head = match here {
-            Some(head) if pull.state.is_open() => head.clone(),
-            _ => pull.head,
-        };
+        let head = current_head(&pull, references);
         let label = pull.branch.as_ref().map_or("fork", BranchName::as_str);
         Ok(PullRequest {
             repository: self.id.clone(),
@@ -318,6 +310,21 @@ impl LocalForge {
             page: None,
         })
     }
+}
+
+/// An open pull request follows its branch; one whose branch is gone has the commit that was last seen, and a closed one
+/// that with which it was closed.
+fn current_head(pull: &wire::PullRequest, references: &HashMap<String, CommitId>) -> CommitId {
+    let followed = pull
+        .branch
+        .as_ref()
+        .filter(|_| pull.state.is_open())
+        .and_then(|branch| {
+            references
+                .get(&format!("refs/heads/{branch}"))
+                .or_else(|| references.get(&fetch_ref(pull.number)))
+        });
+    followed.unwrap_or(&pull.head).clone()
 }
 
 fn fetch_ref(number: u64) -> String {
