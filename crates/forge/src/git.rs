@@ -20,6 +20,6 @@ pub use error::GitError;
 pub use export::{ExportLimits, Exported, Finding};
 pub use history::{Change, ChangeKind, CommitSummary};
 pub use mirror::Mirror;
-pub(crate) use mirror::reference;
+pub(crate) use mirror::{reference, remove_leftovers};
 pub(crate) use tree::check_path;
 pub use tree::{EntryKind, ObjectId, TreeEntry, TreeLimits};

@@ -305,3 +305,36 @@ pub(super) async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
     }
     String::from_utf8_lossy(&kept).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    #[test]
+    fn a_token_is_not_among_the_arguments() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Git::new(dir.path(), GitLimits::default()).unwrap();
+        let remote = Remote {
+            url: "https://host/a/b.git".parse().unwrap(),
+            kind: RemoteKind::Http,
+            authorization: Some(Secret::new("Basic canary".to_owned())),
+        };
+        let command = git.command(dir.path(), "fetch", ["--", remote.url.as_str()], Some(&remote));
+        let command = command.as_std();
+        let shown: Vec<String> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect();
+        assert!(!shown.join(" ").contains("canary"), "{shown:?}");
+        let given: Vec<String> = command
+            .get_envs()
+            .map(|(key, _)| key.to_string_lossy().into_owned())
+            .collect();
+        assert!(
+            given
+                .iter()
+                .all(|key| ["PATH", "HOME", "LC_ALL", "TZ"].contains(&key.as_str()) || key.starts_with("GIT_"))
+        );
+    }
+}

@@ -3,16 +3,23 @@
 use super::{Git, GitError, command::Run};
 use crate::Remote;
 use model::CommitId;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::Mutex;
 
 /// Where the commits are kept from being collected.
 const KEPT: &str = "refs/maquette/commits/";
 
-/// A bare repository under a directory of ours.
+/// A bare repository under a directory of ours. Only one process uses it, and there by clones of one `Mirror`.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     pub(super) git: Git,
     pub(super) dir: PathBuf,
+    /// Two fetches of one commit would fail on git's lock of its reference.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Mirror {
@@ -28,7 +35,11 @@ impl Mirror {
         if !known {
             git.output(&dir, "init", ["--quiet", "--bare", "--template="]).await?;
         }
-        Ok(Self { git, dir })
+        Ok(Self {
+            git,
+            dir,
+            writing: Arc::default(),
+        })
     }
 
     /// The directory.
@@ -63,6 +74,11 @@ impl Mirror {
         if self.has(commit).await? {
             return Ok(());
         }
+        let _writing = self.writing.lock().await;
+        if self.has(commit).await? {
+            return Ok(());
+        }
+        self.unlock()?;
         let direct = format!("+{commit}:{KEPT}{commit}");
         let first = match self.fetch_one(remote, &direct).await {
             Ok(()) => return Ok(()),
@@ -84,6 +100,14 @@ impl Mirror {
             GitError::Failed { .. } => first,
             error => error,
         })
+    }
+
+    /// Removes the locks that a git which was killed has left. Nobody else writes here, so all of them are left ones.
+    fn unlock(&self) -> Result<(), GitError> {
+        for directory in ["", "refs/maquette", KEPT] {
+            remove_leftovers(&self.dir.join(directory), ".lock", Duration::ZERO)?;
+        }
+        Ok(())
     }
 
     /// Protects a commit whose objects are here.
@@ -128,6 +152,8 @@ impl Mirror {
     /// # Errors
     /// If git fails.
     pub async fn retain(&self, commits: &[CommitId]) -> Result<(), GitError> {
+        let _writing = self.writing.lock().await;
+        self.unlock()?;
         let listed = self
             .git
             .output(&self.dir, "for-each-ref", ["--format=%(refname)", "refs/maquette/"])
@@ -151,6 +177,28 @@ impl Mirror {
             .await
             .map(|_| ())
     }
+}
+
+/// Removes the files in a directory whose names end so and that are at least this old.
+pub(crate) fn remove_leftovers(directory: &Path, suffix: &str, age: Duration) -> Result<(), GitError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(GitError::io(directory)(error)),
+    };
+    for entry in entries.flatten() {
+        let age_of = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok()?.elapsed().ok();
+        let left = age_of(&entry).map_or(age.is_zero(), |past| past >= age);
+        if left && entry.file_name().as_encoded_bytes().ends_with(suffix.as_bytes()) {
+            match std::fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(GitError::io(entry.path())(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Git has no exit code for this, but with `LC_ALL=C` its words are stable.

@@ -3,7 +3,7 @@
 use super::{LocalForge, wire};
 use crate::{
     ForgeError, RepositoryId, RepositoryPath, Result,
-    git::{Git, GitError, GitLimits},
+    git::{Git, GitError, GitLimits, remove_leftovers},
 };
 use model::{BranchName, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,6 +19,9 @@ use tokio::sync::{Mutex, MutexGuard, broadcast};
 const DOCUMENT_MAX: u64 = 1 << 20;
 /// How long another process may hold the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How old a lock of git is that its owner can no longer want: somebody may push by plain git at any time.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// Proof that nobody else changes anything.
 pub(super) struct Locked<'a> {
@@ -60,6 +63,10 @@ impl LocalForge {
                 made
             }
         };
+        for directory in ["", "refs/heads", "refs/maquette"] {
+            let directory = repository.join(directory);
+            remove_leftovers(&directory, ".lock", LEFT_OVER).map_err(git_failed("local forge"))?;
+        }
         let (events, _) = broadcast::channel(super::EVENTS_KEPT);
         let (id, path, default_branch) = (made.id, made.path, made.default_branch);
         Ok(Self {

@@ -245,3 +245,19 @@ async fn a_pack_larger_than_allowed_does_not_fill_the_disk() {
     );
     assert!(!world.mirror.has(&commit).await.unwrap());
 }
+
+#[tokio::test]
+async fn many_may_fetch_at_once_and_locks_of_a_killed_git_do_not_stop_them() {
+    let world = World::new().await;
+    let commit: CommitId = world.tree.commit("a", "1", "x").unwrap().parse().unwrap();
+    let kept = world.mirror.path().join("refs/maquette/commits");
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join(format!("{commit}.lock")), "").unwrap();
+    fs::write(world.mirror.path().join("packed-refs.lock"), "").unwrap();
+    let remote = world.remote();
+    let fetch = || world.mirror.fetch(&remote, &commit, None);
+    let (a, b, c) = tokio::join!(fetch(), fetch(), fetch());
+    a.and(b).and(c).unwrap();
+    world.mirror.retain(&[]).await.unwrap();
+    assert!(!world.mirror.has(&commit).await.unwrap());
+}
