@@ -69,13 +69,6 @@ impl Assembly<'_> {
         self.check_conditions(&stack);
         jobs::read(self, &mut stack, explanation);
         self.volumes(&mut stack);
-        if self.public.is_empty() && !self.file.services.is_empty() {
-            self.compose.warn_hint(
-                None,
-                "no service can be visited",
-                "give one `ports`, or say `public: true` of it in `stack.services` of maquette.yaml",
-            );
-        }
         stack
     }
 
@@ -281,7 +274,9 @@ impl Assembly<'_> {
                     ),
                     "name them as `migrations` or `seed` in `stack.data` of maquette.yaml",
                 );
-            } else if matches!(mount.kind, MountKind::Source { .. }) {
+            } else if matches!(mount.kind, MountKind::Source { .. })
+                && !data::DATA_DIRS.contains(&mount.target.as_str())
+            {
                 let message = format!(
                     "the mount {} of service `{}` may have no effect",
                     quoted(&mount.target),

@@ -7,6 +7,7 @@ use crate::{
     dotenv,
     escape::quoted,
     explain::{Explanation, Place},
+    interpolate::Values,
     problem::{Problem, Problems, Report, Severity, Whose, sorted},
     public,
     settings::{self, Policy, Settings, Stack},
@@ -51,43 +52,60 @@ impl Blueprint {
             Some(settings) => Policy::of(settings, &mut explanation),
             None => Policy::without_file(&mut explanation),
         };
-        let own = ruling.as_ref().map_or_else(Vec::new, |settings| settings.report.take());
         note_own_policy(&head, &policy);
 
         let stack = head
             .stack
             .as_ref()
             .map_or_else(Stack::default, |node| settings::stack(&head.report, node));
-        let mut problems = own;
-        let mut made = None;
-        if let Some((path, report)) = compose_file(stack_tree, &head.report, &stack, &mut explanation) {
-            let reader = Reader {
-                tree: stack_tree,
-                head: &head,
-                stack: &stack,
-                path: &path,
-                report,
-                context,
-                capabilities,
-            };
-            let (services, public, more) = reader.run(&policy, &mut explanation);
-            problems.extend(more);
-            made = Some((services, public));
-        }
+        let (compose, path) = compose_file(stack_tree, &head.report, &stack, &mut explanation);
+        let reader = Reader {
+            tree: stack_tree,
+            head: &head,
+            stack: &stack,
+            compose: &compose,
+            context,
+            capabilities,
+        };
+        let made = path.map(|path| reader.run(&path, &policy, &mut explanation));
         unfetched(stack_tree, &head.report);
-        problems.extend(sorted(&[&head.report]));
-        problems.sort();
-        match made {
-            Some((stack, public)) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(Self {
-                stack,
-                policy,
-                public,
-                explanation,
-                warnings: problems,
-            }),
-            _ => Err(Problems(problems)),
+
+        let mut problems = sorted(&[&head.report, &compose]);
+        if let Some(settings) = &ruling {
+            let more = distinct(&settings.report, &head.report, &problems);
+            problems.extend(more);
         }
+        if let Some((stack, public, more)) = made {
+            problems.extend(more);
+            problems.sort();
+            if problems.iter().all(|problem| problem.severity != Severity::Error) {
+                return Ok(Self {
+                    stack,
+                    policy,
+                    public,
+                    explanation,
+                    warnings: problems,
+                });
+            }
+        }
+        problems.sort();
+        Err(Problems(problems))
     }
+}
+
+/// The problems of the policy branch's settings that were not told already, where the commit has the same file.
+fn distinct(ruling: &Report, head: &Report, told: &[Problem]) -> Vec<Problem> {
+    let same = ruling.text == head.text;
+    let known = |problem: &Problem| {
+        told.contains(&Problem {
+            whose: Whose::Head,
+            ..problem.clone()
+        })
+    };
+    sorted(&[ruling])
+        .into_iter()
+        .filter(|problem| !(same && known(problem)))
+        .collect()
 }
 
 /// A policy in the commit itself has no effect, which is said if it would make a difference.
@@ -110,48 +128,40 @@ fn note_own_policy(head: &Settings, ruling: &Policy) {
     }
 }
 
-/// Finds and opens the Compose file.
+/// Finds and opens the Compose file; without a path if there is nothing to read.
 fn compose_file(
     tree: &dyn Tree,
     settings: &Report,
     stack: &Stack,
     explanation: &mut Explanation,
-) -> Option<(String, Report)> {
+) -> (Report, Option<String>) {
     if let Some((at, path)) = &stack.compose {
         explanation.set("stack.compose", path, Place::at(settings, *at));
         return match tree::join("", path).and_then(|path| tree::text(tree, &path).map(|text| (path, text))) {
-            Ok((path, text)) => {
-                let report = Report::new(Whose::Head, &path, text);
-                Some((path, report))
-            }
+            Ok((path, text)) => (Report::new(Whose::Head, &path, text), Some(path)),
             Err(error) => {
                 settings.error(*at, format!("{} {error}", quoted(path)));
-                None
+                (Report::new(Whose::Head, path, String::new()), None)
             }
         };
     }
     let mut found = DEFAULT_FILES.iter().filter(|path| tree.kind(path).is_some());
     let Some(path) = found.next() else {
+        let report = Report::new(Whose::Head, DEFAULT_FILES[0], String::new());
         let message = format!("there is no Compose file: none of {}", DEFAULT_FILES.join(", "));
-        settings.error_hint(
+        report.error_hint(
             None,
             message,
             "add one, or name it with `stack: { compose: path }` in maquette.yaml",
         );
-        return None;
+        return (report, None);
     };
     explanation.fall_back("stack.compose", path);
     let (report, opened) = tree::open(tree, Whose::Head, path);
     if let Some(other) = found.next() {
         report.warn(None, format!("there is also {}, which is not read", quoted(other)));
     }
-    if !opened {
-        for problem in report.take() {
-            settings.error(None, format!("{path}: {}", problem.message));
-        }
-        return None;
-    }
-    Some(((*path).to_owned(), report))
+    (report, opened.then(|| (*path).to_owned()))
 }
 
 /// What a checkout of this tree lacks.
@@ -174,58 +184,70 @@ struct Reader<'a> {
     tree: &'a dyn Tree,
     head: &'a Settings,
     stack: &'a Stack,
-    path: &'a str,
-    report: Report,
+    compose: &'a Report,
     context: &'a Context,
     capabilities: &'a Capabilities,
 }
 
 impl Reader<'_> {
-    fn run(&self, policy: &Policy, explanation: &mut Explanation) -> (ServiceStack, Vec<ServiceName>, Vec<Problem>) {
-        let mut services = ServiceStack::default();
-        let mut public = Vec::new();
-        let mut problems = Vec::new();
+    /// The stack, the public services, and the problems of further files. Those of the Compose file are in its report.
+    fn run(
+        &self,
+        path: &str,
+        policy: &Policy,
+        explanation: &mut Explanation,
+    ) -> (ServiceStack, Vec<ServiceName>, Vec<Problem>) {
+        let nothing = || (ServiceStack::default(), Vec::new(), Vec::new());
         if !self.capabilities.services {
             let message = format!("the runtime `{}` runs no Compose files", self.capabilities.runtime);
-            self.report.error(None, message);
-        } else if let Some(root) = yaml::load(&self.report) {
-            public = public::services(&root, self.stack);
-            let documented = self.context.values(&public);
-            let (values, env_problems) = self.dotenv(&documented);
-            problems = env_problems;
-            let root = compose::resolve(&self.report, &root, &values);
-            let folder = self.folder();
-            let scene = Scene {
-                report: &self.report,
-                tree: self.tree,
-                source: &self.context.source,
-                folder: &folder,
-                values: &values,
-            };
-            if let Some(file) = compose::read(&scene, &root) {
-                let assembly = Assembly {
-                    tree: self.tree,
-                    compose: &self.report,
-                    settings: &self.head.report,
-                    file: &file,
-                    stack: self.stack,
-                    public: &public,
-                    source: &self.context.source,
-                    documented: &documented,
-                    capabilities: self.capabilities,
-                    limits: policy.limits,
-                    paths: OnceCell::new(),
-                };
-                services = assembly.run(explanation);
-            }
+            self.compose.error(None, message);
+            return nothing();
         }
-        problems.extend(self.report.take());
+        let Some(root) = yaml::load(self.compose) else {
+            return nothing();
+        };
+        let public = public::services(&root, self.stack);
+        let documented = self.context.values(&public);
+        let (values, problems) = self.dotenv(path, &documented);
+        let root = compose::resolve(self.compose, &root, &values);
+        let folder = self.folder(path);
+        let scene = Scene {
+            report: self.compose,
+            tree: self.tree,
+            source: &self.context.source,
+            folder: &folder,
+            values: &values,
+        };
+        let Some(file) = compose::read(&scene, &root) else {
+            return nothing();
+        };
+        let assembly = Assembly {
+            tree: self.tree,
+            compose: self.compose,
+            settings: &self.head.report,
+            file: &file,
+            stack: self.stack,
+            public: &public,
+            source: &self.context.source,
+            documented: &documented,
+            capabilities: self.capabilities,
+            limits: policy.limits,
+            paths: OnceCell::new(),
+        };
+        let services = assembly.run(explanation);
+        if public.is_empty() && !self.compose.has_errors() && !self.head.report.has_errors() {
+            self.compose.warn_hint(
+                None,
+                "no service can be visited",
+                "give one `ports`, or say `public: true` of it in `stack.services` of maquette.yaml",
+            );
+        }
         (services, public, problems)
     }
 
     /// The folder that relative paths start from.
-    fn folder(&self) -> String {
-        let beside = tree::parent(self.path).to_owned();
+    fn folder(&self, compose: &str) -> String {
+        let beside = tree::parent(compose).to_owned();
         let Some((at, path)) = &self.stack.source_root else {
             return beside;
         };
@@ -243,9 +265,9 @@ impl Reader<'_> {
     }
 
     /// The documented values and those of the file `.env` beside the Compose file; documented ones win.
-    fn dotenv(&self, documented: &crate::interpolate::Values) -> (crate::interpolate::Values, Vec<Problem>) {
+    fn dotenv(&self, compose: &str, documented: &Values) -> (Values, Vec<Problem>) {
         let mut values = documented.clone();
-        let path = match tree::parent(self.path) {
+        let path = match tree::parent(compose) {
             "" => ".env".to_owned(),
             folder => format!("{folder}/.env"),
         };

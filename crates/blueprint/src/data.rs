@@ -12,7 +12,7 @@ use crate::{
 use model::{DataSet, Digest, Migration, Mount, MountKind, SeedFile, ServiceName, Value, VolumeName};
 
 /// Where the official images keep their data; newer ones keep it one level up.
-const DATA_DIRS: [&str; 2] = ["/var/lib/postgresql/data", "/var/lib/postgresql"];
+pub(crate) const DATA_DIRS: [&str; 2] = ["/var/lib/postgresql/data", "/var/lib/postgresql"];
 /// The most files of one kind.
 const FILES_MAX: usize = 5_000;
 /// The longest name of a role or database in PostgreSQL, in bytes.
@@ -27,7 +27,6 @@ pub(crate) fn postgres(
     data: Option<&Data>,
 ) -> Option<(DataSet, Option<Mount>)> {
     let report = assembly.compose;
-    let (volume, implicit) = volume(report, name, body)?;
     let value = |variable: &str| {
         body.environment
             .get(variable)
@@ -71,6 +70,7 @@ pub(crate) fn postgres(
     let files = |patterns: &[(At, String)]| files(assembly, patterns);
     let migrations = data.map_or_else(Vec::new, |data| files(&data.migrations));
     let seeds = data.map_or_else(Vec::new, |data| files(&data.seed));
+    let (volume, implicit) = volume(report, name, body)?;
     let set = DataSet {
         volume,
         database,

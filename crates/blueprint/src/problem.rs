@@ -2,7 +2,7 @@
 
 use crate::escape::{escape, is_hostile};
 use serde::{Deserialize, Serialize};
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, cmp::Ordering, fmt};
 
 /// More problems than this are not listed one by one.
 const PROBLEMS_MAX: usize = 100;
@@ -176,9 +176,16 @@ impl Report {
 
     fn push(&self, severity: Severity, at: Option<At>, message: &str, hint: Option<&str>) {
         let mut problems = self.problems.borrow_mut();
-        if problems.len() >= PROBLEMS_MAX {
-            return;
-        }
+        let (severity, at, message, hint) = match problems.len().cmp(&PROBLEMS_MAX) {
+            Ordering::Less => (severity, at, message, hint),
+            Ordering::Equal => (
+                Severity::Error,
+                None,
+                "there are more problems in this file than are shown",
+                None,
+            ),
+            Ordering::Greater => return,
+        };
         let excerpt = at.and_then(|at| {
             let line = self.text.lines().nth(at.line.checked_sub(1)? as usize)?;
             Some(Excerpt::of(line, at.column))

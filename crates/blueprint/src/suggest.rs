@@ -8,7 +8,8 @@ pub(crate) fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a 
         return None;
     }
     let given = given.to_lowercase();
-    let bound = (given.chars().count() / 3).clamp(1, 3);
+    // A third of the letters may be wrong, but not two of a word of five.
+    let bound = (given.chars().count() / 3).min(3);
     candidates
         .into_iter()
         .map(|candidate| {

@@ -1,4 +1,5 @@
 //! What is made of good input.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can not go on fails")]
 
 mod support;
 
@@ -185,4 +186,18 @@ fn conditions_and_mounts_become_what_runtimes_know() {
         panic!("a source")
     };
     assert_eq!((source.as_str(), subpath.as_str()), ("shop", ""));
+}
+
+#[test]
+fn the_published_schema_is_that_of_the_reader() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/maquette.schema.json");
+    let text = format!("{}\n", serde_json::to_string_pretty(&blueprint::schema()).unwrap());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        stored == text,
+        "docs/reference/maquette.schema.json is stale: run this test with UPDATE=1"
+    );
 }

@@ -10,56 +10,84 @@ use std::rc::Rc;
 /// How much text all results together may be, in bytes.
 const RESULTS_MAX: usize = 4 * 1024 * 1024;
 
+/// Values that anyone who opens a pull request chooses freely.
+const FOREIGN: [&str; 3] = ["MAQUETTE_TITLE", "MAQUETTE_BRANCH", "MAQUETTE_BASE_BRANCH"];
+
 /// A copy of the tree with all values resolved. What can't be resolved is a problem and stays as it is.
 pub(crate) fn resolve(report: &Report, root: &Node, values: &Values) -> Node {
-    let mut left = RESULTS_MAX;
-    node(report, root, values, 0, &mut left)
+    Resolver {
+        report,
+        values,
+        left: RESULTS_MAX,
+    }
+    .node(root, 0, false)
 }
 
-fn node(report: &Report, from: &Node, values: &Values, depth: usize, left: &mut usize) -> Node {
-    let kind = match &from.kind {
-        NodeKind::Scalar { text, plain } if text.contains('$') => {
-            let text = match interpolate::interpolate(text, values) {
-                Ok(text) if text.len() > *left => {
-                    report.error(
+struct Resolver<'a> {
+    report: &'a Report,
+    values: &'a Values,
+    /// How much text the results may still be.
+    left: usize,
+}
+
+impl Resolver<'_> {
+    fn node(&mut self, from: &Node, depth: usize, command: bool) -> Node {
+        let kind = match &from.kind {
+            NodeKind::Scalar { text, plain } if text.contains('$') => {
+                if command && let Some(name) = FOREIGN.iter().find(|name| text.contains(*name)) {
+                    self.report.warn_hint(
                         from.at,
-                        format!("the values of the file grow beyond {RESULTS_MAX} bytes"),
+                        format!("`{name}` is part of a command, and others choose what it says"),
+                        "read it from the environment of the process, where it is too",
                     );
-                    String::new()
                 }
-                Ok(text) => text,
-                Err(fault) => {
-                    complain(report, from.at, &fault);
-                    text.clone()
+                NodeKind::Scalar {
+                    text: self.text(from.at, text),
+                    plain: *plain,
                 }
-            };
-            *left = left.saturating_sub(text.len());
-            NodeKind::Scalar { text, plain: *plain }
-        }
-        NodeKind::List(items) => NodeKind::List(
-            items
-                .iter()
-                .map(|item| Rc::new(node(report, item, values, depth + 1, left)))
-                .collect(),
-        ),
-        NodeKind::Map(entries) => NodeKind::Map(
-            entries
-                .iter()
-                .map(|(key, value)| {
-                    // Top level, and the level of a service's own keys.
-                    let extension = matches!(depth, 0 | 2) && key.text.starts_with("x-");
-                    let value = if extension {
-                        Rc::clone(value)
-                    } else {
-                        Rc::new(node(report, value, values, depth + 1, left))
-                    };
-                    (key.clone(), value)
-                })
-                .collect(),
-        ),
-        other => other.clone(),
-    };
-    Node { at: from.at, kind }
+            }
+            NodeKind::List(items) => NodeKind::List(
+                items
+                    .iter()
+                    .map(|item| Rc::new(self.node(item, depth + 1, command)))
+                    .collect(),
+            ),
+            NodeKind::Map(entries) => NodeKind::Map(
+                entries
+                    .iter()
+                    .map(|(key, value)| {
+                        // Top level, and the level of a service's own keys.
+                        let extension = matches!(depth, 0 | 2) && key.text.starts_with("x-");
+                        let command = command || matches!(key.text.as_str(), "command" | "entrypoint" | "test");
+                        let value = match extension {
+                            true => Rc::clone(value),
+                            false => Rc::new(self.node(value, depth + 1, command && depth > 1)),
+                        };
+                        (key.clone(), value)
+                    })
+                    .collect(),
+            ),
+            other => other.clone(),
+        };
+        Node { at: from.at, kind }
+    }
+
+    fn text(&mut self, at: At, text: &str) -> String {
+        let result = match interpolate::interpolate(text, self.values) {
+            Ok(result) if result.len() > self.left => {
+                self.report
+                    .error(at, format!("the values of the file grow beyond {RESULTS_MAX} bytes"));
+                String::new()
+            }
+            Ok(result) => result,
+            Err(fault) => {
+                complain(self.report, at, &fault);
+                text.to_owned()
+            }
+        };
+        self.left = self.left.saturating_sub(result.len());
+        result
+    }
 }
 
 fn complain(report: &Report, at: At, fault: &Fault) {
