@@ -11,7 +11,9 @@
 //! - `apply` returns when the stage was carried out, not when services are ready; readiness is observed.
 //! - What a runtime can not run it refuses by name with [`RuntimeError::Unsupported`] before it makes anything.
 
+pub mod conformance;
 mod error;
+pub mod simulator;
 mod stream;
 
 use async_trait::async_trait;
