@@ -1,0 +1,241 @@
+//! A bench on which a pull request lives its life.
+
+use forge::{
+    Forge, PullRequestNumber,
+    git::{Git, GitLimits},
+    local::{FileChange, LocalForge, NewPullRequest},
+};
+use model::{BranchName, CommitId, EnvironmentId, Origin, Phase, Resource, Timestamp};
+use reconciler::{Base, Clock, Handle, Project, Reconciler, Settings, Source, standing};
+use runtime::{Runtime, simulator::Simulator};
+use std::{sync::Arc, time::Duration};
+use store::{EnvironmentRow, Store};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+/// Nothing on this bench takes longer, unless it never happens.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct SimulatedClock(Simulator);
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) forge: Arc<LocalForge>,
+    pub(crate) simulator: Simulator,
+    pub(crate) store: Store,
+    directory: TempDir,
+    pub(crate) handle: Option<Handle>,
+    clock: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.clock.abort();
+    }
+}
+
+pub(crate) fn branch(name: &str) -> BranchName {
+    name.parse().unwrap()
+}
+
+/// A Compose file with one public service that prints and answers `text`.
+pub(crate) fn compose(text: &str) -> String {
+    format!(
+        "services:\n  web:\n    image: node:20\n    command: [\"serve\", \"HTTP/1.1 200 OK\\r\\n\\r\\n{text}\"]\n    \
+         ports: [\"8080:8080\"]\n    volumes: [\".:/app:ro\"]\n    depends_on: [cache]\n  cache:\n    image: redis:7\n"
+    )
+}
+
+pub(crate) const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\n";
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = "developer/shop".parse().unwrap();
+        let forge = Arc::new(
+            LocalForge::open(directory.path().join("forge"), &path, &branch("main"))
+                .await
+                .unwrap(),
+        );
+        let files = [
+            FileChange::write("compose.yaml", compose("one")),
+            FileChange::write("maquette.yaml", SETTINGS),
+        ];
+        forge.commit(&branch("main"), None, &files, "Begin").await.unwrap();
+        let simulator = Simulator::new();
+        let ticking = simulator.clone();
+        let clock = tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_millis(5)).await;
+                ticking.advance(Duration::from_millis(50));
+            }
+        });
+        let store = Store::open(&directory.path().join("store.sqlite")).await.unwrap();
+        let mut bench = Self {
+            forge,
+            simulator,
+            store,
+            directory,
+            handle: None,
+            clock,
+        };
+        bench.start().await;
+        bench
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let git = Git::new(self.directory.path().join("git"), GitLimits::default()).unwrap();
+        let source = Source {
+            name: "shop".parse().unwrap(),
+            forge: Arc::clone(&self.forge) as Arc<dyn Forge>,
+            repository: self.forge.repository_id().clone(),
+            base_branch: branch("main"),
+            policy_branch: branch("main"),
+        };
+        let base = Base {
+            scheme: "http".into(),
+            domain: "preview.test".into(),
+            port: None,
+            shared: false,
+        };
+        let reconciler = Reconciler {
+            store: self.store.clone(),
+            runtime: Arc::new(self.simulator.clone()),
+            projects: vec![Project {
+                name: "shop".parse().unwrap(),
+                base,
+                sources: vec![source],
+            }],
+            git,
+            mirrors: self.directory.path().join("mirrors"),
+            clock: Arc::new(SimulatedClock(self.simulator.clone())),
+            settings: Settings {
+                poll_interval: Duration::from_millis(100),
+                sweep_interval: Duration::from_secs(2),
+                look_interval: Duration::from_millis(200),
+            },
+        };
+        self.handle = Some(reconciler.start().await.unwrap());
+    }
+
+    /// Ends every task of the reconciler at once, wherever it is.
+    pub(crate) fn kill(&mut self) {
+        self.handle = None;
+    }
+
+    pub(crate) async fn open(&self, name: &str) -> PullRequestNumber {
+        self.push(name, &compose("two")).await;
+        let new = NewPullRequest::new(branch(name), branch("main"), "A change");
+        self.forge.open_pull_request(new).await.unwrap().number
+    }
+
+    pub(crate) async fn push(&self, name: &str, compose: &str) -> CommitId {
+        let files = [FileChange::write("compose.yaml", compose)];
+        self.forge
+            .commit(&branch(name), Some(&branch("main")), &files, "Change")
+            .await
+            .unwrap()
+    }
+
+    /// All environments of a pull request, the newest last.
+    pub(crate) async fn environments(&self, number: PullRequestNumber) -> Vec<EnvironmentRow> {
+        let origin = Origin::PullRequest { number: number.0 };
+        let mut rows = self.store.environment_list(None, true).await.unwrap();
+        rows.retain(|row| row.origin == origin);
+        rows
+    }
+
+    pub(crate) async fn phase(&self, id: &EnvironmentId) -> Phase {
+        let row = self.store.environment_get(id).await.unwrap().unwrap();
+        standing(&row, &self.store.generation_list(id).await.unwrap()).1
+    }
+
+    /// Waits until the pull request's only environment that has not ended is in this phase at this commit.
+    pub(crate) async fn reaches(
+        &self,
+        number: PullRequestNumber,
+        phase: Phase,
+        commit: Option<&CommitId>,
+    ) -> EnvironmentRow {
+        let wait = async {
+            loop {
+                if let Some(row) = self.environments(number).await.pop() {
+                    let at = commit.is_none_or(|commit| row.head.values().any(|head| head == commit));
+                    if at && self.phase(&row.id).await == phase {
+                        return row;
+                    }
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(PATIENCE, wait).await {
+            Ok(row) => row,
+            Err(_) => panic!(
+                "pull request {number} never reached {phase:?}:\n{}",
+                self.report(number).await
+            ),
+        }
+    }
+
+    async fn report(&self, number: PullRequestNumber) -> String {
+        let mut text = String::new();
+        for row in self.environments(number).await {
+            text += &format!("{row:#?}\nphase {:?}\n", self.phase(&row.id).await);
+            for generation in self.store.generation_list(&row.id).await.unwrap() {
+                text += &format!(
+                    "{:?} {:?} {:?}\n",
+                    generation.generation, generation.outcome, generation.failure
+                );
+                let attempts = self.store.attempt_list(&row.id, generation.generation).await.unwrap();
+                text += &format!("  attempts {attempts:#?}\n");
+            }
+            if let Some(handle) = &self.handle {
+                text += &format!("{:#?}\n", handle.plan(&row.id).await);
+            }
+        }
+        text
+    }
+
+    /// Waits until our comment contains this text.
+    pub(crate) async fn comment_says(&self, number: PullRequestNumber, text: &str) -> String {
+        let wait = async {
+            loop {
+                let comments = self.forge.comments(number).unwrap();
+                if let [only] = comments.as_slice()
+                    && only.body.contains(text)
+                {
+                    return only.body.clone();
+                }
+                assert!(comments.len() < 2, "two comments: {comments:#?}");
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(PATIENCE, wait).await {
+            Ok(body) => body,
+            Err(_) => panic!(
+                "the comment never said {text:?}: {:#?}",
+                self.forge.comments(number).unwrap()
+            ),
+        }
+    }
+
+    pub(crate) async fn inventory(&self) -> Vec<Resource> {
+        self.simulator.inventory(None).await.unwrap()
+    }
+
+    /// At no time are there two environments for one pull request.
+    pub(crate) async fn assert_one(&self, number: PullRequestNumber) {
+        let open = self
+            .environments(number)
+            .await
+            .into_iter()
+            .filter(|row| row.ended.is_none())
+            .count();
+        assert!(open <= 1, "{open} environments");
+    }
+}

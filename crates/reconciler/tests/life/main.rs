@@ -1,0 +1,7 @@
+//! The life of pull requests, with a real Git repository and forge, a real store and the simulated runtime: what a reviewer
+//! would see, whatever happens in between.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+mod cases;
+mod interrupted;
