@@ -29,7 +29,7 @@ def mails(request):
     reference = request.query.get("reference")
     return 200, {"mails": query(
         """SELECT id, reference, kind, recipient, subject, to_char(sent_at, 'DD Mon, HH24:MI') AS sent,
-                  left(regexp_replace(body, '\\s+', ' ', 'g'), 140) AS preview
+                  left(regexp_replace(body, '(\\s|\\.{2,})+', ' ', 'g'), 140) AS preview
            FROM outbox WHERE %s IS NULL OR reference = %s ORDER BY id DESC LIMIT %s""",
         reference, reference, MAX_MAILS)}
 

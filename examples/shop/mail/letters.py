@@ -36,8 +36,8 @@ def basket(order):
     lines = [(f"{line['quantity']} × {line['name']}", euros(line["quantity"] * line["price_cents"]))
              for line in order["lines"]]
     lines.append(("Total", euros(order["total_cents"])))
-    width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"  {name.ljust(width, '.')} {amount:>10}" for name, amount in lines)
+    width = max(len(name) for name, _ in lines) + 4
+    return "\n".join(f"  {(name + ' ').ljust(width, '.')} {amount:>9}" for name, amount in lines)
 
 
 def euros(cents):

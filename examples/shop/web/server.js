@@ -188,7 +188,8 @@ async function status({ request, response }) {
 async function health({ response }) {
   const states = await Promise.all(SERVICES.filter((s) => s.name !== 'payments').map(healthOf));
   const ok = states.every((state) => state.ok);
-  const checks = Object.fromEntries(states.map((s) => [s.service, s.ok ? 'ok' : Object.values(s.checks).join(', ')]));
+  const why = (state) => Object.entries(state.checks).filter(([, said]) => said !== 'ok').map((pair) => pair.join(': ')).join(', ');
+  const checks = Object.fromEntries(states.map((state) => [state.service, why(state) || 'ok']));
   sendJson(response, ok ? 200 : 503, { service: 'web', ok, checks });
 }
 
