@@ -274,7 +274,8 @@ impl Pool {
                 }
             }
             if waiting.is_empty() {
-                return Ok(());
+                // What the cleaner freed can be written again once that is committed.
+                return ioctl::sync(self.fd()).map_err(io_error("sync", &self.root));
             }
             if begun.elapsed() > bound {
                 let (path, seconds) = (self.root.clone(), bound.as_secs());

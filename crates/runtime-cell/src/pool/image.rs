@@ -36,13 +36,7 @@ const MKFS: [&str; 4] = [
 ///
 /// It is made under another name and renamed when it is complete, so an image that exists is a formatted one.
 pub(super) fn image_create(image: &Path, size: u64, reserve: u64, label: &str) -> Result<bool, PoolError> {
-    let unfinished = unfinished_name(image);
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &unfinished)(error));
-        }
-        _ => {}
-    }
+    let unfinished = unfinished_clear(image)?;
     if image.try_exists().map_err(io_error("look at", image))? {
         check_format(image)?;
         return Ok(false);
@@ -75,10 +69,24 @@ pub(super) fn image_create(image: &Path, size: u64, reserve: u64, label: &str) -
     Ok(true)
 }
 
-fn unfinished_name(image: &Path) -> PathBuf {
-    let mut name = image.as_os_str().to_owned();
-    name.push(".unfinished");
-    PathBuf::from(name)
+/// Removes what killed processes left unfinished and returns the name for this one's. Each process has a name of its own: a
+/// `mkfs` that outlives the process that started it must not write into its successor's file.
+fn unfinished_clear(image: &Path) -> Result<PathBuf, PoolError> {
+    let mut name = image.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished-");
+    let directory = image.parent().unwrap_or(Path::new("/"));
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.map_err(io_error("list", directory))?),
+    };
+    for entry in entries.into_iter().flatten() {
+        let entry = entry.map_err(io_error("list", directory))?;
+        if entry.file_name().as_bytes().starts_with(name.as_bytes()) {
+            std::fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
+        }
+    }
+    name.push(std::process::id().to_string());
+    Ok(directory.join(name))
 }
 
 fn fill(file: &File, path: &Path, size: u64, label: &str) -> Result<(), PoolError> {

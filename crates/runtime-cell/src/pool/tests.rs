@@ -10,6 +10,10 @@ use rustix::mount::UnmountFlags;
 
 use super::*;
 
+mod crash;
+mod full_quotas;
+mod postgres;
+
 const MB: u64 = 1 << 20;
 const OWNER: Owner = Owner {
     uid: 1000,
@@ -18,11 +22,11 @@ const OWNER: Owner = Owner {
 };
 
 /// A place for one pool, cleaned up whatever happens.
-struct Place_ {
+struct TestPlace {
     directory: tempfile::TempDir,
 }
 
-impl Place_ {
+impl TestPlace {
     fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -56,7 +60,7 @@ impl Place_ {
     }
 }
 
-impl Drop for Place_ {
+impl Drop for TestPlace {
     fn drop(&mut self) {
         for _ in 0..4 {
             if rustix::mount::unmount(self.mountpoint(), UnmountFlags::DETACH).is_err() {
@@ -103,7 +107,7 @@ fn files(pool: &Pool) -> Vec<String> {
 
 #[test]
 fn an_image_is_made_found_again_and_given_back() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     let metadata = fs::metadata(place.image()).unwrap();
     assert!(
@@ -153,7 +157,7 @@ fn an_image_is_made_found_again_and_given_back() {
 
 #[test]
 fn a_second_cell_host_and_a_foreign_instance_are_refused() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     assert!(matches!(Pool::open(place.config()), Err(PoolError::Locked { .. })));
     drop(pool);
@@ -168,7 +172,7 @@ fn a_second_cell_host_and_a_foreign_instance_are_refused() {
 
 #[test]
 fn a_pool_that_the_disk_has_no_room_for_is_refused_and_says_what_is_free() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let mut config = place.config();
     config.place = Place::Image {
         path: place.image(),
@@ -196,7 +200,7 @@ fn a_pool_that_the_disk_has_no_room_for_is_refused_and_says_what_is_free() {
 
 #[test]
 fn a_file_that_is_no_pool_is_never_formatted() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     fs::write(place.image(), vec![7; 2 << 20]).unwrap();
     assert!(matches!(Pool::open(place.config()), Err(PoolError::Foreign { .. })));
     assert!(fs::read(place.image()).unwrap().iter().all(|byte| *byte == 7));
@@ -204,9 +208,9 @@ fn a_file_that_is_no_pool_is_never_formatted() {
 
 #[test]
 fn an_interrupted_creation_is_begun_again() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let mut unfinished = place.image().into_os_string();
-    unfinished.push(".unfinished");
+    unfinished.push(".unfinished-1");
     fs::write(&unfinished, b"half").unwrap();
     place.open().close().unwrap();
     assert!(!Path::new(&unfinished).exists());
@@ -214,7 +218,7 @@ fn an_interrupted_creation_is_begun_again() {
 
 #[test]
 fn an_image_grows_while_it_is_in_use() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     let before = pool.usage().unwrap();
     pool.grow(400 * MB).unwrap();
@@ -231,7 +235,7 @@ fn an_image_grows_while_it_is_in_use() {
 
 #[test]
 fn a_source_is_filled_sealed_and_cloned() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     let path = pool.source_begin("abc", 1234, 1234).unwrap();
     assert!(!pool.source_exists("abc").unwrap());
@@ -274,7 +278,7 @@ fn a_source_is_filled_sealed_and_cloned() {
 
 #[test]
 fn what_does_not_belong_into_a_source_is_refused_by_name() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     let refused = |prepare: &dyn Fn(&Path)| {
         let path = pool.source_begin("bad", 0, 0).unwrap();
@@ -309,7 +313,7 @@ fn what_does_not_belong_into_a_source_is_refused_by_name() {
 
 #[test]
 fn a_full_volume_hurts_nobody_else_and_a_golden_stays_as_it_is() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     pool.environment_create("golden", None).unwrap();
     let data = pool
@@ -347,7 +351,7 @@ fn a_full_volume_hurts_nobody_else_and_a_golden_stays_as_it_is() {
 
 #[test]
 fn an_environment_has_a_total_also_over_nested_subvolumes() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     if pool.quota_kind() == QuotaKind::Full {
         return;
@@ -373,7 +377,7 @@ fn an_environment_has_a_total_also_over_nested_subvolumes() {
 
 #[test]
 fn an_environment_goes_with_all_that_is_nested_in_it_and_its_space_returns() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     let free = pool.usage().unwrap().free;
     pool.environment_create("pr-1", Some(200 * MB)).unwrap();
@@ -422,7 +426,7 @@ fn an_environment_goes_with_all_that_is_nested_in_it_and_its_space_returns() {
 
 #[test]
 fn what_a_crash_left_half_made_is_swept() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     pool.environment_create("pr-1", Some(50 * MB)).unwrap();
     pool.volume_create("pr-1", "db", &Origin::Empty(OWNER), MB).unwrap();
@@ -449,7 +453,7 @@ fn what_a_crash_left_half_made_is_swept() {
 
 #[test]
 fn a_snapshot_knows_its_last_use() {
-    let place = Place_::new();
+    let place = TestPlace::new();
     let pool = place.open();
     pool.environment_create("pr-1", None).unwrap();
     pool.volume_create("pr-1", "db", &Origin::Empty(OWNER), MB).unwrap();
@@ -470,7 +474,7 @@ fn a_snapshot_knows_its_last_use() {
 #[test]
 fn a_directory_of_the_operators_file_system_is_a_pool_too() {
     // The file system of another pool stands for the operator's; its quotas are on already.
-    let place = Place_::new();
+    let place = TestPlace::new();
     let host = place.open();
     let directory = place.mountpoint().join("maquette");
     fs::create_dir(&directory).unwrap();
