@@ -277,7 +277,14 @@ impl Reader<'_> {
         let (report, opened) = tree::open(self.tree, Whose::Head, &path);
         if opened {
             for (name, value) in dotenv::read(&report, documented) {
-                values.entry(name).or_insert(value);
+                if documented.contains_key(&name) {
+                    report.warn(
+                        None,
+                        format!("`{name}` has no effect here: its value comes from Maquette"),
+                    );
+                } else {
+                    values.insert(name, value);
+                }
             }
         }
         (values, report.take())

@@ -12,7 +12,7 @@ mod service;
 
 pub(crate) use mounts::implicit_volume;
 pub(crate) use resolve::resolve;
-pub(crate) use service::Body;
+pub(crate) use service::{Body, Need};
 
 use crate::{
     escape::quoted,

@@ -8,6 +8,21 @@ use serde::{Deserialize, Serialize};
 const TITLE_MAX: usize = 200;
 
 /// What an environment is for.
+///
+/// These values may be interpolated in a Compose file, and are in the environment of every service and job that is no
+/// engine, unless its file says otherwise:
+///
+/// | name | value |
+/// |---|---|
+/// | `MAQUETTE_PROJECT` | the project's name |
+/// | `MAQUETTE_ENVIRONMENT` | the environment's label, as in its address |
+/// | `MAQUETTE_COMMIT` | the full id of the commit |
+/// | `MAQUETTE_BRANCH` | its branch; empty if there is none |
+/// | `MAQUETTE_BASE_BRANCH` | the branch that a pull request wants to go into, or empty |
+/// | `MAQUETTE_PULL_REQUEST` | the number of the pull request, or empty |
+/// | `MAQUETTE_TITLE` | its title, control characters made spaces, at most 200 characters; or empty |
+/// | `MAQUETTE_HOST`, `MAQUETTE_URL` | where the main service is visited |
+/// | `MAQUETTE_HOST_<SERVICE>`, `MAQUETTE_URL_<SERVICE>` | the same for each public service: in capitals, `-` and `.` made `_` |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// The project.

@@ -15,6 +15,11 @@ use model::{DataSet, Digest, Migration, Mount, MountKind, SeedFile, ServiceName,
 pub(crate) const DATA_DIRS: [&str; 2] = ["/var/lib/postgresql/data", "/var/lib/postgresql"];
 /// The most files of one kind.
 const FILES_MAX: usize = 5_000;
+/// The most bytes of all files of one kind together.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most patterns of one kind, and the longest one in bytes.
+const PATTERNS_MAX: usize = 50;
+const PATTERN_MAX: usize = 250;
 /// The longest name of a role or database in PostgreSQL, in bytes.
 const NAME_MAX: usize = 63;
 
@@ -135,8 +140,17 @@ fn volume(report: &Report, name: &ServiceName, body: &Body) -> Option<(VolumeNam
 fn files(assembly: &Assembly<'_>, patterns: &[(At, String)]) -> Vec<(String, Digest)> {
     let report = assembly.settings;
     let mut out: Vec<(String, Digest)> = Vec::new();
+    let mut left = BYTES_MAX;
+    if let Some((at, _)) = patterns.get(PATTERNS_MAX) {
+        report.error(*at, format!("at most {PATTERNS_MAX} paths and patterns are read"));
+        return out;
+    }
     for (at, pattern) in patterns {
         let paths = match tree::join("", pattern) {
+            Ok(path) if path.len() > PATTERN_MAX => {
+                report.error(*at, format!("{} is longer than {PATTERN_MAX} bytes", quoted(pattern)));
+                continue;
+            }
             Ok(path) if glob::is_pattern(&path) => {
                 if path.contains('[') {
                     report.error_hint(
@@ -172,7 +186,14 @@ fn files(assembly: &Assembly<'_>, patterns: &[(At, String)]) -> Vec<(String, Dig
                 break;
             }
             match tree::bytes(assembly.tree, &path) {
-                Ok(bytes) => out.push((path, Digest::of(&bytes))),
+                Ok(bytes) if bytes.len() > left => {
+                    report.error(*at, format!("the files are larger than {BYTES_MAX} bytes together"));
+                    return out;
+                }
+                Ok(bytes) => {
+                    left -= bytes.len();
+                    out.push((path, Digest::of(&bytes)));
+                }
                 Err(error) => report.error(*at, format!("{} {error}", quoted(&path))),
             }
         }

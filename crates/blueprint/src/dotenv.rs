@@ -9,6 +9,9 @@ use crate::{
 /// The most lines that are read.
 const LINES_MAX: usize = 5_000;
 
+/// How much text all values together may be, in bytes.
+const VALUES_MAX: usize = 1024 * 1024;
+
 /// Whether a text can be the name of a variable.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
@@ -23,6 +26,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 pub(crate) fn read(report: &Report, known: &Values) -> Values {
     let mut values = known.clone();
     let mut found = Values::new();
+    let mut left = VALUES_MAX;
     for (index, line) in report.text.lines().enumerate() {
         let at = At {
             line: u32::try_from(index + 1).unwrap_or(u32::MAX),
@@ -45,6 +49,11 @@ pub(crate) fn read(report: &Report, known: &Values) -> Values {
             continue;
         };
         if let Some(value) = value(report, at, raw, &values) {
+            let Some(rest) = left.checked_sub(value.len()) else {
+                report.error(at, format!("the values of the file grow beyond {VALUES_MAX} bytes"));
+                break;
+            };
+            left = rest;
             if !known.contains_key(name) {
                 values.insert(name.to_owned(), value.clone());
             }

@@ -1,6 +1,11 @@
 //! Dependencies between services: they exist, and they have an order.
 
-use crate::{compose, escape::quoted, problem::Report, suggest};
+use crate::{
+    compose::{self, Need},
+    escape::quoted,
+    problem::Report,
+    suggest,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks that every dependency exists and that there is no cycle; each cycle is told once.
@@ -9,9 +14,17 @@ pub(crate) fn check(report: &Report, file: &compose::File) {
     let mut graph: BTreeMap<&str, Vec<(&str, crate::problem::At)>> = BTreeMap::new();
     for service in &file.services {
         let needs = graph.entry(service.name.as_str()).or_default();
-        for (at, need, _) in &service.body.depends_on {
+        for Need {
+            at,
+            name: need,
+            required,
+            ..
+        } in &service.body.depends_on
+        {
             if let Some(known) = names.iter().find(|name| *name == need) {
                 needs.push((known, *at));
+            } else if !required {
+                // Nothing to wait for.
             } else if file.left_out.contains(need) {
                 let message = format!(
                     "service `{}` depends on `{need}`, which belongs to a profile",

@@ -232,6 +232,11 @@ impl Report {
         }
     }
 
+    /// Whether further problems are dropped, so that looking for their places is of no use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.borrow().len() > PROBLEMS_MAX
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.problems.borrow().iter().any(|p| p.severity == Severity::Error)
     }

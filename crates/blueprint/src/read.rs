@@ -151,7 +151,7 @@ where
 
 /// A key that is not known is a problem, with the nearest known one as a hint. `x-` is for extensions, here as in Compose.
 pub(crate) fn unknown_key(report: &Report, key: &Key, place: &str, known: &[&str]) {
-    if !key.text.starts_with("x-") {
+    if !key.text.starts_with("x-") && !report.is_full() {
         report.error_hint(
             key.at,
             format!("unknown key {} {place}", quoted(&key.text)),

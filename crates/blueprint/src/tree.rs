@@ -167,6 +167,9 @@ pub(crate) fn parent(path: &str) -> &str {
 
 /// What stands at a normalised path, provided that no part of the way is a link or a submodule.
 pub(crate) fn resolve(tree: &dyn Tree, path: &str) -> Result<Kind, PathError> {
+    if path.is_empty() {
+        return Ok(Kind::Directory);
+    }
     let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
     let mut last = Kind::Directory;
     for end in ends {

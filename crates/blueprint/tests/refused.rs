@@ -1,5 +1,10 @@
 //! What people read when something is wrong: file, line, column, the line itself and a hint.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can not go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can not go on fails"
+)]
 
 mod support;
 

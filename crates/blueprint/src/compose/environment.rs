@@ -11,6 +11,9 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// The most files of one service.
+const FILES_MAX: usize = 20;
+
 type Environment = BTreeMap<String, (At, String)>;
 
 /// A mapping, or a list of `NAME=value`. A name without a value takes the documented value of that name, if there is one.
@@ -70,6 +73,10 @@ pub(super) fn files(scene: &Scene<'_>, node: &Node) -> Environment {
         NodeKind::List(items) => items.iter().map(|item| &**item).collect(),
         _ => single.iter().collect(),
     };
+    if items.len() > FILES_MAX {
+        report.error(node.at, format!("`env_file` names more than {FILES_MAX} files"));
+        return out;
+    }
     for item in items {
         let required = match item.get("required") {
             Some(node) => read::flag(report, node, "`required`").unwrap_or(true),
@@ -95,7 +102,11 @@ pub(super) fn files(scene: &Scene<'_>, node: &Node) -> Environment {
                 let found: Values = dotenv::read(&file, scene.values);
                 for problem in file.take() {
                     let line = problem.line.unwrap_or_default();
-                    report.error(item.at, format!("{}: line {line}: {}", file.file, problem.message));
+                    let message = format!("{}: line {line}: {}", file.file, problem.message);
+                    match problem.hint {
+                        Some(hint) => report.error_hint(item.at, message, hint),
+                        None => report.error(item.at, message),
+                    }
                 }
                 out.extend(found.into_iter().map(|(name, value)| (name, (item.at, value))));
             }

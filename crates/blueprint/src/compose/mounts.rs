@@ -10,6 +10,9 @@ use crate::{
 };
 use model::{Digest, Mount, MountKind, ServiceName, VolumeName};
 
+/// The most mounts of one service.
+const MOUNTS_MAX: usize = 100;
+
 /// A path in a container, normalised; `None` if it is not absolute or leads out of its root.
 pub(crate) fn target(text: &str) -> Option<String> {
     let path = text.strip_prefix('/')?.trim_start_matches('/');
@@ -36,6 +39,10 @@ fn push(scene: &Scene<'_>, body: &mut Body, at: At, to: &str, kind: MountKind, r
         scene
             .report
             .error(at, format!("nothing can be mounted over {}", quoted(&target)));
+    } else if body.mounts.len() >= MOUNTS_MAX {
+        scene
+            .report
+            .error(at, format!("a service has at most {MOUNTS_MAX} mounts"));
     } else if body.mounts.iter().any(|(_, mount)| mount.target == target) {
         scene
             .report

@@ -9,6 +9,9 @@ use crate::{
 };
 use model::ServiceName;
 
+/// The most ports of one service.
+const PORTS_MAX: usize = 100;
+
 fn add(ports: &mut Vec<u16>, port: u16) {
     if !ports.contains(&port) {
         ports.push(port);
@@ -87,6 +90,9 @@ fn long(scene: &Scene<'_>, node: &Node, ports: &mut Vec<u16>, on_host: &mut Opti
 fn push(scene: &Scene<'_>, at: At, whole: &str, container: &str, protocol: &str, ports: &mut Vec<u16>) {
     let report = scene.report;
     match (protocol, read::port(container)) {
+        ("tcp", Some(_)) if ports.len() >= PORTS_MAX => {
+            report.error(at, format!("a service has at most {PORTS_MAX} ports"));
+        }
         ("tcp", Some(port)) => add(ports, port),
         ("udp", Some(_)) => {
             report.warn(
@@ -113,11 +119,7 @@ fn push(scene: &Scene<'_>, at: At, whole: &str, container: &str, protocol: &str,
 pub(super) fn expose(scene: &Scene<'_>, node: &Node, body: &mut Body) {
     for (at, text) in read::texts(scene.report, node, "`expose`", false).unwrap_or_default() {
         let (container, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let mut ports = Vec::new();
-        push(scene, at, &text, container, protocol, &mut ports);
-        for port in ports {
-            add(&mut body.ports, port);
-        }
+        push(scene, at, &text, container, protocol, &mut body.ports);
     }
 }
 

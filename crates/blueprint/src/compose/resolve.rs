@@ -91,6 +91,9 @@ impl Resolver<'_> {
 }
 
 fn complain(report: &Report, at: At, fault: &Fault) {
+    if report.is_full() {
+        return;
+    }
     let at = locate(&report.text, at, &fault.fragment);
     match &fault.hint {
         Some(hint) => report.error_hint(at, &fault.message, hint),

@@ -33,7 +33,7 @@ pub(crate) struct Body {
     pub(crate) published: Option<At>,
     pub(crate) mounts: Vec<(At, Mount)>,
     pub(crate) working_dir: Option<(At, String)>,
-    pub(crate) depends_on: Vec<(At, String, Condition)>,
+    pub(crate) depends_on: Vec<Need>,
     pub(crate) health: Option<(At, HealthCheck)>,
     pub(crate) restart: Restart,
     pub(crate) stop_signal: String,
@@ -41,6 +41,16 @@ pub(crate) struct Body {
     pub(crate) read_only: bool,
     pub(crate) limits: Limits,
     pub(crate) aliases: Vec<String>,
+}
+
+/// A service that another one needs.
+#[derive(Debug)]
+pub(crate) struct Need {
+    pub(crate) at: At,
+    pub(crate) name: String,
+    pub(crate) condition: Condition,
+    /// Whether its absence is an error.
+    pub(crate) required: bool,
 }
 
 impl Default for Body {
@@ -161,31 +171,39 @@ fn working_dir(scene: &Scene<'_>, node: &Node, what: &str) -> Option<(At, String
     }
 }
 
-fn depends_on(scene: &Scene<'_>, node: &Node, what: &str) -> Vec<(At, String, Condition)> {
+fn depends_on(scene: &Scene<'_>, node: &Node, what: &str) -> Vec<Need> {
     let report = scene.report;
     if let NodeKind::List(_) = node.kind {
         let names = read::texts(report, node, what, false).unwrap_or_default();
         return names
             .into_iter()
-            .map(|(at, name)| (at, name, Condition::Started))
+            .map(|(at, name)| Need {
+                at,
+                name,
+                condition: Condition::Started,
+                required: true,
+            })
             .collect();
     }
     let mut needs = Vec::new();
     for (key, value) in read::map(report, node, what).unwrap_or_default() {
         let place = format!("in {what}");
-        let mut condition = Condition::Started;
+        let (mut condition, mut required) = (Condition::Started, true);
         for (option, value) in read::map(report, value, &format!("{} in {what}", quoted(&key.text))).unwrap_or_default()
         {
             match option.text.as_str() {
                 "condition" => condition = self::condition(scene, value).unwrap_or(Condition::Started),
-                "required" => {
-                    read::flag(report, value, "`required`");
-                }
+                "required" => required = read::flag(report, value, "`required`").unwrap_or(true),
                 "restart" => report.warn(option.at, format!("`restart` {place} has no effect")),
                 _ => read::unknown_key(report, option, &place, &["condition", "required", "restart"]),
             }
         }
-        needs.push((key.at, key.text.clone(), condition));
+        needs.push(Need {
+            at: key.at,
+            name: key.text.clone(),
+            condition,
+            required,
+        });
     }
     needs
 }

@@ -16,6 +16,9 @@ const JOB_TIMEOUT_MS: u64 = 5 * 60_000;
 /// The longest time that a job may ask for, in milliseconds.
 const JOB_TIMEOUT_MAX_MS: u64 = 60 * 60_000;
 
+/// The most jobs of one stack.
+const JOBS_MAX: usize = 100;
+
 /// What `stack:` says.
 #[derive(Debug, Default)]
 pub(crate) struct Stack {
@@ -89,6 +92,10 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
                 }
             }
             "jobs" => {
+                if let Some((key, _)) = read::map(report, value, &what).and_then(|jobs| jobs.get(JOBS_MAX)) {
+                    report.error(key.at, format!("there are more than {JOBS_MAX} jobs"));
+                    continue;
+                }
                 for (key, value) in read::map(report, value, &what).unwrap_or_default() {
                     if let Some(name) = read::name(report, key.at, &key.text) {
                         stack.jobs.extend(job(report, key.at, name, value));
