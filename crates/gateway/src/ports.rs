@@ -3,6 +3,7 @@
 mod auth;
 mod dial;
 mod routes;
+mod shared_text;
 
 pub use auth::{AuthState, AuthUnavailable, Projects, Session, Visitor};
 pub use dial::{Dial, DialError, NoWake, Target, Wake};

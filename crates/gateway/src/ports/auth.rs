@@ -15,7 +15,8 @@ pub struct AuthUnavailable {
 }
 
 /// The projects whose environments a visitor may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Projects {
     /// Every project.
     All,
@@ -24,9 +25,10 @@ pub enum Projects {
 }
 
 /// Somebody, or some program, that has signed in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Visitor {
     /// Who: an account, `guest:<label of the link>` or `token:<its name>`. Written to the log, never to the application.
+    #[serde(with = "super::shared_text")]
     pub subject: Arc<str>,
     /// What they may see.
     pub may_see: Projects,

@@ -5,7 +5,7 @@ use model::{EnvironmentId, ServiceName};
 use tokio::net::TcpStream;
 
 /// Where a request goes to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Target {
     /// The environment.
     pub environment: EnvironmentId,

@@ -2,20 +2,22 @@
 
 use crate::ports::Target;
 use model::{HostLabel, ProjectName};
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 
 /// A host: a label under a base.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RouteKey {
     /// The base, lower case, without port: `preview.example.org`.
+    #[serde(with = "super::shared_text")]
     pub base: Arc<str>,
     /// The label in front of it.
     pub label: HostLabel,
 }
 
 /// What is told of an environment on its pages, to visitors who may see its project.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// The title of the pull request, or the name of the branch.
     pub title: String,
@@ -28,7 +30,7 @@ pub struct About {
 }
 
 /// How far a step of a start is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
     /// Its turn has not come.
@@ -42,7 +44,7 @@ pub enum StepState {
 }
 
 /// A step of a start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name: `build web`.
     pub name: String,
@@ -55,7 +57,8 @@ pub struct Step {
 }
 
 /// Whether requests can be served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "is")]
 pub enum RouteState {
     /// Services answer.
     Live,
@@ -75,8 +78,9 @@ pub enum RouteState {
     Gone,
 }
 
-/// What a host leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a host leads to. Like all that routes consist of, it can be written and read as JSON: routes are fed to the gateway by
+/// another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Environment, service and port.
     pub target: Target,
@@ -97,4 +101,52 @@ pub trait Routes: Send + Sync + 'static {
 
     /// Counts the snapshots: changes whenever one has been replaced. Held requests then look again.
     fn changes(&self) -> watch::Receiver<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_survive_the_way_through_json() {
+        let step = Step {
+            name: "build".into(),
+            state: StepState::Done,
+            detail: "ok".into(),
+            since: Some(SystemTime::UNIX_EPOCH),
+        };
+        let states = [
+            RouteState::Live,
+            RouteState::Sleeping,
+            RouteState::Gone,
+            RouteState::Starting { steps: vec![step] },
+            RouteState::Failed {
+                reason: vec!["why".into()],
+            },
+        ];
+        for state in states {
+            let key = RouteKey {
+                base: "localhost".into(),
+                label: "pr-7".parse().unwrap(),
+            };
+            let target = Target {
+                environment: "e000000007".parse().unwrap(),
+                service: "web".parse().unwrap(),
+                port: 80,
+            };
+            let route = Route {
+                target,
+                project: "shop".parse().unwrap(),
+                state,
+                epoch: 3,
+                about: About::default(),
+            };
+            let text = serde_json::to_string(&(&key, &route)).unwrap();
+            assert_eq!(
+                serde_json::from_str::<(RouteKey, Route)>(&text).unwrap(),
+                (key, route),
+                "{text}"
+            );
+        }
+    }
 }

@@ -199,3 +199,17 @@ async fn connections_over_the_limit_wait_for_a_free_place() {
     drop(first);
     read_until(&mut second, "}").await;
 }
+
+#[tokio::test]
+async fn connections_without_a_request_do_not_hold_up_the_end() {
+    let drain = Duration::from_secs(8);
+    let world = World::with(|config| config.timing.drain = drain).await;
+    let mut idle = world.connect().await;
+    idle.write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", world.host("pr-7")).as_bytes())
+        .await
+        .unwrap();
+    read_until(&mut idle, "}").await;
+    let begun = Instant::now();
+    world.end().await;
+    assert!(begun.elapsed() < drain / 2, "waited for a connection that does nothing");
+}

@@ -65,6 +65,21 @@ async fn a_request_that_may_have_been_carried_out_is_not_repeated() {
     assert_eq!(world.ask_signed_in("GET /a", &[], "").await.body, "ok");
     assert_eq!(world.ask_signed_in("POST /b", &[], "text!").await.status, 502);
     assert_eq!(seen.all(), ["0: GET /a HTTP/1.1", "0: cut POST /b HTTP/1.1"]);
+    let (address, seen) = dying(1).await;
+    let world = World::live(address).await;
+    assert_eq!(world.ask_signed_in("GET /a", &[], "").await.body, "ok");
+    assert_eq!(
+        world
+            .ask_signed_in("POST /b", &[("Content-Length", "0")], "")
+            .await
+            .status,
+        502
+    );
+    assert_eq!(
+        seen.all(),
+        ["0: GET /a HTTP/1.1", "0: cut POST /b HTTP/1.1"],
+        "also without a body"
+    );
 }
 
 #[tokio::test]

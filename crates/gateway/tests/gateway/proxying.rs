@@ -363,3 +363,29 @@ async fn an_old_client_gets_a_body_that_ends_with_the_connection() {
         ("ok", "")
     );
 }
+
+#[tokio::test]
+async fn a_get_with_a_body_keeps_it() {
+    let seen = Seen::default();
+    let written = seen.clone();
+    let address = service(move |mut stream, _| {
+        let seen = written.clone();
+        async move {
+            seen.push(read_until(&mut stream, "query").await);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await
+                .unwrap();
+        }
+    })
+    .await;
+    let world = World::live(address).await;
+    let head = format!(
+        "GET /_search HTTP/1.1\r\nHost: {}\r\nMaquette-Token: {}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nquery\r\n0\r\n\r\n",
+        world.host("pr-7"),
+        world.token.expose()
+    );
+    assert_eq!(Answer::parse(&world.raw(head).await).status, 200);
+    assert_eq!(world.ask_signed_in("GET /_search", &[], "query").await.status, 200);
+    assert_eq!(seen.count(), 2);
+}
