@@ -5,6 +5,7 @@ use crate::{
     heads::PolicyHead,
     project::{Project, Source},
     repository::CommitTree,
+    service_source,
 };
 use blueprint::{Address, Blueprint, Policy};
 use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack};
@@ -54,11 +55,62 @@ pub(crate) async fn of_environment(
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
     context.repositories.ensure(&project.name, source, commit, None).await?;
     let head = context.repositories.tree(&project.name, &source.name, commit).await?;
-    let policy = context
+    let policy_tree = context
         .repositories
         .tree(&project.name, &source.name, &policy.commit)
         .await?;
-    Ok(read(context, head, policy, about).await)
+    let mut reading = read(context, head, policy_tree, about.clone()).await;
+    if let Ok(blueprint) = &mut reading
+        && let Err(problems) = take_services(context, environment, (project, source), policy, &about, blueprint).await?
+    {
+        return Ok(Err(problems));
+    }
+    Ok(reading)
+}
+
+/// Replaces the services that somebody wants from another branch: their description and their files are that branch's.
+async fn take_services(
+    context: &Context,
+    environment: &EnvironmentRow,
+    (project, source): (&Project, &Source),
+    policy: &PolicyHead,
+    about: &blueprint::Context,
+    blueprint: &mut ReadBlueprint,
+) -> Result<Result<(), Vec<String>>, Trouble> {
+    for (service, branch) in service_source::wanted(environment) {
+        let Some((own, commit)) =
+            service_source::name(&service).and_then(|own| Some((own.clone(), environment.head.get(&own)?)))
+        else {
+            continue;
+        };
+        let via = format!("refs/heads/{branch}");
+        context
+            .repositories
+            .ensure(&project.name, source, commit, Some(&via))
+            .await?;
+        let tree = context.repositories.tree(&project.name, &source.name, commit).await?;
+        let policy = context
+            .repositories
+            .tree(&project.name, &source.name, &policy.commit)
+            .await?;
+        let about = blueprint::Context {
+            commit: commit.clone(),
+            ..about.clone()
+        };
+        let found = match read(context, tree, policy, about).await {
+            Ok(mut other) => other.stack.services.remove(&service),
+            Err(problems) => return Ok(Err(problems)),
+        };
+        let Some(mut taken) = found else {
+            return Ok(Err(vec![format!("branch {branch} has no service {service}")]));
+        };
+        service_source::remount(&mut taken, &source.name, &own);
+        blueprint
+            .notes
+            .push(format!("{service} comes from branch {branch} ({}).", commit.short()));
+        blueprint.stack.services.insert(service, taken);
+    }
+    Ok(Ok(()))
 }
 
 /// The blueprint of the policy branch's own commit: what goldens are made from.

@@ -7,10 +7,10 @@ use crate::{
     nudge::Nudges,
     project::Project,
     repository::{Repositories, RepositoryError},
-    task,
+    service_source, task,
 };
 use forge::{BranchFact, git::Git};
-use model::{BranchName, CommitId, EnvironmentId, Origin, ProjectName};
+use model::{BranchName, CommitId, EnvironmentId, Origin, ProjectName, ServiceName};
 use planner::{Desired, Plan};
 use runtime::Runtime;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
@@ -55,6 +55,9 @@ pub enum Intent {
     /// The branch does not exist.
     #[error("there is no branch {0}")]
     NoBranch(BranchName),
+    /// The environment has no such service.
+    #[error("there is no service {0}")]
+    NoService(ServiceName),
     /// The environment does not exist, or has ended.
     #[error("there is no environment {0}")]
     NoEnvironment(EnvironmentId),
@@ -280,6 +283,56 @@ impl Handle {
             head: Some(head),
             approved_commit: Some(Some(commit.clone())),
             overrides: Some(overrides),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        self.nudge_environment(id);
+        Ok(())
+    }
+
+    /// Wants one service of an environment from another branch of the first source, which it follows from then on.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn update_service(
+        &self,
+        id: &EnvironmentId,
+        service: &ServiceName,
+        branch: &BranchName,
+    ) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let project = self.context.project(&row.project)?;
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        let generations = self.context.store.generation_list(id).await?;
+        let known = generations
+            .iter()
+            .filter_map(|row| row.spec.services())
+            .any(|s| s.services.contains_key(service));
+        let (true, Some(own)) = (known, service_source::name(service)) else {
+            return Err(Intent::NoService(service.clone()));
+        };
+        let fact = source
+            .forge
+            .branch(&source.repository, branch)
+            .await
+            .map_err(Trouble::from)?;
+        let BranchFact::At(commit) = fact else {
+            return Err(Intent::NoBranch(branch.clone()));
+        };
+        let via = format!("refs/heads/{branch}");
+        self.context
+            .repositories
+            .ensure(&project.name, source, &commit, Some(&via))
+            .await
+            .map_err(Trouble::from)?;
+        let mut head = row.head.clone();
+        head.insert(own, commit);
+        let overrides = Some(service_source::with(&row, service, branch));
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            overrides,
             ..EnvironmentPatch::default()
         };
         self.context.store.environment_update(id, &patch).await?;

@@ -20,6 +20,7 @@ mod id;
 mod nudge;
 mod project;
 mod repository;
+mod service_source;
 mod standing;
 mod task;
 mod text;

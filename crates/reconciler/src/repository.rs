@@ -1,6 +1,9 @@
 //! The mirrors of a project's sources, and the commits in them as blueprints and runtimes read them.
 
-use crate::project::{Project, Source};
+use crate::{
+    project::{Project, Source},
+    service_source,
+};
 use async_trait::async_trait;
 use blueprint::{FILE_BYTES_MAX, Kind, Tree};
 use forge::git::{EntryKind, ExportLimits, Git, GitError, Mirror, TreeEntry, TreeLimits};
@@ -47,6 +50,8 @@ pub enum RepositoryError {
 #[derive(Debug)]
 pub(crate) struct Repositories {
     mirrors: BTreeMap<(ProjectName, SourceName), Mirror>,
+    /// The first source of each project: also holds the commits of single services that come from other branches.
+    primary: BTreeMap<ProjectName, SourceName>,
 }
 
 impl Repositories {
@@ -57,23 +62,37 @@ impl Repositories {
         projects: impl Iterator<Item = &'a Project>,
     ) -> Result<Self, RepositoryError> {
         let mut mirrors = BTreeMap::new();
+        let mut primary = BTreeMap::new();
         for project in projects {
+            primary.extend(
+                project
+                    .primary()
+                    .map(|source| (project.name.clone(), source.name.clone())),
+            );
             for source in &project.sources {
                 let path = directory.join(format!("{}--{}.git", project.name, source.name));
                 let mirror = Mirror::open(git.clone(), path).await.map_err(git_error(&source.name))?;
                 mirrors.insert((project.name.clone(), source.name.clone()), mirror);
             }
         }
-        Ok(Self { mirrors })
+        Ok(Self { mirrors, primary })
     }
 
     fn mirror(&self, project: &ProjectName, source: &SourceName) -> Result<&Mirror, RepositoryError> {
         self.mirrors
-            .get(&(project.clone(), source.clone()))
+            .get(&(project.clone(), self.repository_of(project, source).clone()))
             .ok_or_else(|| RepositoryError::Unknown {
                 project: project.clone(),
                 source_name: source.clone(),
             })
+    }
+
+    /// The source whose repository holds the commits that are pinned under this name.
+    pub(crate) fn repository_of<'a>(&'a self, project: &ProjectName, source: &'a SourceName) -> &'a SourceName {
+        match self.primary.get(project) {
+            Some(primary) if service_source::is(source) => primary,
+            _ => source,
+        }
     }
 
     /// Fetches a commit unless it is here. `via` is a reference under which the remote has it.

@@ -7,6 +7,7 @@ use crate::{
     context::{Context, Trouble},
     heads, id,
     project::{Project, Source},
+    service_source,
 };
 use forge::{BranchFact, HeadOrigin, PullRequest, PullRequestFact, PullRequestNumber, PullRequestState};
 use model::{BranchName, CommitId, EnvironmentId, Origin, Power};
@@ -344,6 +345,7 @@ pub(crate) async fn create(
 /// Branch environments follow their branch and end with it; the baseline follows the base branch.
 async fn branches(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
     for row in context.store.environment_list(Some(&project.name), false).await? {
+        services(context, project, source, &row).await?;
         let (branch, ends) = match &row.origin {
             Origin::Branch { branch } => (branch.clone(), true),
             Origin::Baseline { branch } => (branch.clone(), false),
@@ -363,6 +365,38 @@ async fn branches(context: &Context, project: &Project, source: &Source) -> Resu
             }
             BranchFact::Absent => {}
         }
+    }
+    Ok(())
+}
+
+/// Services that are taken from a branch of their own follow it; when it is gone they stay at its last commit.
+async fn services(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    environment: &EnvironmentRow,
+) -> Result<(), Trouble> {
+    let mut head = environment.head.clone();
+    for (service, branch) in service_source::wanted(environment) {
+        let Some(own) = service_source::name(&service) else {
+            continue;
+        };
+        if let BranchFact::At(commit) = source.forge.branch(&source.repository, &branch).await? {
+            let via = format!("refs/heads/{branch}");
+            context
+                .repositories
+                .ensure(&project.name, source, &commit, Some(&via))
+                .await?;
+            head.insert(own, commit);
+        }
+    }
+    if head != environment.head {
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            ..EnvironmentPatch::default()
+        };
+        context.store.environment_update(&environment.id, &patch).await?;
+        context.nudges.environment(&environment.id);
     }
     Ok(())
 }

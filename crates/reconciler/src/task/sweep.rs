@@ -101,7 +101,12 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
             context.runtime.snapshot_remove(&snapshot).await?;
         }
     }
-    for ((project, source), used) in &commits {
+    let mut held: BTreeMap<_, BTreeSet<CommitId>> = BTreeMap::new();
+    for ((project, source), used) in commits {
+        let repository = context.repositories.repository_of(&project, &source).clone();
+        held.entry((project, repository)).or_default().extend(used);
+    }
+    for ((project, source), used) in &held {
         context.repositories.retain(project, source, used).await?;
     }
     Ok(())

@@ -158,3 +158,44 @@ async fn a_branch_environment_follows_its_branch_and_ends_with_it() {
     assert_eq!(bench.phase(&row.id).await, Phase::Ended);
     assert_eq!(bench.inventory().await, []);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_service_comes_from_another_branch_and_follows_it() {
+    let bench = Bench::new().await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    bench.push("other", &compose("from other")).await;
+    let handle = bench.handle.clone().unwrap();
+    let web = "web".parse().unwrap();
+    handle.update_service(&row.id, &web, &branch("other")).await.unwrap();
+    let serves = |text: &'static str| {
+        let (bench, id) = (&bench, row.id.clone());
+        async move {
+            for _ in 0..1000 {
+                let generations = bench.store.generation_list(&id).await.unwrap();
+                let last = generations.last().unwrap();
+                let command = &last.spec.services().unwrap().services[&"web".parse().unwrap()]
+                    .workload
+                    .command;
+                if last.outcome == Some(store::Outcome::Live) && format!("{command:?}").contains(text) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("never {text}");
+        }
+    };
+    serves("from other").await;
+    let commit = bench.push("feature", &compose("pushed")).await;
+    bench.reaches(number, Phase::Live, Some(&commit)).await;
+    serves("from other").await;
+    bench.push("other", &compose("newer other")).await;
+    serves("newer other").await;
+    assert!(handle.update_service(&row.id, &web, &branch("nowhere")).await.is_err());
+    assert!(
+        handle
+            .update_service(&row.id, &"wbe".parse().unwrap(), &branch("other"))
+            .await
+            .is_err()
+    );
+}
