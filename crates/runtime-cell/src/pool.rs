@@ -18,6 +18,7 @@ mod image;
 mod inventory;
 mod ioctl;
 mod names;
+mod orderly;
 mod quota;
 mod snapshots;
 mod sources;
@@ -167,24 +168,32 @@ impl Pool {
         for (name, mode) in [(SOURCES, 0o711), (ENVIRONMENTS, 0o700), (SNAPSHOTS, 0o700)] {
             directory_ensure(&pool.root.join(name), mode)?;
         }
+        orderly::unmark(&pool.root)?;
         pool.sweep()?;
         Ok(pool)
     }
 
-    /// Unmounts the pool and detaches its loop device. All that is in it stays.
+    /// Unmounts the pool and detaches its loop device. All that is in it stays. The engines have to be stopped before.
     ///
     /// # Errors
-    /// [`PoolError::Busy`] while something in it is in use.
+    /// [`PoolError::Busy`] while something in it is in use; it is not marked as orderly then.
     pub fn close(self) -> Result<(), PoolError> {
+        self.orderly_mark()?;
         let Self {
             config,
+            root,
             root_file,
             lock,
             ..
         } = self;
         drop(root_file);
-        if let Place::Image { path, mountpoint, .. } = &config.place {
-            image::unmount(path, mountpoint, UNMOUNT_BOUND)?;
+        if let Place::Image { path, mountpoint, .. } = &config.place
+            && let Err(error) = image::unmount(path, mountpoint, UNMOUNT_BOUND)
+        {
+            if matches!(error, PoolError::Busy { .. }) {
+                orderly::unmark(&root)?;
+            }
+            return Err(error);
         }
         drop(lock);
         Ok(())

@@ -504,3 +504,28 @@ fn a_directory_of_the_operators_file_system_is_a_pool_too() {
     fs::remove_dir_all(&directory).unwrap();
     host.close().unwrap();
 }
+
+#[test]
+fn a_crash_of_the_machine_makes_volumes_suspect_until_somebody_has_dealt_with_it() {
+    let place = TestPlace::new();
+    let pool = place.open();
+    assert!(!pool.volumes_suspect().unwrap());
+    drop(pool);
+    // As it would be found after the machine has lost its power in an earlier boot.
+    let state = place.mountpoint().join("state.json");
+    fs::write(&state, r#"{"boot_id":"earlier","orderly":false,"suspect":false}"#).unwrap();
+    let pool = place.open();
+    assert!(pool.volumes_suspect().unwrap());
+    pool.close().unwrap();
+    let pool = place.open();
+    assert!(pool.volumes_suspect().unwrap(), "a restart made it forget");
+    pool.suspect_clear().unwrap();
+    pool.close().unwrap();
+    let pool = place.open();
+    assert!(!pool.volumes_suspect().unwrap());
+    // Still in use: neither closed nor marked.
+    let file = fs::File::open(place.mountpoint().join("pool.json")).unwrap();
+    assert!(matches!(pool.close(), Err(PoolError::Busy { .. })));
+    assert!(fs::read_to_string(&state).unwrap().contains("\"orderly\":false"));
+    drop(file);
+}

@@ -1,0 +1,152 @@
+//! Whether the machine went down in order. Engines run without fsync, so after a crash of the machine (not of a process) what
+//! they wrote last may be half there: every writable volume is then suspect and has to be cloned again. An orderly
+//! shutdown leaves a mark, so that a planned reboot costs nobody their data.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::io_error;
+use super::{Pool, PoolError, TEMPORARY};
+
+const FILE: &str = "state.json";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    boot_id: String,
+    /// All engines were stopped and everything was on disk when this was written.
+    orderly: bool,
+    /// The machine crashed at some time and nobody has dealt with the volumes since.
+    suspect: bool,
+}
+
+impl State {
+    /// What to assume when the pool is opened in the boot `boot_id`.
+    fn opened(before: Option<Self>, boot_id: String) -> Self {
+        let suspect = match before {
+            None => false,
+            Some(before) => before.suspect || (before.boot_id != boot_id && !before.orderly),
+        };
+        Self {
+            boot_id,
+            orderly: false,
+            suspect,
+        }
+    }
+}
+
+impl Pool {
+    /// Whether the machine has crashed since the volumes were written. Snapshots and sources are not concerned: they were on
+    /// disk before they got their names. It stays so until [`Pool::suspect_clear`].
+    ///
+    /// # Errors
+    /// When the mark can't be read.
+    pub fn volumes_suspect(&self) -> Result<bool, PoolError> {
+        Ok(read(&self.root)?.is_some_and(|state| state.suspect))
+    }
+
+    /// Records that every suspect volume has been made again.
+    ///
+    /// # Errors
+    /// When the mark can't be written.
+    pub fn suspect_clear(&self) -> Result<(), PoolError> {
+        write(
+            &self.root,
+            &State {
+                boot_id: boot_id()?,
+                orderly: false,
+                suspect: false,
+            },
+        )
+    }
+
+    /// Writes everything to disk and marks that. Only for when all engines have stopped; the next [`Pool::open`] unmarks it.
+    ///
+    /// # Errors
+    /// When the mark can't be written.
+    pub fn orderly_mark(&self) -> Result<(), PoolError> {
+        rustix::fs::syncfs(&self.root_file).map_err(io_error("sync", &self.root))?;
+        write(
+            &self.root,
+            &State {
+                boot_id: boot_id()?,
+                orderly: true,
+                suspect: self.volumes_suspect()?,
+            },
+        )
+    }
+}
+
+/// Takes the mark away: from now on engines may run.
+pub(super) fn unmark(root: &Path) -> Result<(), PoolError> {
+    write(root, &State::opened(read(root)?, boot_id()?))
+}
+
+fn boot_id() -> Result<String, PoolError> {
+    let path = Path::new(BOOT_ID);
+    std::fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .map_err(io_error("read", path))
+}
+
+fn read(root: &Path) -> Result<Option<State>, PoolError> {
+    let path = root.join(FILE);
+    match std::fs::read(&path) {
+        // One that can't be read tells nothing good: as after a crash.
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes[..bytes.len().min(4096)]).unwrap_or(
+            State {
+                boot_id: String::new(),
+                orderly: false,
+                suspect: true,
+            },
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+fn write(root: &Path, state: &State) -> Result<(), PoolError> {
+    let (path, unfinished) = (root.join(FILE), root.join(format!("{TEMPORARY}{FILE}")));
+    let bytes = serde_json::to_vec(state).map_err(|error| io_error("write", &path)(std::io::Error::from(error)))?;
+    std::fs::write(&unfinished, bytes).map_err(io_error("write", &unfinished))?;
+    File::open(&unfinished)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error("sync", &unfinished))?;
+    std::fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))?;
+    File::open(root)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("sync", root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_boot_without_the_mark_makes_volumes_suspect() {
+        let state = |boot: &str, orderly, suspect| State {
+            boot_id: boot.into(),
+            orderly,
+            suspect,
+        };
+        let suspect = |before| State::opened(before, "now".into()).suspect;
+        assert!(!suspect(None));
+        assert!(
+            !suspect(Some(state("now", false, false))),
+            "a killed process is no crash of the machine"
+        );
+        assert!(
+            !suspect(Some(state("before", true, false))),
+            "an orderly reboot is none either"
+        );
+        assert!(suspect(Some(state("before", false, false))));
+        assert!(
+            suspect(Some(state("now", false, true))),
+            "it was forgotten by restarting"
+        );
+        assert!(suspect(Some(state("before", true, true))));
+        assert!(!State::opened(Some(state("before", true, false)), "now".into()).orderly);
+    }
+}
