@@ -1,6 +1,7 @@
 //! Puts together what the Compose file and `maquette.yaml` say, checks it against the runtime, and makes the stack of it.
 
 mod check;
+mod explain;
 mod root;
 
 use crate::{
@@ -71,6 +72,7 @@ impl Assembly<'_> {
     fn service(&self, declared: &Declared, stack: &mut ServiceStack, explanation: &mut Explanation) -> Option<Service> {
         let Declared { name, at, body } = declared;
         let (root, known) = self.root(declared, explanation)?;
+        self.explain_service(declared, explanation);
         let mut mounts: Vec<Mount> = body.mounts.iter().map(|(_, mount)| mount.clone()).collect();
         if let Some(known) = known {
             self.engine_mounts(declared, known);
@@ -223,28 +225,6 @@ impl Assembly<'_> {
         };
         explanation.set(key, format!("port {port}{main}"), from);
         Some(port)
-    }
-
-    fn explain_data(&self, name: &ServiceName, set: &model::DataSet, explanation: &mut Explanation) {
-        let data = self.stack.data.get(name.as_str());
-        let mut note = |key: &str, value: String, at: Option<At>| {
-            let key = format!("stack.data.{name}.{key}");
-            match at {
-                Some(at) => explanation.set(key, value, Place::at(self.settings, at)),
-                None => explanation.fall_back(key, value),
-            }
-        };
-        let first = |list: &[(At, String)]| list.first().map(|(at, _)| *at);
-        note(
-            "migrations",
-            format!("{} files", set.migrations.len()),
-            data.and_then(|data| first(&data.migrations)),
-        );
-        note(
-            "seed",
-            format!("{} files", set.seeds.len()),
-            data.and_then(|data| first(&data.seed)),
-        );
     }
 
     /// A service as the Compose file describes it.

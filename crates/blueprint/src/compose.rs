@@ -43,6 +43,8 @@ pub(crate) struct File {
     pub(crate) services: Vec<Declared>,
     /// Names of services that belong to a profile and are left out.
     pub(crate) left_out: Vec<String>,
+    /// Names of services that could not be read, about which enough was said.
+    pub(crate) unreadable: Vec<String>,
     /// Named volumes.
     pub(crate) volumes: Vec<(VolumeName, At)>,
 }
@@ -137,8 +139,9 @@ fn services(scene: &Scene<'_>, node: &Node, file: &mut File) {
             file.left_out.push(key.text.clone());
             continue;
         }
-        if let Some(body) = service::read(scene, &name, node) {
-            file.services.push(Declared { name, at: key.at, body });
+        match service::read(scene, &name, node) {
+            Some(body) => file.services.push(Declared { name, at: key.at, body }),
+            None => file.unreadable.push(key.text.clone()),
         }
     }
 }

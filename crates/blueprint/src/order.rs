@@ -23,8 +23,8 @@ pub(crate) fn check(report: &Report, file: &compose::File) {
         {
             if let Some(known) = names.iter().find(|name| *name == need) {
                 needs.push((known, *at));
-            } else if !required {
-                // Nothing to wait for.
+            } else if !required || file.unreadable.contains(need) {
+                // Nothing to wait for, or nothing to add.
             } else if file.left_out.contains(need) {
                 let message = format!(
                     "service `{}` depends on `{need}`, which belongs to a profile",

@@ -39,6 +39,7 @@ fn broken_yaml() {
         "",
         "just text",
         "services: [web]",
+        "services: { a: [x], b: { image: redis, depends_on: [a] } }",
         "services: { web: { image: a\u{0} } }",
         "services: { web: { image: \"a\\0\" } }",
     ];

@@ -16,7 +16,7 @@ impl Assembly<'_> {
         let names: Vec<&str> = self.file.services.iter().map(|service| service.name.as_str()).collect();
         let services = self.stack.services.iter().map(|(name, service)| (name, service.at));
         for (name, at) in services.chain(self.stack.data.iter().map(|(name, data)| (name, data.at))) {
-            if !names.contains(&name.as_str()) {
+            if !names.contains(&name.as_str()) && !self.file.unreadable.contains(name) {
                 let message = format!("there is no service {} in {}", quoted(name), self.compose.file);
                 self.settings.error_hint(at, message, suggest::hint(name, &names));
             }
