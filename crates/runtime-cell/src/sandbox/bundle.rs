@@ -42,6 +42,8 @@ pub(crate) enum Entry {
     Tmpfs {
         /// Bytes.
         size: Option<u64>,
+        /// Whose it is; everybody's if not said.
+        owner: Option<u32>,
     },
 }
 
@@ -204,7 +206,9 @@ fn resources(limits: &Limits) -> Value {
 
 fn mounts(plan: &Plan) -> Vec<Value> {
     let tmpfs = |target: &str, mode: &str, size: u64| {
-        let options = ["nosuid", "nodev", mode, &format!("size={size}")].map(str::to_owned);
+        let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).to_vec();
+        options.extend(mode.split(',').map(str::to_owned));
+        options.push(format!("size={size}"));
         json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
     };
     let bind = |target: &str, source: &Path, read_only: bool| {
@@ -231,7 +235,10 @@ fn mounts(plan: &Plan) -> Vec<Value> {
     for (target, entry) in &plan.mounts {
         all.push(match entry {
             Entry::Bind { source, read_only, .. } => bind(target, source, *read_only),
-            Entry::Tmpfs { size } => tmpfs(target, "mode=1777", size.unwrap_or(DEFAULT_TMPFS)),
+            Entry::Tmpfs { size, owner } => {
+                let mode = owner.map_or_else(|| "mode=1777".to_owned(), |id| format!("mode=700,uid={id},gid={id}"));
+                tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))
+            }
         });
     }
     all

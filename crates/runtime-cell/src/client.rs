@@ -1,0 +1,227 @@
+//! The unprivileged side: the port's implementation, by requests to the cell host.
+
+mod link;
+mod streams;
+
+use crate::{
+    names::{self, UnitName},
+    protocol::{Answer, CONTROL_SOCKET, DIAL_SOCKET, Request, SecretValues},
+};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use link::Link;
+use model::{
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Observation, Power, Resource, ServiceName, SnapshotId, Stage,
+    Value, VolumeName, Workload,
+};
+use runtime::{Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Secrets, SourceKey, Target};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+use tokio::{sync::broadcast, task::AbortHandle};
+
+/// The runtime that a cell host offers.
+#[derive(Debug)]
+pub struct CellRuntime {
+    link: Link,
+    instance: InstanceId,
+    capabilities: Capabilities,
+    changes: broadcast::Sender<EnvironmentId>,
+    listener: AbortHandle,
+    /// Two writers would fill the same tree.
+    filling: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for CellRuntime {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl CellRuntime {
+    /// Connects to the cell host whose run directory this is.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unreachable`] when no cell host answers there.
+    pub async fn connect(run_dir: &Path, instance: InstanceId) -> Result<Self> {
+        let link = Link::new(run_dir.join(CONTROL_SOCKET));
+        let Answer::Capabilities(capabilities) = link.ask(&Request::Capabilities).await? else { return Err(link.unexpected()) };
+        let changes = broadcast::channel(256).0;
+        let listener = tokio::spawn(streams::follow_changes(link.clone(), changes.clone())).abort_handle();
+        Ok(Self { link, instance, capabilities, changes, listener, filling: Arc::default() })
+    }
+
+    async fn done(&self, request: Request) -> Result<()> {
+        match self.link.ask(&request).await? {
+            Answer::Done => Ok(()),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+}
+
+/// The secret values that these workloads ask for, and no others.
+fn secret_values<'a>(workloads: impl Iterator<Item = &'a Workload>, secrets: &dyn Secrets) -> SecretValues {
+    let mut values = SecretValues::default();
+    for value in workloads.flat_map(|w| w.environment.values()) {
+        if let Value::Secret(name) = value
+            && let Some(text) = secrets.value(name)
+        {
+            values.0.insert(name.clone(), text);
+        }
+    }
+    values
+}
+
+#[async_trait]
+impl Runtime for CellRuntime {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn changes(&self) -> broadcast::Receiver<EnvironmentId> {
+        self.changes.subscribe()
+    }
+
+    async fn source_exists(&self, key: &SourceKey) -> Result<bool> {
+        match self.link.ask(&Request::SourceExists { key: key.clone() }).await? {
+            Answer::Exists(exists) => Ok(exists),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn source_put(&self, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
+        let _turn = self.filling.lock().await;
+        if self.source_exists(key).await? {
+            return Ok(());
+        }
+        let Answer::Path(path) = self.link.ask(&Request::SourceBegin { key: key.clone() }).await? else {
+            return Err(self.link.unexpected());
+        };
+        checkout.write(&path).await.map_err(|reason| RuntimeError::Failed {
+            action: format!("writing the source {} at {}", key.source, key.commit),
+            reason,
+        })?;
+        self.done(Request::SourceSeal { key: key.clone() }).await
+    }
+
+    async fn source_list(&self) -> Result<Vec<SourceKey>> {
+        match self.link.ask(&Request::SourceList).await? {
+            Answer::Sources(keys) => Ok(keys),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn source_remove(&self, key: &SourceKey) -> Result<()> {
+        self.done(Request::SourceRemove { key: key.clone() }).await
+    }
+
+    fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource> {
+        names::footprint(&self.instance, spec, stage)
+    }
+
+    async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()> {
+        let services = spec.services().map(|s| &s.services);
+        let workloads = services.into_iter().flatten().filter(|(name, _)| matches!(stage, Stage::Services(names) if names.contains(*name)));
+        let secrets = secret_values(workloads.map(|(_, s)| &s.workload), secrets);
+        self.done(Request::Apply { spec: Box::new(spec.clone()), stage: stage.clone(), secrets }).await
+    }
+
+    async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>> {
+        match self.link.ask(&Request::Observe { environment: environment.clone() }).await? {
+            Answer::Observation(observation) => Ok(observation.map(|o| *o)),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    fn job_footprint(&self, spec: &EnvironmentSpec, job: &JobName) -> Vec<Resource> {
+        let found = spec.services().and_then(|s| s.jobs.get(job));
+        found.map(|j| names::unit_footprint(&self.instance, spec, &UnitName::job(job), &j.workload)).unwrap_or_default()
+    }
+
+    async fn job_run(&self, spec: &EnvironmentSpec, job: &JobName, secrets: &dyn Secrets) -> Result<JobOutcome> {
+        let workload = spec.services().and_then(|s| s.jobs.get(job)).map(|j| &j.workload);
+        let secrets = secret_values(workload.into_iter(), secrets);
+        let request = Request::JobRun { spec: Box::new(spec.clone()), job: job.clone(), secrets };
+        match self.link.ask(&request).await? {
+            Answer::Job(outcome) => Ok(outcome),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()> {
+        self.done(Request::Power { environment: environment.clone(), generation, power }).await
+    }
+
+    async fn services_stop(&self, environment: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<()> {
+        let request = Request::ServicesStop { environment: environment.clone(), generation, services: services.to_vec() };
+        self.done(request).await
+    }
+
+    async fn snapshot_create(&self, environment: &EnvironmentId, volume: &VolumeName, snapshot: &SnapshotId) -> Result<()> {
+        let request = Request::SnapshotCreate { environment: environment.clone(), volume: volume.clone(), snapshot: snapshot.clone() };
+        self.done(request).await
+    }
+
+    async fn snapshot_list(&self) -> Result<Vec<SnapshotId>> {
+        match self.link.ask(&Request::SnapshotList).await? {
+            Answer::Snapshots(ids) => Ok(ids),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()> {
+        self.done(Request::SnapshotRemove { snapshot: snapshot.clone() }).await
+    }
+
+    async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
+        self.link.dial(environment, service, target).await
+    }
+
+    async fn logs(&self, environment: &EnvironmentId, name: &str, query: LogQuery) -> Result<BoxStream<'static, LogLine>> {
+        let request = Request::Logs { environment: environment.clone(), name: name.to_owned(), query };
+        Ok(streams::log_lines(self.link.open(&request).await?))
+    }
+
+    async fn exec(
+        &self,
+        environment: &EnvironmentId,
+        service: &ServiceName,
+        argv: &[String],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Exec> {
+        let request =
+            Request::Exec { environment: environment.clone(), service: service.clone(), argv: argv.to_vec(), variables: variables.clone() };
+        Ok(streams::command(self.link.open(&request).await?))
+    }
+
+    async fn remove(&self, environment: &EnvironmentId, generation: Generation) -> Result<()> {
+        self.done(Request::Remove { environment: environment.clone(), generation }).await
+    }
+
+    async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>> {
+        match self.link.ask(&Request::Inventory { environment: environment.cloned() }).await? {
+            Answer::Resources(resources) => Ok(resources),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+}
+
+/// Connections to services and nothing else: all that a gateway needs and may.
+#[derive(Clone, Debug)]
+pub struct CellDialer {
+    link: Link,
+}
+
+impl CellDialer {
+    /// A dialer for the cell host whose run directory this is. Connects only when it is used.
+    #[must_use]
+    pub fn new(run_dir: &Path) -> Self {
+        Self { link: Link::new(run_dir.join(DIAL_SOCKET)) }
+    }
+
+    /// Connects to a port of a service.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Failed`] when nothing listens or the environment sleeps; [`RuntimeError::Unreachable`] without a host.
+    pub async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, port: u16) -> Result<Connection> {
+        self.link.dial(environment, service, Target::Port(port)).await
+    }
+}

@@ -1,0 +1,225 @@
+//! One environment in the host's memory: its record, its hub, the tasks that watch its containers.
+
+use super::{Host, failed, nameserver, now, record::{Record, UnitRecord}};
+use crate::{names::UnitName, sandbox::network::Hub};
+use model::{EnvironmentId, Generation, JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
+use runtime::RuntimeError;
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{sync::watch, task::AbortHandle};
+
+/// How a container is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// By its signal, then after its grace for good.
+    Gently,
+    /// At once.
+    Now,
+}
+
+/// The task that watches a container.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    /// Tells it to end the container.
+    pub(crate) stop: watch::Sender<Option<Stop>>,
+    /// Becomes true when the container is gone and will not come back by itself.
+    pub(crate) done: watch::Receiver<bool>,
+}
+
+/// One environment.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    /// Which.
+    pub(crate) id: EnvironmentId,
+    /// Mutations happen one at a time.
+    pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Wakes who waits for a change of anything observed.
+    pub(crate) changed: watch::Sender<u64>,
+    inner: Mutex<Inner>,
+}
+
+/// What changes about it.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// What is remembered on disk.
+    pub(crate) record: Record,
+    /// Its network, once the envelope is made.
+    pub(crate) hub: Option<Arc<Hub>>,
+    /// Its ids on disk.
+    pub(crate) namespace: Option<Arc<OwnedFd>>,
+    /// Its name server.
+    pub(crate) nameserver: Vec<AbortHandle>,
+    /// Its containers' watchers.
+    pub(crate) watchers: HashMap<UnitName, Watcher>,
+    /// Whether it was removed while somebody still held on to it.
+    pub(crate) removed: bool,
+}
+
+impl Environment {
+    pub(crate) fn new(record: Record) -> Arc<Self> {
+        let inner = Inner { record, hub: None, namespace: None, nameserver: Vec::new(), watchers: HashMap::new(), removed: false };
+        Arc::new(Self {
+            id: inner.record.environment.clone(),
+            gate: tokio::sync::Mutex::default(),
+            changed: watch::channel(0).0,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// The changing part, for a short time.
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The network.
+    pub(crate) fn hub(&self) -> Result<Arc<Hub>, RuntimeError> {
+        let hub = self.inner().hub.clone();
+        hub.ok_or_else(|| RuntimeError::NotFound { what: format!("the network of {}", self.id) })
+    }
+
+    /// Whether it runs.
+    pub(crate) fn power(&self) -> Power {
+        self.inner().record.power
+    }
+
+    /// A container's record.
+    pub(crate) fn unit(&self, name: &UnitName) -> Option<UnitRecord> {
+        self.inner().record.units.get(name).cloned()
+    }
+
+    /// Waits until something holds.
+    pub(crate) async fn until(&self, mut holds: impl FnMut(&Record) -> bool) {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if holds(&self.inner().record) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Host {
+    /// An environment that is known.
+    pub(crate) fn environment(&self, id: &EnvironmentId) -> Result<Arc<Environment>, RuntimeError> {
+        let found = self.known().environments.get(id).cloned();
+        found.ok_or_else(|| RuntimeError::NotFound { what: format!("environment {id}") })
+    }
+
+    /// Changes an environment's record, writes it to disk and tells everybody.
+    pub(crate) fn update(&self, environment: &Environment, change: impl FnOnce(&mut Record)) -> Result<(), RuntimeError> {
+        let saved = {
+            let mut inner = environment.inner();
+            change(&mut inner.record);
+            if inner.removed {
+                return Ok(());
+            }
+            inner.record.save(&self.state_dir(environment.id.as_str()))
+        };
+        environment.changed.send_modify(|n| *n = n.wrapping_add(1));
+        self.changed(&environment.id);
+        saved.map_err(|e| failed(format!("saving the record of {}", environment.id), &e))
+    }
+
+    /// Changes the record of one container, if it is still there. Failures to save are logged: the next save repairs them.
+    pub(crate) fn update_unit(&self, environment: &Environment, name: &UnitName, change: impl FnOnce(&mut UnitRecord)) {
+        let result = self.update(environment, |record| {
+            if let Some(unit) = record.units.get_mut(name) {
+                change(unit);
+            }
+        });
+        if let Err(error) = result {
+            tracing::warn!(environment = %environment.id, %error, "a record was not saved");
+        }
+    }
+
+    /// Sets the state of a container.
+    pub(crate) fn set_state(&self, environment: &Environment, name: &UnitName, state: ServiceState, message: Option<String>) {
+        self.update_unit(environment, name, |unit| {
+            unit.state = state;
+            unit.since = now();
+            if message.is_some() {
+                unit.message = message;
+            }
+        });
+    }
+
+    /// Accepts a generation, or refuses it as too old.
+    pub(crate) fn accept(&self, environment: &Environment, given: Generation) -> Result<(), RuntimeError> {
+        let (newest, removed) = {
+            let inner = environment.inner();
+            (inner.record.generation, inner.removed)
+        };
+        if removed {
+            return Err(RuntimeError::NotFound { what: format!("environment {}", environment.id) });
+        }
+        if given < newest {
+            return Err(RuntimeError::Superseded { environment: environment.id.clone(), given, newest });
+        }
+        if given > newest { self.update(environment, |record| record.generation = given) } else { Ok(()) }
+    }
+
+    /// Makes or finds the network of an environment and serves its names.
+    pub(crate) async fn connect_hub(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
+        if environment.inner().hub.is_some() {
+            return Ok(());
+        }
+        let id = environment.id.clone();
+        let (hub, sockets) = self
+            .block(move |host| {
+                let action = format!("making the network of {id}");
+                let hub = Hub::ensure(&host.pin(id.as_str()), &host.hub_label(&id)).map_err(|e| failed(&action, &e))?;
+                let sockets = nameserver::bind(&hub).map_err(|e| failed(&action, &e))?;
+                Ok((hub, sockets))
+            })
+            .await?;
+        let tasks = nameserver::serve(sockets, environment)
+            .map_err(|e| failed(format!("starting the name server of {}", environment.id), &e))?;
+        let mut inner = environment.inner();
+        inner.hub = Some(Arc::new(hub));
+        inner.nameserver = tasks;
+        Ok(())
+    }
+
+    /// What there is of an environment.
+    pub(crate) fn observe(&self, id: &EnvironmentId) -> Option<Observation> {
+        let environment = self.environment(id).ok()?;
+        let inner = environment.inner();
+        let record = &inner.record;
+        let mut services = BTreeMap::new();
+        let mut jobs = BTreeMap::new();
+        for (name, unit) in record.units.iter().filter(|(_, unit)| unit.launched) {
+            if let Some(service) = name.as_service() {
+                let fact = ServiceFact {
+                    digest: unit.digest.clone(),
+                    state: unit.state.clone(),
+                    since: unit.since,
+                    restarts: unit.restarts,
+                    message: unit.message.clone(),
+                };
+                services.insert(service, fact);
+            } else if let Some(job) = name.as_job() {
+                let exit = if let ServiceState::Exited { code } = unit.state { Some(code) } else { None };
+                let ended = exit.map(|_| unit.since);
+                jobs.insert(job, JobFact { digest: unit.digest.clone(), exit, started: unit.started, ended });
+            }
+        }
+        let volume = |(name, incarnation): (&String, &Generation)| Some((name.parse().ok()?, VolumeFact { incarnation: *incarnation }));
+        Some(Observation {
+            environment: id.clone(),
+            at: now(),
+            generation: record.generation,
+            envelope: record.envelope,
+            power: record.power,
+            services,
+            jobs,
+            volumes: record.volumes.iter().filter_map(volume).collect(),
+        })
+    }
+}

@@ -1,0 +1,336 @@
+//! Makes a container: layers, bundle, mounts, namespaces, link, start. Blocking, and repeatable after a crash at any point.
+
+use super::{
+    Host, chain, failed,
+    record::{DiskMount, DiskOrigin, Manner},
+    resolve::{Place, Resolved},
+};
+use crate::{
+    engine::EngineRun,
+    names::{self, UnitName},
+    pool::Origin,
+    sandbox::{
+        bundle::{self, Entry, Plan},
+        conmon::{Container, ContainerError, Running, remove_directory},
+        idmap,
+        network::{Hub, container_address},
+    },
+    sys,
+};
+use model::{EnvironmentId, Limits};
+use runtime::RuntimeError;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const LAYER_BYTES: u64 = 1 << 30;
+const INITIALISE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What stays the same for a container from start to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// Whose it is.
+    pub(crate) environment: EnvironmentId,
+    /// Which.
+    pub(crate) unit: UnitName,
+    /// The number of its address.
+    pub(crate) number: u16,
+    /// Its ids.
+    pub(crate) range: idmap::Range,
+    /// Its network.
+    pub(crate) hub: Arc<Hub>,
+    /// Its ids on disk.
+    pub(crate) namespace: Arc<OwnedFd>,
+    /// Its mounts.
+    pub(crate) manner: Manner,
+}
+
+fn refused(cell: &Cell, error: ContainerError) -> RuntimeError {
+    let what = cell.unit.plain().to_owned();
+    match error {
+        ContainerError::Refused(reason) => RuntimeError::Invalid { what, reason },
+        other => RuntimeError::Failed { action: format!("starting {what}"), reason: chain(&other) },
+    }
+}
+
+impl Host {
+    /// Names and places of a container.
+    pub(crate) fn container(&self, environment: &EnvironmentId, unit: &UnitName) -> Container {
+        let cell = self.cell_dir(environment.as_str());
+        Container {
+            id: names::container_id(&self.config.instance, environment, unit),
+            bundle: cell.join(unit.as_str()),
+            runtime_root: cell.join("runc"),
+            log: self.state_dir(environment.as_str()).join("logs").join(format!("{}.log", unit.as_str())),
+            log_max: self.config.log_bytes,
+        }
+    }
+
+    fn unit_mounts(&self, environment: &EnvironmentId, unit: &UnitName) -> PathBuf {
+        self.mounts_dir().join(format!("{environment}.{}", unit.as_str()))
+    }
+
+    /// The directory that an engine shares with its administrator.
+    pub(crate) fn administration_dir(&self, environment: &EnvironmentId, unit: &UnitName) -> PathBuf {
+        self.cell_dir(environment.as_str()).join(format!("a{}", unit.as_str()))
+    }
+
+    /// Makes what a container needs on disk, anew.
+    pub(crate) fn prepare(&self, cell: &Cell, resolved: &Resolved) -> Result<(), RuntimeError> {
+        let action = || format!("preparing {}", cell.unit.plain());
+        let io = |e: io::Error| failed(action(), &e);
+        self.clear_unit(cell)?;
+        for layer in &resolved.layers {
+            let environment = cell.environment.as_str();
+            self.pool
+                .volume_create(environment, &layer.name, &Origin::Source(layer.source.clone()), resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES))
+                .map_err(|e| pool_error(action(), e))?;
+        }
+        let container = self.container(&cell.environment, &cell.unit);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(container.log.parent().unwrap_or(Path::new("/"))).map_err(io)?;
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(self.cell_dir(cell.environment.as_str())).map_err(io)?;
+        if let Some(engine) = &resolved.engine {
+            self.furnish_engine(cell, engine).map_err(io)?;
+        }
+        let plan = self.plan(cell, resolved)?;
+        bundle::write(&container.bundle, &plan).map_err(io)?;
+        if let Some(engine) = &resolved.engine {
+            self.initialise(cell, engine, &plan)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, cell: &Cell, resolved: &Resolved) -> Result<Plan, RuntimeError> {
+        let staging = self.unit_mounts(&cell.environment, &cell.unit);
+        let mut mounts = Vec::new();
+        for (target, place) in &resolved.places {
+            let entry = match place {
+                Place::Tmpfs(size, owner) => Entry::Tmpfs { size: *size, owner: *owner },
+                Place::Administration => {
+                    let source = self.administration_dir(&cell.environment, &cell.unit);
+                    Entry::Bind { source, directory: true, read_only: false }
+                }
+                Place::Disk(number) => {
+                    let mount = cell.manner.mounts.get(*number);
+                    let mount = mount.ok_or_else(|| RuntimeError::NotFound { what: format!("mount {number}") })?;
+                    let (file, _) = self.open_disk(cell, mount)?;
+                    let directory = fs::File::from(file).metadata().is_ok_and(|m| m.is_dir());
+                    Entry::Bind { source: staging.join(number.to_string()), directory, read_only: mount.read_only }
+                }
+            };
+            mounts.push((target.clone(), entry));
+        }
+        let limits = Limits { disk_bytes: None, ..resolved.limits };
+        Ok(Plan {
+            host_name: cell.unit.plain().chars().take(63).collect(),
+            address: container_address(cell.number),
+            argv: resolved.argv.clone(),
+            variables: resolved.variables.clone(),
+            working_directory: resolved.working_directory.clone(),
+            user: cell.manner.user,
+            mounts,
+            limits,
+            cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
+            range: cell.range,
+            etc: self.etc.clone(),
+        })
+    }
+
+    /// Opens what is to be mounted, without following a link anywhere, and tells who owns the whole of it.
+    fn open_disk(&self, cell: &Cell, mount: &DiskMount) -> Result<(OwnedFd, (u32, u32)), RuntimeError> {
+        let action = || format!("mounting `{}` in {}", mount.subpath, cell.unit.plain());
+        let root = match &mount.origin {
+            DiskOrigin::Source(key) => self.pool.source_path(key),
+            DiskOrigin::Volume(name) => self.pool.volume_path(cell.environment.as_str(), name),
+        };
+        let root = root.map_err(|e| pool_error(action(), e))?;
+        let open = |path: &Path, name: &Path, resolve| openat2(CWD, path.join(name), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        let top = open(&root, Path::new(""), ResolveFlags::empty()).map_err(|e| failed(action(), &e))?;
+        let owner = fs::File::from(top.try_clone().map_err(|e| failed(action(), &e))?).metadata().map_err(|e| failed(action(), &e))?;
+        if mount.subpath.is_empty() {
+            return Ok((top, (owner.uid(), owner.gid())));
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let found = openat2(&top, mount.subpath.as_str(), flags, Mode::empty(), resolve).map_err(|e| RuntimeError::Invalid {
+            what: cell.unit.plain().to_owned(),
+            reason: match e {
+                rustix::io::Errno::NOENT => format!("there is no `{}` in the checkout", mount.subpath.escape_debug()),
+                _ => format!("`{}` in the checkout leads through a link", mount.subpath.escape_debug()),
+            },
+        })?;
+        Ok((found, (owner.uid(), owner.gid())))
+    }
+
+    /// Mounts, creates, links and starts a container whose bundle is there.
+    pub(crate) fn launch(&self, cell: &Cell) -> Result<Running, RuntimeError> {
+        let container = self.container(&cell.environment, &cell.unit);
+        let staging = self.unit_mounts(&cell.environment, &cell.unit);
+        let launched = self.launch_mounted(cell, &container, &staging);
+        // The container has its own copies by now, or there is none.
+        let cleared = idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
+        let running = launched?;
+        cleared?;
+        Ok(running)
+    }
+
+    fn launch_mounted(&self, cell: &Cell, container: &Container, staging: &Path) -> Result<Running, RuntimeError> {
+        let io = |e: io::Error| failed(format!("starting {}", cell.unit.plain()), &e);
+        idmap::clear(staging).map_err(io)?;
+        fs::DirBuilder::new().mode(0o711).create(staging).map_err(io)?;
+        for (number, mount) in cell.manner.mounts.iter().enumerate() {
+            let (source, (uid, gid)) = self.open_disk(cell, mount)?;
+            let target = staging.join(number.to_string());
+            // A checkout belongs to whoever wrote it; a volume has the ids of the inside on disk.
+            if mount.origin.is_checkout() {
+                let namespace = cell.range.namespace_owned_by(uid, gid).map_err(io)?;
+                idmap::mount(source.as_fd(), &target, namespace.as_fd(), mount.read_only).map_err(io)?;
+            } else {
+                idmap::mount(source.as_fd(), &target, cell.namespace.as_fd(), mount.read_only).map_err(io)?;
+            }
+        }
+        // The monitor refuses a bundle in which it was before.
+        for left in ["ctl", "winsz", "attach", "container.pid", "monitor.pid", "oom"] {
+            let _ = fs::remove_file(container.bundle.join(left));
+        }
+        remove_directory(&container.bundle.join("exit")).map_err(io)?;
+        let running = container.create(&self.programs).map_err(|e| refused(cell, e))?;
+        cell.hub.attach(cell.number, cell.unit.plain(), running.pid).map_err(io)?;
+        self.bound_kernel_objects(running.pid);
+        container.start(&self.programs).map_err(|e| refused(cell, e))?;
+        Ok(running)
+    }
+
+    /// Counters that all user namespaces share get a bound of their own, or one environment could take them all.
+    fn bound_kernel_objects(&self, pid: u32) {
+        let host = |name: &str| fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<u64>().ok();
+        let instances = host("max_user_instances").map_or(8, |n| (n / 16).clamp(8, 128));
+        let watches = host("max_user_watches").map_or(8192, |n| (n / 16).max(1024));
+        let path = |name: &str| PathBuf::from(format!("/proc/sys/user/{name}"));
+        let files = [
+            (path("max_inotify_instances"), instances),
+            (path("max_inotify_watches"), watches),
+            (path("max_user_namespaces"), 0),
+            (path("max_fanotify_groups"), 0),
+        ];
+        let files: Vec<(&Path, u64)> = files.iter().map(|(p, v)| (p.as_path(), *v)).collect();
+        let set = fs::File::open(format!("/proc/{pid}/ns/user")).and_then(|ns| sys::write_inside_user_namespace(ns.as_fd(), &files));
+        if let Err(error) = set {
+            tracing::warn!(%error, pid, "a container runs without bounds on the kernel objects that all share");
+        }
+    }
+
+    fn furnish_engine(&self, cell: &Cell, engine: &EngineRun) -> io::Result<()> {
+        let root = self.administration_dir(&cell.environment, &cell.unit);
+        remove_directory(&root)?;
+        let inside = Path::new("/run/maquette");
+        let owner = Some(cell.range.first + cell.manner.user);
+        let make = |path: &Path, mode: u32| -> io::Result<()> {
+            fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+            chown(path, owner, owner)
+        };
+        make(&root, 0o700)?;
+        let outside = |path: &Path| {
+            let below = path.strip_prefix(inside).map_err(io::Error::other)?;
+            let plain = below.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+            if plain { Ok(root.join(below)) } else { Err(io::Error::other("an engine's file lies outside of its directory")) }
+        };
+        for directory in &engine.directories {
+            make(&outside(&directory.path)?, directory.mode)?;
+        }
+        for file in &engine.files {
+            let path = outside(&file.path)?;
+            let mut options = fs::OpenOptions::new();
+            let mut made = options.write(true).create_new(true).mode(file.mode).open(&path)?;
+            io::Write::write_all(&mut made, file.content.expose().as_bytes())?;
+            chown(&path, owner, owner)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an empty data volume usable, in the same container with another command.
+    fn initialise(&self, cell: &Cell, engine: &EngineRun, plan: &Plan) -> Result<(), RuntimeError> {
+        let Some(first) = &engine.initialise else { return Ok(()) };
+        let io = |e: io::Error| failed(format!("initialising {}", cell.unit.plain()), &e);
+        let Some(name) = first.marker.file_name() else { return Ok(()) };
+        let Some(data) = cell.manner.mounts.iter().find_map(|m| match &m.origin {
+            DiskOrigin::Volume(name) => self.pool.volume_path(cell.environment.as_str(), name).ok(),
+            DiskOrigin::Source(_) => None,
+        }) else {
+            return Err(RuntimeError::Invalid { what: cell.unit.plain().to_owned(), reason: "it needs a volume for its data".into() });
+        };
+        let marker = data.join(name);
+        if fs::symlink_metadata(&marker).is_ok() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&data).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(io)?;
+        }
+        let container = self.container(&cell.environment, &cell.unit);
+        let file = container.bundle.join("config.json");
+        let once = bundle::config(&Plan { argv: first.argv.clone(), ..plan.clone() });
+        fs::write(&file, serde_json::to_vec(&once).map_err(|e| io(e.into()))?).map_err(io)?;
+        let running = self.launch(cell)?;
+        let ended = crate::sandbox::conmon::wait_gone(&running.monitor, INITIALISE_PATIENCE).map_err(io)?;
+        let status = container.exit_status();
+        self.end_unit(cell)?;
+        if !ended || status != Some(0) {
+            let reason = format!("its first run ended with {}", status.map_or("no status".into(), |s| s.to_string()));
+            return Err(RuntimeError::Failed { action: format!("initialising {}", cell.unit.plain()), reason });
+        }
+        fs::write(&marker, []).map_err(io)?;
+        chown(&marker, Some(cell.manner.user), Some(cell.manner.user)).map_err(io)?;
+        fs::write(&file, serde_json::to_vec(&bundle::config(plan)).map_err(|e| io(e.into()))?).map_err(io)
+    }
+
+    /// Ends what runs of a container and removes what the runtime keeps of it. Bundle and layers stay for the next start.
+    pub(crate) fn end_unit(&self, cell: &Cell) -> Result<(), RuntimeError> {
+        let action = || format!("ending {}", cell.unit.plain());
+        let io = |e: io::Error| failed(action(), &e);
+        let environment = cell.environment.as_str();
+        let container = self.container(&cell.environment, &cell.unit);
+        self.groups.kill(environment, Some(cell.unit.as_str())).map_err(io)?;
+        if let Some(monitor) = container.monitor().map_err(io)? {
+            crate::sandbox::conmon::wait_gone(&monitor, std::time::Duration::from_secs(10)).map_err(io)?;
+        }
+        self.groups.remove(environment, Some(cell.unit.as_str())).map_err(io)?;
+        remove_directory(&container.runtime_root.join(&container.id)).map_err(io)?;
+        cell.hub.detach(cell.number).map_err(io)
+    }
+
+    /// Ends a container and removes all that was made for it, except its log.
+    pub(crate) fn clear_unit(&self, cell: &Cell) -> Result<(), RuntimeError> {
+        let action = || format!("clearing {}", cell.unit.plain());
+        let io = |e: io::Error| failed(action(), &e);
+        self.end_unit(cell)?;
+        idmap::clear(&self.unit_mounts(&cell.environment, &cell.unit)).map_err(io)?;
+        self.container(&cell.environment, &cell.unit).forget().map_err(io)?;
+        remove_directory(&self.administration_dir(&cell.environment, &cell.unit)).map_err(io)?;
+        let environment = cell.environment.as_str();
+        for name in self.pool.volume_list(environment).map_err(|e| pool_error(action(), e))? {
+            if names::is_layer_of(&name, &cell.unit) {
+                self.pool.volume_remove(environment, &name).map_err(|e| pool_error(action(), e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pool's errors as the port's.
+pub(crate) fn pool_error(action: String, error: crate::pool::PoolError) -> RuntimeError {
+    use crate::pool::PoolError;
+    match &error {
+        PoolError::Missing { kind, id } => RuntimeError::NotFound { what: format!("{kind} {id}") },
+        PoolError::Full { .. } | PoolError::NoRoom { .. } => RuntimeError::Full { what: action, reason: chain(&error) },
+        PoolError::SourceRefused { key, .. } => RuntimeError::Invalid { what: format!("source {key}"), reason: error.to_string() },
+        _ => failed(action, &error),
+    }
+}

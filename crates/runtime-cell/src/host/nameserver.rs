@@ -1,0 +1,188 @@
+//! The name server of an environment: services and aliases have addresses, nothing else exists. It never asks anybody.
+//!
+//! A small parser of its own: one question, no compression in it, bounded; whatever else is refused or dropped.
+
+use super::environment::Environment;
+use crate::sandbox::network::{HUB_ADDRESS, Hub, container_address};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Semaphore,
+    task::AbortHandle,
+    time::timeout,
+};
+
+const PORT: u16 = 53;
+const QUERY_MAX: usize = 512;
+const TCP_AT_ONCE: usize = 16;
+const TCP_PATIENCE: Duration = Duration::from_secs(5);
+const TTL: u32 = 1;
+const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
+const CLASS_IN: u16 = 1;
+const REFUSED: u8 = 5;
+const NXDOMAIN: u8 = 3;
+const NOTIMP: u8 = 4;
+const FORMERR: u8 = 1;
+
+/// Opens the sockets in the hub.
+pub(crate) fn bind(hub: &Hub) -> io::Result<(UdpSocket, TcpListener)> {
+    hub.enter(|| {
+        let address = SocketAddrV4::new(HUB_ADDRESS, PORT);
+        let (udp, tcp) = (UdpSocket::bind(address)?, TcpListener::bind(address)?);
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        Ok((udp, tcp))
+    })
+}
+
+/// Serves an environment's names until the tasks are aborted or the environment is dropped.
+pub(crate) fn serve((udp, tcp): (UdpSocket, TcpListener), environment: &Arc<Environment>) -> io::Result<Vec<AbortHandle>> {
+    let udp = tokio::net::UdpSocket::from_std(udp)?;
+    let tcp = tokio::net::TcpListener::from_std(tcp)?;
+    let datagrams = tokio::spawn(serve_udp(udp, Arc::downgrade(environment)));
+    let streams = tokio::spawn(serve_tcp(tcp, Arc::downgrade(environment)));
+    Ok(vec![datagrams.abort_handle(), streams.abort_handle()])
+}
+
+async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>) {
+    let mut query = [0; QUERY_MAX];
+    loop {
+        // Errors of a single datagram, such as an unreachable asker, concern nobody else.
+        let Ok((length, from)) = socket.recv_from(&mut query).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Some(environment) = environment.upgrade() else { return };
+        if let Some(reply) = answer(&query[..length], |name| lookup(&environment, name)) {
+            let _ = socket.send_to(&reply, from).await;
+        }
+    }
+}
+
+async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environment>) {
+    let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let environment = environment.clone();
+        tokio::spawn(async move {
+            let _ = timeout(TCP_PATIENCE, converse(stream, environment)).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn converse(mut stream: tokio::net::TcpStream, environment: Weak<Environment>) -> io::Result<()> {
+    loop {
+        let length = usize::from(stream.read_u16().await?);
+        if length > QUERY_MAX {
+            return Ok(());
+        }
+        let mut query = vec![0; length];
+        stream.read_exact(&mut query).await?;
+        let Some(environment) = environment.upgrade() else { return Ok(()) };
+        let Some(reply) = answer(&query, |name| lookup(&environment, name)) else { return Ok(()) };
+        stream.write_u16(u16::try_from(reply.len()).unwrap_or(0)).await?;
+        stream.write_all(&reply).await?;
+    }
+}
+
+fn lookup(environment: &Environment, name: &str) -> Option<Ipv4Addr> {
+    let inner = environment.inner();
+    let services = inner.record.units.iter().filter_map(|(unit, record)| Some((unit.as_service()?, record)));
+    let mut found = None;
+    for (service, record) in services {
+        // A service's own name goes before an alias of another.
+        if service.as_str().eq_ignore_ascii_case(name) {
+            return Some(container_address(record.number));
+        }
+        if record.manner.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name)) {
+            found = found.or(Some(container_address(record.number)));
+        }
+    }
+    found
+}
+
+struct Question<'a> {
+    name: String,
+    kind: u16,
+    class: u16,
+    bytes: &'a [u8],
+}
+
+/// The one question of a query, or nothing if it has another form.
+fn parse(query: &[u8]) -> Option<Question<'_>> {
+    let mut at = 12;
+    let mut name = String::new();
+    loop {
+        let length = usize::from(*query.get(at)?);
+        if length == 0 {
+            break;
+        }
+        if length > 63 || name.len() + length > 254 {
+            return None;
+        }
+        let label = query.get(at + 1..at + 1 + length)?;
+        if !name.is_empty() {
+            name.push('.');
+        }
+        label.iter().for_each(|b| name.push(char::from(*b)));
+        at += 1 + length;
+    }
+    let half = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
+    Some(Question { name, kind: half(at + 1)?, class: half(at + 3)?, bytes: query.get(12..at + 5)? })
+}
+
+/// The answer to a query; nothing for what is no query at all.
+fn answer(query: &[u8], lookup: impl FnOnce(&str) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
+    let header = query.get(..12)?;
+    if header[2] & 0x80 != 0 {
+        return None;
+    }
+    let opcode = header[2] >> 3 & 0xf;
+    let one_question = header[4..6] == [0, 1];
+    let question = if one_question { parse(query) } else { None };
+    let (code, address) = match &question {
+        _ if opcode != 0 => (NOTIMP, None),
+        None => (FORMERR, None),
+        Some(q) if q.class != CLASS_IN => (REFUSED, None),
+        Some(q) => match lookup(&q.name) {
+            Some(address) => (0, (q.kind == TYPE_A).then_some(address)),
+            None if q.name.eq_ignore_ascii_case("localhost") => match q.kind {
+                TYPE_A => (0, Some(Ipv4Addr::LOCALHOST)),
+                TYPE_AAAA => (0, None),
+                _ => (NXDOMAIN, None),
+            },
+            None => (NXDOMAIN, None),
+        },
+    };
+    let mut reply = Vec::with_capacity(query.len() + 16);
+    reply.extend(&header[..2]);
+    // A response, authoritative, recursion "available": resolvers complain otherwise.
+    reply.extend([0x84 | (header[2] & 0x79), 0x80 | code]);
+    reply.extend([0, u8::from(question.is_some()), 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    if let Some(question) = &question {
+        reply.extend(question.bytes);
+    }
+    if let Some(address) = address {
+        reply.extend([0xc0, 12]);
+        reply.extend(TYPE_A.to_be_bytes());
+        reply.extend(CLASS_IN.to_be_bytes());
+        reply.extend(TTL.to_be_bytes());
+        reply.extend([0, 4]);
+        reply.extend(address.octets());
+    }
+    Some(reply)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Freezing, stopping, starting again; and finding everything again after a restart of the host process.
+
+use super::{
+    Host,
+    environment::{Environment, Stop},
+    failed,
+    launch::Cell,
+    now,
+    record::{Record, UnitRecord},
+    supervise,
+};
+use crate::{names::UnitName, sandbox::conmon::Running};
+use futures::future::join_all;
+use model::{Condition, EnvironmentId, Generation, Power, ServiceName, ServiceState};
+use runtime::RuntimeError;
+use std::{fs, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a service that is started again waits for what it depends on before it tries without.
+const DEPENDENCY_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Host {
+    /// Brings an environment to a power state.
+    pub(crate) async fn power(self: &Arc<Self>, id: &EnvironmentId, generation: Generation, power: Power) -> Result<(), RuntimeError> {
+        let environment = self.environment(id)?;
+        let _turn = environment.gate.lock().await;
+        self.accept(&environment, generation)?;
+        match power {
+            Power::Frozen if environment.power() == Power::Stopped => Ok(()),
+            Power::Frozen => self.freeze(&environment).await,
+            Power::Stopped => {
+                self.wake(&environment).await?;
+                let units: Vec<UnitName> = environment.inner().watchers.keys().cloned().collect();
+                join_all(units.iter().map(|unit| supervise::stop(&environment, unit, Stop::Gently))).await;
+                self.update(&environment, |record| record.power = Power::Stopped)
+            }
+            Power::Running => {
+                self.wake(&environment).await?;
+                self.start_stopped(&environment).await
+            }
+        }
+    }
+
+    async fn freeze(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
+        // Said first: probes and restarts hold back before the group stops.
+        self.update(environment, |record| record.power = Power::Frozen)?;
+        let id = environment.id.clone();
+        let frozen = self.block(move |host| host.groups.freeze(id.as_str()).map_err(|e| failed(format!("freezing {id}"), &e))).await;
+        if frozen.is_err() {
+            self.wake(environment).await?;
+        }
+        frozen
+    }
+
+    async fn start_stopped(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
+        let stopped = |r: &UnitRecord| r.launched && r.state == ServiceState::Stopped;
+        let units: Vec<UnitName> = environment.inner().record.units.iter().filter(|(_, r)| stopped(r)).map(|(n, _)| n.clone()).collect();
+        join_all(units.iter().map(|unit| self.start_one(environment, unit))).await.into_iter().collect()
+    }
+
+    async fn start_one(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
+        let cell = self.cell(environment, unit)?;
+        let waits: Vec<(UnitName, Condition)> =
+            cell.manner.depends_on.iter().map(|(name, condition)| (UnitName::service(name), *condition)).collect();
+        let met = environment.until(|record| waits.iter().all(|(on, condition)| is_met(record, on, *condition)));
+        // What it waits for may be broken; the service then says so itself.
+        let _ = timeout(DEPENDENCY_PATIENCE, met).await;
+        let launching = cell.clone();
+        let running = self.block(move |host| host.launch(&launching)).await?;
+        self.update_unit(environment, unit, |record| {
+            record.state = ServiceState::Starting;
+            record.since = now();
+            record.started = record.since;
+        });
+        self.watch_unit(environment, cell, Some(running));
+        Ok(())
+    }
+
+    fn watch_unit(self: &Arc<Self>, environment: &Arc<Environment>, cell: Cell, running: Option<Running>) {
+        let unit = cell.unit.clone();
+        let watcher = supervise::watch(self, environment, cell, running);
+        environment.inner().watchers.insert(unit, watcher);
+    }
+
+    /// Stops some services.
+    pub(crate) async fn services_stop(self: &Arc<Self>, id: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<(), RuntimeError> {
+        let environment = self.environment(id)?;
+        let _turn = environment.gate.lock().await;
+        self.accept(&environment, generation)?;
+        self.wake(&environment).await?;
+        let units: Vec<UnitName> = services.iter().map(UnitName::service).collect();
+        join_all(units.iter().map(|unit| supervise::stop(&environment, unit, Stop::Gently))).await;
+        Ok(())
+    }
+
+    /// Finds the environments of earlier processes again.
+    pub(crate) async fn adopt_all(self: &Arc<Self>) {
+        let directory = self.config.state_dir.join("environments");
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for entry in entries.flatten() {
+            match Record::load(&entry.path()) {
+                Ok(Some(record)) if entry.file_name().to_str() == Some(record.environment.as_str()) => self.adopt(record).await,
+                Ok(_) => tracing::warn!(path = %entry.path().display(), "an environment without a record can only be removed"),
+                Err(error) => tracing::warn!(path = %entry.path().display(), %error, "a record can not be read"),
+            }
+        }
+    }
+
+    async fn adopt(self: &Arc<Self>, mut record: Record) {
+        let rebooted = record.boot != self.boot;
+        if rebooted {
+            // Processes, network and bundles went with the machine; disks and what jobs achieved are still there.
+            record.units.retain(|name, unit| name.as_job().is_some() && matches!(unit.state, ServiceState::Exited { .. }));
+            record.boot.clone_from(&self.boot);
+            record.envelope = None;
+            record.power = Power::Running;
+        }
+        let units: Vec<UnitName> = record.units.keys().cloned().collect();
+        let had_envelope = record.envelope.is_some();
+        let environment = Environment::new(record);
+        self.known().environments.insert(environment.id.clone(), Arc::clone(&environment));
+        if !had_envelope {
+            return;
+        }
+        if let Err(error) = self.connect_hub(&environment).await {
+            tracing::warn!(environment = %environment.id, %error, "an environment is found again without its network");
+            return;
+        }
+        for unit in units {
+            if let Err(error) = self.adopt_unit(&environment, &unit).await {
+                tracing::warn!(environment = %environment.id, unit = unit.as_str(), %error, "a container can not be found again");
+            }
+        }
+    }
+
+    async fn adopt_unit(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
+        let Some(record) = environment.unit(unit) else { return Ok(()) };
+        let cell = self.cell(environment, unit)?;
+        if !record.launched {
+            // A start that was interrupted: whoever wanted it asks again.
+            self.block(move |host| host.clear_unit(&cell)).await?;
+            return self.update(environment, |record| {
+                record.units.remove(unit);
+            });
+        }
+        if matches!(record.state, ServiceState::Stopped | ServiceState::Exited { .. }) {
+            return Ok(());
+        }
+        let container = self.container(&environment.id, unit);
+        let io = |e: std::io::Error| failed(format!("finding {} again", unit.plain()), &e);
+        let monitor = container.monitor().map_err(io)?;
+        let pid = container.pid().map_err(io)?;
+        let running = monitor.zip(pid).map(|(monitor, pid)| Running { pid, monitor });
+        if running.is_none() {
+            let ending = cell.clone();
+            self.block(move |host| host.end_unit(&ending)).await?;
+        }
+        self.watch_unit(environment, cell, running);
+        Ok(())
+    }
+}
+
+fn is_met(record: &Record, on: &UnitName, condition: Condition) -> bool {
+    let Some(unit) = record.units.get(on) else { return true };
+    match condition {
+        Condition::Started => unit.state != ServiceState::Stopped,
+        Condition::Healthy => matches!(unit.state, ServiceState::Ready | ServiceState::Exited { .. }),
+        Condition::Completed => matches!(unit.state, ServiceState::Exited { .. }),
+    }
+}

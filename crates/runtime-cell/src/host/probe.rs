@@ -1,0 +1,146 @@
+//! Whether a container is ready. Probes run until it is, then not before its next start: an idle environment costs nothing.
+
+use super::{Host, environment::Environment, launch::Cell, record::{Check, EngineProtocol}};
+use crate::{
+    engine::{Address, Probe, Protocol, Verdict},
+    sandbox::network::container_address,
+};
+use model::{Power, ServiceState};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::{
+    io,
+    net::SocketAddrV4,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
+    time::{sleep, timeout},
+};
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_MAX: usize = 4096;
+const EXEC_PAUSE: Duration = Duration::from_millis(50);
+
+/// Follows a run of a container: records when it becomes ready, or that it does not. Never returns.
+pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) {
+    let began = Instant::now();
+    let pace = cell.manner.pace;
+    let mut failures = 0;
+    loop {
+        environment.until(|record| record.power == Power::Running).await;
+        match probe(host, environment, cell).await {
+            Ok(()) => break,
+            Err(reason) => {
+                let counts = began.elapsed() > Duration::from_millis(pace.start_period_ms);
+                failures += u32::from(counts);
+                tell_failure(host, environment, cell, &reason, failures >= failures_allowed(cell));
+            }
+        }
+        sleep(pause(cell, began.elapsed())).await;
+    }
+    host.set_state(environment, &cell.unit, ServiceState::Ready, None);
+    std::future::pending::<()>().await;
+}
+
+/// Probes of ports come much closer together than the interval that the author had in mind: they count by time.
+fn failures_allowed(cell: &Cell) -> u32 {
+    match cell.manner.check {
+        Check::Exec(_) => cell.manner.pace.retries,
+        _ => u32::try_from(cell.manner.pace.interval_ms / 10).unwrap_or(u32::MAX).saturating_mul(cell.manner.pace.retries),
+    }
+}
+
+fn tell_failure(host: &Host, environment: &Environment, cell: &Cell, reason: &str, unhealthy: bool) {
+    let Some(unit) = environment.unit(&cell.unit) else { return };
+    if unhealthy && unit.state != ServiceState::Unhealthy {
+        host.set_state(environment, &cell.unit, ServiceState::Unhealthy, Some(reason.to_owned()));
+    }
+}
+
+/// Short while it matters, longer for what has not come up for a while.
+fn pause(cell: &Cell, elapsed: Duration) -> Duration {
+    match &cell.manner.check {
+        Check::Exec(_) => (elapsed / 4).max(EXEC_PAUSE).min(Duration::from_millis(cell.manner.pace.interval_ms).max(EXEC_PAUSE)),
+        _ if elapsed < Duration::from_secs(1) => Duration::from_millis(3),
+        _ if elapsed < Duration::from_secs(15) => Duration::from_millis(10),
+        _ => Duration::from_millis(200),
+    }
+}
+
+async fn probe(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) -> Result<(), String> {
+    let patience = Duration::from_millis(cell.manner.pace.timeout_ms);
+    match &cell.manner.check {
+        Check::Started => Ok(()),
+        Check::Tcp(port) => {
+            let connected = connect(environment, cell.number, *port).await;
+            connected.map(drop).map_err(|e| format!("port {port} does not accept connections: {e}"))
+        }
+        Check::Exec(argv) => match timeout(patience, host.exec_status(environment, &cell.unit, argv)).await {
+            Ok(Ok(0)) => Ok(()),
+            Ok(Ok(status)) => Err(format!("the health check ended with status {status}")),
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err(format!("the health check took longer than {} ms", patience.as_millis())),
+        },
+        Check::Engine { protocol, socket, port } => {
+            let answer = timeout(patience, ask_engine(host, environment, cell, *protocol, socket.as_deref(), *port)).await;
+            answer.map_err(|_| "the engine does not answer".to_owned())?.map_err(|e| format!("the engine is not ready: {e}"))
+        }
+    }
+}
+
+async fn ask_engine(host: &Host, environment: &Environment, cell: &Cell, protocol: EngineProtocol, socket: Option<&str>, port: u16) -> io::Result<()> {
+    let protocol = match protocol {
+        EngineProtocol::Postgres => Protocol::Postgres,
+        EngineProtocol::Redis => Protocol::Redis,
+        EngineProtocol::Amqp => Protocol::Amqp,
+    };
+    let probe = Probe { address: Address::Tcp(port), protocol };
+    match socket {
+        Some(socket) => converse(&probe, administration(host, cell, socket).await?).await,
+        None => converse(&probe, connect(environment, cell.number, port).await?).await,
+    }
+}
+
+async fn converse(probe: &Probe, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.write_all(&probe.greeting()).await?;
+    let mut answer = Vec::new();
+    loop {
+        let mut chunk = [0; 512];
+        let length = stream.read(&mut chunk).await?;
+        answer.extend_from_slice(&chunk[..length]);
+        match probe.judge(&answer) {
+            Verdict::Ready => {
+                // The answer counts, also if the engine hangs up at once.
+                let _ = stream.write_all(probe.farewell()).await;
+                return Ok(());
+            }
+            Verdict::More if length > 0 && answer.len() < ANSWER_MAX => {}
+            _ => return Err(io::Error::other("it says that it is not")),
+        }
+    }
+}
+
+/// Connects to a port of a container.
+pub(crate) async fn connect(environment: &Environment, number: u16, port: u16) -> io::Result<TcpStream> {
+    let hub = environment.hub().map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+    let socket = hub.connect(SocketAddrV4::new(container_address(number), port))?;
+    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    timeout(CONNECT_PATIENCE, stream.writable()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    stream.peer_addr()?;
+    Ok(stream)
+}
+
+/// Connects to an engine's own socket. The engine could have put a link there to any socket of the machine: no link is followed.
+pub(crate) async fn administration(host: &Host, cell: &Cell, socket: &str) -> io::Result<UnixStream> {
+    let directory = host.administration_dir(&cell.environment, &cell.unit);
+    let top = OwnedFd::from(std::fs::File::open(directory)?);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(&top, socket, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await
+}

@@ -1,0 +1,229 @@
+//! What the host remembers of an environment across its own restarts: a file per environment, without secret values.
+
+use crate::names::UnitName;
+use model::{Condition, Digest, EnvironmentId, Generation, Limits, Power, Restart, ServiceName, ServiceState, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+/// Larger than any record that was written here.
+const RECORD_MAX: u64 = 16 << 20;
+const FILE: &str = "record.json";
+
+/// One environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Which.
+    pub(crate) environment: EnvironmentId,
+    /// The boot of the machine during which its processes were started.
+    pub(crate) boot: String,
+    /// The number of its range of ids.
+    pub(crate) number: u32,
+    /// Newest generation accepted.
+    pub(crate) generation: Generation,
+    /// Newest generation whose envelope is complete.
+    pub(crate) envelope: Option<Generation>,
+    /// Whether it runs.
+    pub(crate) power: Power,
+    /// Bounds for everything in it.
+    pub(crate) limits: Limits,
+    /// The volumes that it has, by their names, with the incarnation.
+    pub(crate) volumes: BTreeMap<String, Generation>,
+    /// Its containers.
+    pub(crate) units: BTreeMap<UnitName, UnitRecord>,
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnitRecord {
+    /// Of what its author wanted.
+    pub(crate) digest: Digest,
+    /// The number of its address.
+    pub(crate) number: u16,
+    /// As observed.
+    pub(crate) state: ServiceState,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// When its main process was started last.
+    pub(crate) started: Timestamp,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// What went wrong last.
+    pub(crate) message: Option<String>,
+    /// Whether its first start was completed: else there is nothing to go on with.
+    pub(crate) launched: bool,
+    /// Whether its end was wanted by its job's timeout.
+    pub(crate) timed_out: bool,
+    /// What its author and its engine say about running it.
+    pub(crate) manner: Manner,
+}
+
+/// How a container is run, watched and stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manner {
+    /// Other names under which it is found.
+    pub(crate) aliases: Vec<String>,
+    /// What tells that it is ready.
+    pub(crate) check: Check,
+    /// The times of its health check.
+    pub(crate) pace: Pace,
+    /// What must be so before it is started again after a stop.
+    pub(crate) depends_on: BTreeMap<ServiceName, Condition>,
+    /// How long a job may run, in milliseconds.
+    pub(crate) timeout_ms: Option<u64>,
+    /// What happens at its end.
+    pub(crate) restart: Restart,
+    /// The number of the signal that asks it to stop.
+    pub(crate) stop_signal: i32,
+    /// How long it may take to stop, in milliseconds.
+    pub(crate) stop_grace_ms: u64,
+    /// User and group inside.
+    pub(crate) user: u32,
+    /// Its disk mounts, in the order of the bundle.
+    pub(crate) mounts: Vec<DiskMount>,
+    /// The volumes that it uses.
+    pub(crate) volumes: Vec<String>,
+    /// The engine's socket for its administrator, below the container's own administration directory.
+    pub(crate) administration: Option<String>,
+}
+
+/// What tells that a container is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Check {
+    /// Its start.
+    Started,
+    /// A port accepts connections.
+    Tcp(u16),
+    /// A command ends with status 0.
+    Exec(Vec<String>),
+    /// The engine answers in its own protocol.
+    Engine {
+        /// Which.
+        protocol: EngineProtocol,
+        /// Its socket below the administration directory; else its port.
+        socket: Option<String>,
+        /// Its port.
+        port: u16,
+    },
+}
+
+/// The protocols of the engines, as written in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EngineProtocol {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// RabbitMQ.
+    Amqp,
+}
+
+/// The times of a health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// Pause between two probes, in milliseconds.
+    pub(crate) interval_ms: u64,
+    /// How long one may take, in milliseconds.
+    pub(crate) timeout_ms: u64,
+    /// Failures in a row that make it unhealthy.
+    pub(crate) retries: u32,
+    /// Failures in this time after the start do not count, in milliseconds.
+    pub(crate) start_period_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { interval_ms: 1_000, timeout_ms: 5_000, retries: 30, start_period_ms: 30_000 }
+    }
+}
+
+/// A mount from the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskMount {
+    /// Where it comes from.
+    pub(crate) origin: DiskOrigin,
+    /// Relative path in it; empty for all.
+    pub(crate) subpath: String,
+    /// Whether the container may only read it.
+    pub(crate) read_only: bool,
+}
+
+/// The part of the pool that is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DiskOrigin {
+    /// A sealed source, by its name in the pool.
+    Source(String),
+    /// A volume or layer of the environment, by its name in the pool.
+    Volume(String),
+}
+
+impl DiskOrigin {
+    /// Whether the files were written by the control plane: a source, or a layer over one.
+    pub(crate) fn is_checkout(&self) -> bool {
+        match self {
+            Self::Source(_) => true,
+            Self::Volume(name) => name.starts_with('c'),
+        }
+    }
+}
+
+impl Record {
+    /// A new one.
+    pub(crate) fn new(environment: EnvironmentId, boot: String, number: u32, generation: Generation) -> Self {
+        Self {
+            environment,
+            boot,
+            number,
+            generation,
+            envelope: None,
+            power: Power::Running,
+            limits: Limits::default(),
+            volumes: BTreeMap::new(),
+            units: BTreeMap::new(),
+        }
+    }
+
+    /// The lowest address that no container has.
+    pub(crate) fn free_number(&self, max: u16) -> Option<u16> {
+        (1..=max).find(|number| self.units.values().all(|u| u.number != *number))
+    }
+
+    /// Reads the record of an environment; `None` if there is none or it can't be read: what exists is then found by listing.
+    pub(crate) fn load(directory: &Path) -> io::Result<Option<Self>> {
+        let path = directory.join(FILE);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.len() <= RECORD_MAX => {}
+            Ok(_) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        }
+        let bytes = fs::read(&path)?;
+        let record = serde_json::from_slice(&bytes);
+        if let Err(error) = &record {
+            tracing::warn!(path = %path.display(), %error, "a record can not be read and is set aside");
+        }
+        Ok(record.ok())
+    }
+
+    /// Replaces the file. Not synced: what a power cut takes with it, it takes from the containers as well.
+    pub(crate) fn save(&self, directory: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let part = directory.join("record.part");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        fs::rename(part, directory.join(FILE))
+    }
+}
+
+/// The kernel's name for the time since the machine was started.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

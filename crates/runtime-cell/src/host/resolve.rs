@@ -1,0 +1,322 @@
+//! From what the author of a stack wrote to what a container needs. Refuses by name what can not run here; touches nothing.
+
+use super::{
+    NAME,
+    record::{Check, DiskMount, DiskOrigin, EngineProtocol, Manner, Pace},
+};
+use crate::{
+    engine::{Address, EngineKind, EnginePlace, EngineRequest, EngineRun, HostEngines, Protocol, Sensitive, engine_run, probe_host, recognise},
+    names::{self, UnitName},
+    protocol::SecretValues,
+    sandbox::bundle::check_target,
+};
+use model::{Engine, EngineOffer, EnvironmentSpec, HealthTest, Job, MountKind, Restart, Root, Service, Value, Workload};
+use rustix::process::Signal;
+use runtime::{RuntimeError, SourceKey};
+use std::{collections::BTreeMap, path::Path, sync::OnceLock};
+
+const MAX_ARGUMENTS: usize = 1 << 17;
+const MAX_MOUNTS: usize = 64;
+const DEFAULT_ENGINE_TMPFS: u64 = 256 << 20;
+
+/// Where something in a container comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The disk mount of that number.
+    Disk(usize),
+    /// Memory, perhaps of one user.
+    Tmpfs(Option<u64>, Option<u32>),
+    /// The directory that only the engine and its administrator see.
+    Administration,
+}
+
+/// A private writable layer that must be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// Its name in the pool.
+    pub(crate) name: String,
+    /// The sealed source below it, by its name in the pool.
+    pub(crate) source: String,
+}
+
+/// All that is needed to make a container. Holds secret values: no `Debug`.
+#[derive(Clone)]
+pub(crate) struct Resolved {
+    /// Command and arguments.
+    pub(crate) argv: Vec<String>,
+    /// The whole environment.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Where it starts.
+    pub(crate) working_directory: String,
+    /// Targets, in order.
+    pub(crate) places: Vec<(String, Place)>,
+    /// Layers that its mounts need.
+    pub(crate) layers: Vec<Layer>,
+    /// What is remembered.
+    pub(crate) manner: Manner,
+    /// The engine, if it is one.
+    pub(crate) engine: Option<EngineRun>,
+    /// Bounds.
+    pub(crate) limits: model::Limits,
+}
+
+fn host_engines() -> &'static HostEngines {
+    static ENGINES: OnceLock<HostEngines> = OnceLock::new();
+    ENGINES.get_or_init(probe_host)
+}
+
+/// The engines that the host has.
+pub(crate) fn engines() -> Vec<EngineOffer> {
+    let offer = |i: &crate::engine::Installed| EngineOffer { kind: i.kind.to_string(), major: i.major, version: i.version.clone() };
+    host_engines().installed.iter().map(offer).collect()
+}
+
+struct Author<'a> {
+    spec: &'a EnvironmentSpec,
+    unit: &'a UnitName,
+    secrets: &'a SecretValues,
+}
+
+impl Author<'_> {
+    fn invalid(&self, reason: impl Into<String>) -> RuntimeError {
+        let kind = if self.unit.as_job().is_some() { "job" } else { "service" };
+        RuntimeError::Invalid { what: format!("{kind} {}", self.unit.plain()), reason: reason.into() }
+    }
+
+    fn value(&self, name: &str, value: &Value) -> Result<String, RuntimeError> {
+        let text = match value {
+            Value::Plain(text) => text.clone(),
+            Value::Secret(secret) => {
+                let found = self.secrets.0.get(secret).cloned();
+                found.ok_or_else(|| self.invalid(format!("the secret `{}` for {name} has no value", secret.0)))?
+            }
+        };
+        if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+            return Err(self.invalid(format!("the variable `{}` can not be passed to a process", name.escape_debug())));
+        }
+        Ok(text)
+    }
+
+    fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
+        let (origin, subpath) = match &mount.kind {
+            MountKind::Tmpfs { .. } => return Ok(None),
+            MountKind::Volume { volume } => {
+                let wanted = self.spec.services().and_then(|s| s.volumes.get(volume));
+                let wanted = wanted.ok_or_else(|| self.invalid(format!("the volume `{volume}` is not declared")))?;
+                (DiskOrigin::Volume(names::volume(volume, wanted.incarnation)), String::new())
+            }
+            MountKind::Source { source, subpath } => {
+                let commit = self.spec.sources.get(source);
+                let commit = commit.ok_or_else(|| self.invalid(format!("the source `{source}` has no commit")))?;
+                let key = SourceKey { project: self.spec.project.clone(), source: source.clone(), commit: commit.clone() };
+                let sealed = names::source(&key);
+                let plain = subpath.is_empty()
+                    || subpath.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
+                if !plain {
+                    return Err(self.invalid(format!("the path `{}` leaves the checkout", subpath.escape_debug())));
+                }
+                if mount.read_only {
+                    (DiskOrigin::Source(sealed), subpath.clone())
+                } else {
+                    let layer = Layer { name: names::layer(self.unit, source, commit), source: sealed };
+                    let origin = DiskOrigin::Volume(layer.name.clone());
+                    if !layers.contains(&layer) {
+                        layers.push(layer);
+                    }
+                    (origin, subpath.clone())
+                }
+            }
+        };
+        Ok(Some(DiskMount { origin, subpath, read_only: mount.read_only }))
+    }
+}
+
+/// What a service needs.
+pub(crate) fn service(spec: &EnvironmentSpec, unit: &UnitName, service: &Service, secrets: &SecretValues) -> Result<Resolved, RuntimeError> {
+    let author = Author { spec, unit, secrets };
+    let mut resolved = workload(&author, &service.workload)?;
+    let manner = &mut resolved.manner;
+    manner.aliases.clone_from(&service.aliases);
+    manner.restart = service.restart;
+    manner.depends_on.clone_from(&service.depends_on);
+    if resolved.engine.is_some() {
+        return Ok(resolved);
+    }
+    manner.stop_signal = signal(&service.stop_signal)
+        .ok_or_else(|| author.invalid(format!("`{}` is not a signal", service.stop_signal.escape_debug())))?;
+    manner.stop_grace_ms = service.stop_grace_ms.min(600_000);
+    if let Some(health) = &service.health {
+        manner.check = match &health.test {
+            HealthTest::Tcp(port) => Check::Tcp(*port),
+            HealthTest::Exec(argv) if argv.is_empty() => return Err(author.invalid("the health check has no command")),
+            HealthTest::Exec(argv) => Check::Exec(argv.clone()),
+        };
+        manner.pace = Pace {
+            interval_ms: health.interval_ms.clamp(10, 3_600_000),
+            timeout_ms: health.timeout_ms.clamp(10, 3_600_000),
+            retries: health.retries.max(1),
+            start_period_ms: health.start_period_ms,
+        };
+    } else if let Some(port) = service.ports.first() {
+        manner.check = Check::Tcp(*port);
+    }
+    Ok(resolved)
+}
+
+/// What a job needs.
+pub(crate) fn job(spec: &EnvironmentSpec, unit: &UnitName, job: &Job, secrets: &SecretValues) -> Result<Resolved, RuntimeError> {
+    let author = Author { spec, unit, secrets };
+    let mut resolved = workload(&author, &job.workload)?;
+    resolved.manner.timeout_ms = Some(job.timeout_ms.max(1));
+    Ok(resolved)
+}
+
+fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, RuntimeError> {
+    if workload.mounts.len() > MAX_MOUNTS {
+        return Err(author.invalid(format!("more than {MAX_MOUNTS} mounts")));
+    }
+    let engine = match &workload.root {
+        Root::Image { reference } => {
+            return Err(RuntimeError::Unsupported {
+                runtime: NAME.to_owned(),
+                what: format!("the image `{}`", reference.escape_debug()),
+                hint: "run it from the host's packages, or use the docker or kubernetes runtime".into(),
+            });
+        }
+        Root::Host => None,
+        Root::Engine(engine) => Some(resolve_engine(author, workload, engine)?),
+    };
+    let mut layers = Vec::new();
+    let mut mounts = Vec::new();
+    let mut places = Vec::new();
+    for mount in &workload.mounts {
+        check_target(&mount.target).map_err(|reason| author.invalid(reason))?;
+        let place = match author.disk(mount, &mut layers)? {
+            Some(disk) => {
+                mounts.push(disk);
+                Place::Disk(mounts.len() - 1)
+            }
+            None => Place::Tmpfs(if let MountKind::Tmpfs { size_bytes } = mount.kind { size_bytes } else { None }, None),
+        };
+        places.push((mount.target.clone(), place));
+    }
+    let volumes = workload.mounts.iter().filter_map(|m| match &m.kind {
+        MountKind::Volume { volume } => Some(volume.to_string()),
+        _ => None,
+    });
+    let manner = Manner {
+        aliases: Vec::new(),
+        check: Check::Started,
+        pace: Pace::default(),
+        depends_on: BTreeMap::new(),
+        timeout_ms: None,
+        restart: Restart::Never,
+        stop_signal: Signal::TERM.as_raw(),
+        stop_grace_ms: 10_000,
+        user: 0,
+        mounts,
+        volumes: volumes.collect(),
+        administration: None,
+    };
+    let working_directory = workload.working_dir.clone().unwrap_or_else(|| "/".into());
+    let mut resolved =
+        Resolved { argv: Vec::new(), variables: Vec::new(), working_directory, places, layers, manner, engine: None, limits: workload.limits };
+    match engine {
+        Some((run, place)) => use_engine(&mut resolved, run, &place),
+        None => use_host(author, workload, &mut resolved)?,
+    }
+    if resolved.argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS || resolved.argv.iter().any(|a| a.contains('\0')) {
+        return Err(author.invalid("the command can not be passed to a process"));
+    }
+    Ok(resolved)
+}
+
+fn use_host(author: &Author<'_>, workload: &Workload, resolved: &mut Resolved) -> Result<(), RuntimeError> {
+    let parts = [&workload.entrypoint, &workload.command];
+    resolved.argv = parts.into_iter().flatten().flatten().cloned().collect();
+    if resolved.argv.is_empty() {
+        return Err(author.invalid("it has no command; one that runs from the host's packages needs one"));
+    }
+    if !Path::new(&resolved.working_directory).is_absolute() {
+        return Err(author.invalid("the working directory is not absolute"));
+    }
+    for (name, value) in &workload.environment {
+        resolved.variables.push((name.clone(), author.value(name, value)?));
+    }
+    Ok(())
+}
+
+fn resolve_engine(author: &Author<'_>, workload: &Workload, engine: &Engine) -> Result<(EngineRun, EnginePlace), RuntimeError> {
+    let kind = EngineKind::from_name(&engine.kind).ok_or_else(|| RuntimeError::Unsupported {
+        runtime: NAME.to_owned(),
+        what: format!("the engine `{}`", engine.kind.escape_debug()),
+        hint: "postgres, redis and rabbitmq run here".into(),
+    })?;
+    let mut environment = BTreeMap::new();
+    for (name, value) in &workload.environment {
+        environment.insert(name.clone(), Sensitive::new(author.value(name, value)?));
+    }
+    let mut place = EnginePlace::cell(kind);
+    if let Some(mount) = workload.mounts.iter().find(|m| matches!(m.kind, MountKind::Volume { .. })) {
+        place.data = mount.target.clone().into();
+    }
+    let command: Vec<String> = workload.command.clone().unwrap_or_default();
+    let request = EngineRequest {
+        kind,
+        majors: engine.versions.min..=engine.versions.max,
+        management: recognise(&engine.image).is_some_and(|r| r.management),
+        environment: &environment,
+        command: &command,
+        memory_bytes: workload.limits.memory_bytes,
+        place: &place,
+    };
+    let run = engine_run(&request, host_engines()).map_err(|error| match error {
+        crate::engine::EngineError::Missing { .. } => RuntimeError::Unsupported {
+            runtime: NAME.to_owned(),
+            what: error.to_string(),
+            hint: "install the package, or accept another version in the stack".into(),
+        },
+        other => author.invalid(other.to_string()),
+    })?;
+    Ok((run, place))
+}
+
+fn use_engine(resolved: &mut Resolved, run: EngineRun, place: &EnginePlace) {
+    let data = place.data.display().to_string();
+    if !resolved.places.iter().any(|(target, _)| *target == data) {
+        resolved.places.push((data, Place::Tmpfs(Some(DEFAULT_ENGINE_TMPFS), Some(place.user.uid))));
+    }
+    resolved.places.push((place.run.display().to_string(), Place::Administration));
+    resolved.argv.clone_from(&run.argv);
+    resolved.variables = run.environment.clone().into_iter().collect();
+    resolved.working_directory = "/".into();
+    let manner = &mut resolved.manner;
+    manner.user = place.user.uid;
+    manner.stop_signal = signal(run.stop.signal).unwrap_or(manner.stop_signal);
+    manner.stop_grace_ms = u64::try_from(run.stop.grace.as_millis()).unwrap_or(10_000);
+    let below = |path: &Path| path.strip_prefix(&place.run).ok().map(|p| p.display().to_string());
+    let (socket, port) = match &run.ready.address {
+        Address::Unix(path) => (below(path), run.port),
+        Address::Tcp(port) => (None, *port),
+    };
+    manner.administration.clone_from(&socket);
+    let protocol = match run.ready.protocol {
+        Protocol::Postgres => EngineProtocol::Postgres,
+        Protocol::Redis => EngineProtocol::Redis,
+        Protocol::Amqp => EngineProtocol::Amqp,
+    };
+    manner.check = Check::Engine { protocol, socket, port };
+    resolved.engine = Some(run);
+}
+
+/// The number of a signal given by name or number.
+fn signal(name: &str) -> Option<i32> {
+    if name.is_empty() {
+        return Some(Signal::TERM.as_raw());
+    }
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=31).contains(&number).then_some(number);
+    }
+    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    full.parse::<nix::sys::signal::Signal>().ok().map(|s| s as i32)
+}

@@ -1,0 +1,229 @@
+//! Watches one container for its whole life: ready, ended, started again, stopped. One task per container, woken by events.
+
+use super::{
+    Host, chain,
+    environment::{Environment, Stop, Watcher},
+    launch::Cell,
+    now, probe,
+};
+use crate::sandbox::conmon::{Container, Running, signal};
+use model::{Power, Restart, ServiceState};
+use rustix::process::Signal;
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A container that ran so long is not failing at its start: the pauses begin anew.
+const SETTLED: Duration = Duration::from_secs(60);
+const KILLED: i32 = 137;
+const NOT_STARTED: i32 = 127;
+
+/// Begins to watch a container.
+pub(crate) fn watch(host: &Arc<Host>, environment: &Arc<Environment>, cell: Cell, running: Option<Running>) -> Watcher {
+    let (stop, stop_asked) = watch::channel(None);
+    let (done_set, done) = watch::channel(false);
+    let supervisor = Supervisor { host: Arc::clone(host), environment: Arc::clone(environment), cell, stop: stop_asked };
+    tokio::spawn(async move {
+        supervisor.run(running).await;
+        let _ = done_set.send(true);
+    });
+    Watcher { stop, done }
+}
+
+struct Supervisor {
+    host: Arc<Host>,
+    environment: Arc<Environment>,
+    cell: Cell,
+    stop: watch::Receiver<Option<Stop>>,
+}
+
+/// Why a run of the container ended.
+enum End {
+    ByItself(i32),
+    Asked(i32),
+    TimeOver,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut running: Option<Running>) {
+        let mut quick_ends = 0;
+        loop {
+            let began = Instant::now();
+            let (end, memory) = match running.take() {
+                Some(run) => self.until_end(run).await,
+                None => (End::ByItself(NOT_STARTED), None),
+            };
+            let code = match end {
+                End::ByItself(code) => code,
+                End::Asked(code) => return self.finished(code, true, memory),
+                End::TimeOver => return self.time_over(),
+            };
+            let policy = self.cell.manner.restart;
+            if policy == Restart::Never || (policy == Restart::OnFailure && code == 0) || self.asked().is_some() {
+                return self.finished(code, self.asked().is_some(), memory);
+            }
+            quick_ends = if began.elapsed() > SETTLED { 0 } else { quick_ends + 1 };
+            let pause = (FIRST_PAUSE * 2u32.saturating_pow(quick_ends.min(16) - 1)).min(LONGEST_PAUSE);
+            let message = memory.unwrap_or_else(|| format!("ended with status {code}"));
+            self.host.set_state(&self.environment, &self.cell.unit, ServiceState::BackingOff { code, until: now().plus(pause) }, Some(message));
+            if self.paused(pause).await {
+                return self.finished(code, true, None);
+            }
+            running = self.start_again().await;
+        }
+    }
+
+    fn asked(&self) -> Option<Stop> {
+        *self.stop.borrow()
+    }
+
+    /// Waits; tells whether it was asked to stop meanwhile. A frozen group starts nothing.
+    async fn paused(&mut self, pause: Duration) -> bool {
+        let environment = Arc::clone(&self.environment);
+        let quiet = async {
+            sleep(pause).await;
+            environment.until(|record| record.power != Power::Frozen).await;
+        };
+        tokio::select! {
+            () = quiet => false,
+            _ = asked(&mut self.stop) => true,
+        }
+    }
+
+    async fn start_again(&self) -> Option<Running> {
+        let cell = self.cell.clone();
+        let result = self.host.block(move |host| host.launch(&cell)).await;
+        let unit = &self.cell.unit;
+        self.host.update_unit(&self.environment, unit, |record| {
+            record.restarts = record.restarts.saturating_add(1);
+            record.state = ServiceState::Starting;
+            record.since = now();
+            record.started = record.since;
+            if let Err(error) = &result {
+                record.message = Some(chain(error));
+            }
+        });
+        result.ok()
+    }
+
+    /// Watches one run to its end and cleans up behind it.
+    async fn until_end(&mut self, run: Running) -> (End, Option<String>) {
+        let container = self.host.container(&self.cell.environment, &self.cell.unit);
+        let end = self.watch_run(&run, &container).await;
+        let memory = self.memory_message();
+        let cell = self.cell.clone();
+        if let Err(error) = self.host.block(move |host| host.end_unit(&cell)).await {
+            tracing::warn!(container = container.id, error = chain(&error), "the remains of a container stay until the next start");
+        }
+        (end, memory)
+    }
+
+    async fn watch_run(&mut self, run: &Running, container: &Container) -> End {
+        let monitor = match run.monitor.try_clone().and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)) {
+            Ok(monitor) => monitor,
+            Err(error) => {
+                tracing::error!(container = container.id, %error, "a container can not be watched");
+                return End::ByItself(KILLED);
+            }
+        };
+        let time_left = self.time_left();
+        let ready = probe::follow(&self.host, &self.environment, &self.cell);
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = ended(&monitor) => End::ByItself(container.exit_status().unwrap_or(KILLED)),
+            kind = asked(&mut stop) => {
+                self.end_run(kind, run, &monitor).await;
+                End::Asked(container.exit_status().unwrap_or(KILLED))
+            }
+            () = time_over(time_left) => {
+                self.end_run(Stop::Gently, run, &monitor).await;
+                End::TimeOver
+            }
+            // Never ends: a ready container is watched like any other.
+            () = ready => End::ByItself(KILLED),
+        }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        let limit = Duration::from_millis(self.cell.manner.timeout_ms?);
+        let started = self.environment.unit(&self.cell.unit)?.started;
+        Some(limit.saturating_sub(now().since(started)))
+    }
+
+    /// Asks a container to end, and waits; who then is still there is killed by the cleaning up.
+    async fn end_run(&self, kind: Stop, run: &Running, monitor: &AsyncFd<OwnedFd>) {
+        let manner = &self.cell.manner;
+        let Some(wanted) = Signal::from_named_raw(manner.stop_signal) else { return };
+        if kind == Stop::Now || !Container::handles(run.pid, wanted) {
+            return;
+        }
+        if signal(run.pid, wanted).is_ok() {
+            let _ = timeout(Duration::from_millis(manner.stop_grace_ms), ended(monitor)).await;
+        }
+    }
+
+    fn memory_message(&self) -> Option<String> {
+        let environment = self.cell.environment.as_str();
+        let kills = self.host.groups.memory_kills(environment, self.cell.unit.as_str());
+        (kills > 0).then(|| "a process was killed because the memory limit was reached".to_owned())
+    }
+
+    fn finished(&self, code: i32, asked: bool, memory: Option<String>) {
+        let service = self.cell.unit.as_service().is_some();
+        let state = if asked && service { ServiceState::Stopped } else { ServiceState::Exited { code } };
+        let message = memory.or_else(|| (!asked && code != 0).then(|| format!("ended with status {code}")));
+        self.host.set_state(&self.environment, &self.cell.unit, state, message);
+    }
+
+    fn time_over(&self) {
+        let limit = self.cell.manner.timeout_ms.unwrap_or_default();
+        self.host.update_unit(&self.environment, &self.cell.unit, |record| {
+            record.timed_out = true;
+            record.state = ServiceState::Exited { code: KILLED };
+            record.since = now();
+            record.message = Some(format!("its time of {limit} ms was over"));
+        });
+    }
+}
+
+async fn ended(monitor: &AsyncFd<OwnedFd>) {
+    // An error means that the descriptor can not be watched any more; nothing is to be gained by waiting.
+    let _ = monitor.readable().await;
+}
+
+async fn asked(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    let kind = stop.wait_for(Option::is_some).await.map(|kind| *kind);
+    match kind {
+        Ok(kind) => kind.unwrap_or(Stop::Now),
+        // Whoever could have asked is gone: the host is ending and containers go on.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn time_over(left: Option<Duration>) {
+    match left {
+        Some(left) => sleep(left).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks a watcher to end its container and waits until that is done.
+pub(crate) async fn stop(environment: &Environment, unit: &crate::names::UnitName, kind: Stop) {
+    let done = environment.inner().watchers.get(unit).map(|watcher| {
+        watcher.stop.send_replace(Some(kind));
+        watcher.done.clone()
+    });
+    if let Some(mut done) = done {
+        let _ = done.wait_for(|done| *done).await;
+        environment.inner().watchers.remove(unit);
+    }
+}

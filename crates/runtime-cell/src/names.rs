@@ -1,0 +1,202 @@
+//! The deterministic names of everything that the embedded runtime makes.
+//!
+//! Each holds environment and, where it is visible to the whole machine, instance: everything can be found by listing.
+
+use model::{CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, MountKind, Resource, Root, ServiceName, SourceName, Stage, VolumeName, Workload};
+use runtime::SourceKey;
+
+/// A container's name within its environment: services and jobs have separate name spaces.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct UnitName(String);
+
+impl UnitName {
+    /// That of a service.
+    pub(crate) fn service(name: &ServiceName) -> Self {
+        Self(format!("s-{name}"))
+    }
+
+    /// That of a job.
+    pub(crate) fn job(name: &JobName) -> Self {
+        Self(format!("j-{name}"))
+    }
+
+    /// As text: the name of directories and control groups.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The service, if it is one.
+    pub(crate) fn as_service(&self) -> Option<ServiceName> {
+        self.0.strip_prefix("s-")?.parse().ok()
+    }
+
+    /// The job, if it is one.
+    pub(crate) fn as_job(&self) -> Option<JobName> {
+        self.0.strip_prefix("j-")?.parse().ok()
+    }
+
+    /// What its author called it.
+    pub(crate) fn plain(&self) -> &str {
+        self.0.get(2..).unwrap_or_default()
+    }
+}
+
+/// The container's id, unique on the machine.
+pub(crate) fn container_id(instance: &InstanceId, environment: &EnvironmentId, unit: &UnitName) -> String {
+    format!("{instance}-{environment}-{}", unit.as_str())
+}
+
+/// The pool has lower-case names only: `_` doubles, a capital becomes `_` and its small letter; long ones end in a digest.
+fn pool_name(name: &str) -> String {
+    let mut safe = String::new();
+    for c in name.chars() {
+        match c {
+            '_' => safe.push_str("__"),
+            c if c.is_ascii_uppercase() => safe.extend(['_', c.to_ascii_lowercase()]),
+            c => safe.push(c),
+        }
+    }
+    if safe.len() > 64 {
+        let digest = Digest::of(name.as_bytes());
+        safe = format!("{}..{}", &safe[..30], &digest.as_str()[..32]);
+    }
+    safe
+}
+
+/// A volume's name in the pool: its incarnation is a part of it, so that a listing tells which one is there.
+pub(crate) fn volume(name: &VolumeName, incarnation: Generation) -> String {
+    format!("v{incarnation}-{}", pool_name(name.as_str()))
+}
+
+/// Whether a name in the pool is some incarnation of this volume, and which.
+pub(crate) fn volume_incarnation(in_pool: &str, name: &VolumeName) -> Option<Generation> {
+    let (number, rest) = in_pool.strip_prefix('v')?.split_once('-')?;
+    (rest == pool_name(name.as_str())).then(|| number.parse().ok().map(Generation))?
+}
+
+/// The private writable layer of one container over one commit of one source.
+pub(crate) fn layer(unit: &UnitName, source: &SourceName, commit: &CommitId) -> String {
+    let digest = Digest::of_parts([source.as_str().as_bytes(), commit.as_str().as_bytes()]);
+    format!("c{}{}", &digest.as_str()[..10], layer_suffix(unit))
+}
+
+/// What the names of all layers of a container end in.
+pub(crate) fn layer_suffix(unit: &UnitName) -> String {
+    format!("-{}", pool_name(unit.as_str()))
+}
+
+/// Whether a name in the pool is a layer of this container.
+pub(crate) fn is_layer_of(in_pool: &str, unit: &UnitName) -> bool {
+    in_pool.strip_prefix('c').and_then(|rest| rest.get(10..)).is_some_and(|rest| rest == layer_suffix(unit))
+}
+
+/// A source's name in the pool.
+pub(crate) fn source(key: &SourceKey) -> String {
+    let parts = [key.project.as_str(), key.source.as_str(), key.commit.as_str()].map(str::as_bytes);
+    Digest::of_parts(parts).as_str()[..40].to_owned()
+}
+
+fn resource(environment: &EnvironmentId, kind: &str, name: String) -> Resource {
+    Resource { environment: environment.clone(), kind: kind.to_owned(), name }
+}
+
+/// The network namespace of an environment.
+pub(crate) fn network(environment: &EnvironmentId) -> Resource {
+    resource(environment, "network-namespace", environment.to_string())
+}
+
+/// A control group, relative to the instance's.
+pub(crate) fn cgroup(environment: &EnvironmentId, path: String) -> Resource {
+    resource(environment, "cgroup", path)
+}
+
+/// A directory below the run or the state directory.
+pub(crate) fn directory(environment: &EnvironmentId, path: String) -> Resource {
+    resource(environment, "directory", path)
+}
+
+/// A container with its monitor.
+pub(crate) fn container(environment: &EnvironmentId, id: String) -> Resource {
+    resource(environment, "container", id)
+}
+
+/// A subvolume, relative to the pool's environments.
+pub(crate) fn subvolume(environment: &EnvironmentId, name: &str) -> Resource {
+    resource(environment, "subvolume", format!("{environment}/{name}"))
+}
+
+/// A temporary mount, relative to the run directory.
+pub(crate) fn mount(environment: &EnvironmentId, path: String) -> Resource {
+    resource(environment, "mount", path)
+}
+
+/// What applying a stage makes. Mounts only exist while a container is created and are not listed.
+pub(crate) fn footprint(instance: &InstanceId, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource> {
+    let environment = &spec.environment;
+    let Some(stack) = spec.services() else { return Vec::new() };
+    match stage {
+        Stage::Envelope => {
+            let mut all = vec![
+                network(environment),
+                cgroup(environment, environment.to_string()),
+                directory(environment, format!("run/{environment}")),
+                directory(environment, format!("state/{environment}")),
+                directory(environment, format!("pool/{environment}")),
+            ];
+            all.extend(stack.volumes.iter().map(|(name, v)| subvolume(environment, &volume(name, v.incarnation))));
+            all
+        }
+        Stage::Services(names) => {
+            let found = names.iter().filter_map(|name| Some((name, stack.services.get(name)?)));
+            found.flat_map(|(name, s)| unit_footprint(instance, spec, &UnitName::service(name), &s.workload)).collect()
+        }
+        Stage::Prune | Stage::Whole => Vec::new(),
+    }
+}
+
+/// What one container needs.
+pub(crate) fn unit_footprint(instance: &InstanceId, spec: &EnvironmentSpec, unit: &UnitName, workload: &Workload) -> Vec<Resource> {
+    let environment = &spec.environment;
+    let mut all = vec![
+        container(environment, container_id(instance, environment, unit)),
+        cgroup(environment, format!("{environment}/{}", unit.as_str())),
+    ];
+    all.extend(layers(spec, unit, workload).iter().map(|name| subvolume(environment, name)));
+    all
+}
+
+/// The layers of one container, each once.
+pub(crate) fn layers(spec: &EnvironmentSpec, unit: &UnitName, workload: &Workload) -> std::collections::BTreeSet<String> {
+    if matches!(workload.root, Root::Image { .. }) {
+        return std::collections::BTreeSet::new();
+    }
+    let written = workload.mounts.iter().filter(|m| !m.read_only).filter_map(|m| match &m.kind {
+        MountKind::Source { source, .. } => Some(layer(unit, source, spec.sources.get(source)?)),
+        _ => None,
+    });
+    written.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_names_are_plain_and_never_meet() {
+        let names = ["a_b", "aB", "a__b", "A_b", "a.b", "a-b", "AB", &"X".repeat(60), &"x".repeat(60)];
+        let volumes: std::collections::BTreeSet<String> =
+            names.iter().map(|n| volume(&n.parse().unwrap(), Generation(7))).collect();
+        assert_eq!(volumes.len(), names.len());
+        for name in &volumes {
+            assert!(name.len() <= 96 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_incarnation_of_a_volume_can_be_read_from_its_name() {
+        let name: VolumeName = "Data_1".parse().unwrap();
+        assert_eq!(volume_incarnation(&volume(&name, Generation(12)), &name), Some(Generation(12)));
+        assert_eq!(volume_incarnation(&volume(&name, Generation(12)), &"other".parse().unwrap()), None);
+    }
+}

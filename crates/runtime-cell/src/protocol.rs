@@ -1,0 +1,199 @@
+//! What client and cell host say to each other: one request per connection, frames of JSON behind their length.
+//!
+//! The host treats every request as hostile: frames are capped before they are parsed, and ids and names are types that
+//! refuse what could be a path.
+
+use model::{Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef, ServiceName, SnapshotId, Stage, VolumeName};
+use runtime::{JobOutcome, LogQuery, RuntimeError, SourceKey, Target};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, fmt, io};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// The control socket below the run directory.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+/// The socket that only dials.
+pub(crate) const DIAL_SOCKET: &str = "dial.sock";
+/// Largest request in bytes.
+pub(crate) const REQUEST_MAX: usize = 4 << 20;
+/// Largest answer in bytes.
+pub(crate) const ANSWER_MAX: usize = 16 << 20;
+/// Largest request of a socket that only dials.
+pub(crate) const DIAL_REQUEST_MAX: usize = 4096;
+
+/// Secret values for one call.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct SecretValues(pub(crate) BTreeMap<SecretRef, String>);
+
+impl fmt::Debug for SecretValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
+/// One request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    Capabilities,
+    SourceExists { key: SourceKey },
+    SourceBegin { key: SourceKey },
+    SourceSeal { key: SourceKey },
+    SourceList,
+    SourceRemove { key: SourceKey },
+    Apply { spec: Box<EnvironmentSpec>, stage: Stage, secrets: SecretValues },
+    Observe { environment: EnvironmentId },
+    JobRun { spec: Box<EnvironmentSpec>, job: JobName, secrets: SecretValues },
+    Power { environment: EnvironmentId, generation: Generation, power: Power },
+    ServicesStop { environment: EnvironmentId, generation: Generation, services: Vec<ServiceName> },
+    SnapshotCreate { environment: EnvironmentId, volume: VolumeName, snapshot: SnapshotId },
+    SnapshotList,
+    SnapshotRemove { snapshot: SnapshotId },
+    Dial { environment: EnvironmentId, service: ServiceName, target: Target },
+    Logs { environment: EnvironmentId, name: String, query: LogQuery },
+    Exec { environment: EnvironmentId, service: ServiceName, argv: Vec<String>, variables: BTreeMap<String, String> },
+    Remove { environment: EnvironmentId, generation: Generation },
+    Inventory { environment: Option<EnvironmentId> },
+    Changes,
+}
+
+/// One answer. Requests that stream are answered with `Done` first.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Done,
+    Capabilities(Capabilities),
+    Exists(bool),
+    Path(std::path::PathBuf),
+    Sources(Vec<SourceKey>),
+    Observation(Option<Box<Observation>>),
+    Job(JobOutcome),
+    Snapshots(Vec<SnapshotId>),
+    Resources(Vec<Resource>),
+    /// The connected socket comes with this frame; `unix` says of which family it is.
+    Connected { unix: bool },
+}
+
+/// The port's errors on the wire.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WireError {
+    Superseded { environment: EnvironmentId, given: Generation, newest: Generation },
+    Unsupported { runtime: String, what: String, hint: String },
+    NotFound { what: String },
+    Invalid { what: String, reason: String },
+    Full { what: String, reason: String },
+    Unreachable { runtime: String, reason: String },
+    Failed { action: String, reason: String },
+}
+
+macro_rules! convert {
+    ($from:ident, $to:ident) => {
+        impl From<$from> for $to {
+            fn from(error: $from) -> Self {
+                match error {
+                    $from::Superseded { environment, given, newest } => Self::Superseded { environment, given, newest },
+                    $from::Unsupported { runtime, what, hint } => Self::Unsupported { runtime, what, hint },
+                    $from::NotFound { what } => Self::NotFound { what },
+                    $from::Invalid { what, reason } => Self::Invalid { what, reason },
+                    $from::Full { what, reason } => Self::Full { what, reason },
+                    $from::Unreachable { runtime, reason } => Self::Unreachable { runtime, reason },
+                    $from::Failed { action, reason } => Self::Failed { action, reason },
+                }
+            }
+        }
+    };
+}
+convert!(RuntimeError, WireError);
+convert!(WireError, RuntimeError);
+
+/// What stands for one chunk of a command's input or output: its first byte.
+pub(crate) mod exec_frame {
+    /// Bytes for the command; none means end of file.
+    pub(crate) const STDIN: u8 = 0;
+    /// Bytes from it.
+    pub(crate) const STDOUT: u8 = 1;
+    /// Bytes from it.
+    pub(crate) const STDERR: u8 = 2;
+    /// How it ended, as JSON.
+    pub(crate) const EXIT: u8 = 3;
+}
+
+/// Reads one frame; `None` at the end of the stream.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    match stream.read_exact(&mut length).await {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    read_body(stream, length, max).await.map(Some)
+}
+
+/// Reads the rest of a frame of which the length is known.
+pub(crate) async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: [u8; 4], max: usize) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is over the limit of {max}")));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+/// Writes one frame.
+pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
+    stream.write_all(&frame(body)?).await
+}
+
+/// A frame as bytes.
+pub(crate) fn frame(body: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(body.len() + 4);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+/// Writes a value as one frame.
+pub(crate) async fn write_json(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> io::Result<()> {
+    write_frame(stream, &serde_json::to_vec(value)?).await
+}
+
+/// Parses the body of a frame.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frame_over_the_limit_is_refused_before_it_is_read() {
+        let mut claim: &[u8] = &[0xff, 0xff, 0xff, 0xff, b'x'];
+        assert_eq!(read_frame(&mut claim, 4096).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut short: &[u8] = &[0, 0, 0, 9, b'x'];
+        assert!(read_frame(&mut short, 4096).await.is_err());
+        let mut none: &[u8] = &[];
+        assert!(read_frame(&mut none, 4096).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_request_with_a_path_for_a_name_does_not_parse() {
+        for bad in [
+            r#"{"observe":{"environment":"../../etc"}}"#,
+            r#"{"dial":{"environment":"e123456789","service":"../x","target":{"port":80}}}"#,
+            r#"{"snapshot_remove":{"snapshot":"g/../../x"}}"#,
+            r#"{"unknown":{}}"#,
+            "[[[[[[",
+        ] {
+            assert!(parse::<Request>(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secret_values_do_not_print() {
+        let secrets = SecretValues(BTreeMap::from([(SecretRef("key".into()), "hunter2".into())]));
+        assert!(!format!("{secrets:?}").contains("hunter2"));
+    }
+}

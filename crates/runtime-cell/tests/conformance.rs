@@ -1,0 +1,78 @@
+//! The suite that every runtime must pass, on real cells.
+
+mod support;
+
+use async_trait::async_trait;
+use model::{Engine, EnvironmentId, Mount, MountKind, Root, Service, Value, VersionRange, Workload};
+use runtime::{
+    Runtime,
+    conformance::{Fixture, HOST_PORT, Program, cases, host_workload},
+};
+use runtime_cell::CellRuntime;
+use support::{Rig, service};
+
+#[test]
+#[ignore = "run by the rig as its cell host"]
+fn host_process() {
+    support::host_process();
+}
+
+struct Cells {
+    rig: Rig,
+    runtime: CellRuntime,
+}
+
+#[async_trait]
+impl Fixture for Cells {
+    fn runtime(&self) -> &dyn Runtime {
+        &self.runtime
+    }
+
+    fn environment(&self) -> EnvironmentId {
+        self.rig.environment()
+    }
+
+    fn workload(&self, program: &Program) -> Workload {
+        host_workload(program)
+    }
+
+    fn port(&self) -> u16 {
+        HOST_PORT
+    }
+
+    fn engine(&self) -> Option<Service> {
+        self.runtime.capabilities().engines.iter().find(|e| e.kind == "postgres")?;
+        let mut engine = service(&[], &[5432]);
+        engine.workload.command = None;
+        engine.workload.root =
+            Root::Engine(Engine { kind: "postgres".into(), image: "postgres".into(), versions: VersionRange { min: 0, max: u32::MAX } });
+        engine.workload.environment.insert("POSTGRES_PASSWORD".into(), Value::from("secret"));
+        engine.workload.mounts = vec![Mount {
+            target: "/var/lib/postgresql/data".into(),
+            kind: MountKind::Volume { volume: "data".parse().unwrap() },
+            read_only: false,
+        }];
+        Some(engine)
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_keep_what_every_runtime_must() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let cells = Cells { rig, runtime };
+    let only = std::env::var("CELL_TEST_CASE").unwrap_or_default();
+    let mut failures = Vec::new();
+    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
+        let begun = std::time::Instant::now();
+        let failure = case.run(&cells).await.err();
+        eprintln!("{:>7} ms {} {}", begun.elapsed().as_millis(), if failure.is_some() { "FAIL" } else { "ok  " }, case.name);
+        failures.extend(failure);
+    }
+    assert!(failures.is_empty(), "{}", failures.iter().map(|f| format!("\n- {f}")).collect::<String>());
+    assert!(cells.runtime.inventory(None).await.unwrap().is_empty());
+}

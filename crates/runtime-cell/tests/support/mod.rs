@@ -1,0 +1,280 @@
+//! A real cell host in a process of its own, with a pool of its own, and everything of it removed at the end.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use model::{EnvironmentId, EnvironmentSpec, Generation, InstanceId, Limits, Origin, Restart, Root, Service, ServiceStack, Stack, Stage, Workload};
+use runtime::{NoSecrets, Runtime as _};
+use runtime_cell::{
+    CellDialer, CellRuntime,
+    host::{HostConfig, run},
+    pool::{Place, PoolConfig},
+};
+use rustix::mount::{UnmountFlags, unmount};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+pub const CANARY: &str = "canary-7c1f";
+const DIRECTORY: &str = "CELL_TEST_DIRECTORY";
+const INSTANCE: &str = "CELL_TEST_INSTANCE";
+
+/// To be called by an ignored test of each test program: the rig runs that test as its cell host.
+pub fn host_process() {
+    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let instance: InstanceId = std::env::var(INSTANCE).unwrap().parse().unwrap();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::INFO).init();
+    run(config(Path::new(&directory), instance)).unwrap();
+}
+
+fn config(directory: &Path, instance: InstanceId) -> HostConfig {
+    let pool = PoolConfig {
+        place: Place::Image { path: directory.join("pool.img"), size: 1 << 30, mountpoint: directory.join("pool"), reserve: 0 },
+        instance: instance.to_string(),
+        watermark_percent: 2,
+    };
+    let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
+    config.dial_uids = vec![DIALER];
+    config
+}
+
+/// A user that may only dial.
+pub const DIALER: u32 = 54_321;
+
+pub struct Rig {
+    pub directory: PathBuf,
+    pub instance: InstanceId,
+    host: Option<Child>,
+    next: AtomicU32,
+}
+
+impl Rig {
+    pub fn start() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
+        let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
+        let directory = std::env::temp_dir().join(format!("cell-{instance}"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
+        let mut rig = Self { directory, instance, host: None, next: AtomicU32::new(0) };
+        rig.start_host();
+        rig
+    }
+
+    pub fn start_host(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.join("host.log")).unwrap();
+        let host = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host_process", "--ignored", "--nocapture"])
+            .env(DIRECTORY, &self.directory)
+            .env(INSTANCE, self.instance.as_str())
+            .env("CELL_CANARY", CANARY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.host = Some(host);
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.directory.join("run")
+    }
+
+    pub fn host_pid(&self) -> u32 {
+        self.host.as_ref().unwrap().id()
+    }
+
+    pub fn kill_host(&mut self) {
+        if let Some(mut host) = self.host.take() {
+            host.kill().unwrap();
+            host.wait().unwrap();
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("host.log")).unwrap_or_default()
+    }
+
+    pub async fn runtime(&self) -> CellRuntime {
+        let begun = Instant::now();
+        loop {
+            match CellRuntime::connect(&self.run_dir(), self.instance.clone()).await {
+                Ok(runtime) => return runtime,
+                Err(_) if begun.elapsed() < Duration::from_secs(30) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}; the host said: {}", self.log()),
+            }
+        }
+    }
+
+    pub fn dialer(&self) -> CellDialer {
+        CellDialer::new(&self.run_dir())
+    }
+
+    pub fn environment(&self) -> EnvironmentId {
+        format!("e{:0>9}", base36(self.next.fetch_add(1, Ordering::Relaxed))).parse().unwrap()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the host said: {}", self.log());
+        }
+        self.kill_host();
+        let groups = || fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path().join(format!("maquette-{}", self.instance)));
+        for _ in 0..200 {
+            let mut left = Vec::new();
+            groups().for_each(|group| collect(&group, &mut left));
+            if left.is_empty() {
+                break;
+            }
+            for pid in left {
+                let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        groups().for_each(|group| remove_groups(&group));
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let below = |line: &&str| line.split(' ').nth(1).is_some_and(|p| Path::new(p).starts_with(&self.directory));
+        let mut points: Vec<&str> = mounts.lines().filter(below).filter_map(|l| l.split(' ').nth(1)).collect();
+        points.reverse();
+        for point in points {
+            let _ = unmount(point, UnmountFlags::DETACH);
+        }
+        detach_loop(&self.directory.join("pool.img"));
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn detach_loop(image: &Path) {
+    let Ok(output) = Command::new("losetup").arg("-j").arg(image).output() else { return };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some((device, _)) = line.split_once(':') {
+            let _ = Command::new("losetup").args(["-d", device]).status();
+        }
+    }
+}
+
+fn collect(group: &Path, pids: &mut Vec<i32>) {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            collect(&entry.path(), pids);
+        }
+    }
+}
+
+fn remove_groups(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_groups(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(group);
+}
+
+fn base36(mut number: u32) -> String {
+    let mut text = String::new();
+    loop {
+        text.insert(0, char::from_digit(number % 36, 36).unwrap());
+        number /= 36;
+        if number == 0 {
+            return text;
+        }
+    }
+}
+
+/// A workload from the host's packages.
+pub fn workload(argv: &[&str]) -> Workload {
+    Workload {
+        root: Root::Host,
+        entrypoint: None,
+        command: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
+        environment: BTreeMap::new(),
+        working_dir: None,
+        mounts: Vec::new(),
+        limits: Limits { memory_bytes: Some(256 << 20), cpu_millis: None, pids: Some(128), disk_bytes: None },
+        read_only: true,
+    }
+}
+
+/// A service that runs this.
+pub fn service(argv: &[&str], ports: &[u16]) -> Service {
+    Service {
+        workload: workload(argv),
+        aliases: Vec::new(),
+        ports: ports.to_vec(),
+        public_port: None,
+        depends_on: BTreeMap::new(),
+        health: None,
+        restart: Restart::Never,
+        stop_signal: "SIGTERM".into(),
+        stop_grace_ms: 3000,
+    }
+}
+
+/// The first generation of an environment with these services.
+pub fn spec(environment: EnvironmentId, services: &[(&str, Service)]) -> EnvironmentSpec {
+    let services = services.iter().map(|(name, service)| (name.parse().unwrap(), service.clone())).collect();
+    EnvironmentSpec {
+        environment,
+        generation: Generation(1),
+        project: "test".parse().unwrap(),
+        origin: Origin::PullRequest { number: 1 },
+        sources: BTreeMap::new(),
+        stack: Stack::Services(ServiceStack { services, ..ServiceStack::default() }),
+        limits: Limits::default(),
+    }
+}
+
+pub fn all(spec: &EnvironmentSpec) -> Stage {
+    Stage::Services(spec.services().unwrap().services.keys().cloned().collect())
+}
+
+pub async fn up(runtime: &CellRuntime, spec: &EnvironmentSpec) {
+    runtime.apply(spec, &Stage::Envelope, &NoSecrets).await.unwrap();
+    runtime.apply(spec, &all(spec), &NoSecrets).await.unwrap();
+}
+
+pub async fn ready(runtime: &CellRuntime, environment: &EnvironmentId, service: &str) {
+    state(runtime, environment, service, |s| *s == model::ServiceState::Ready).await;
+}
+
+pub async fn state(runtime: &CellRuntime, environment: &EnvironmentId, service: &str, is: impl Fn(&model::ServiceState) -> bool) -> model::ServiceFact {
+    let begun = Instant::now();
+    loop {
+        let seen = runtime.observe(environment).await.unwrap().unwrap();
+        let fact = seen.services.get(&service.parse().unwrap()).cloned();
+        if let Some(fact) = &fact
+            && is(&fact.state)
+        {
+            return fact.clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{service}: {fact:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Runs a command in a service; exit status and everything that it printed.
+pub async fn exec(runtime: &CellRuntime, environment: &EnvironmentId, service: &str, argv: &[&str]) -> (Option<i32>, String) {
+    let argv: Vec<String> = argv.iter().map(|a| (*a).to_owned()).collect();
+    let mut exec = runtime.exec(environment, &service.parse().unwrap(), &argv, &BTreeMap::new()).await.unwrap();
+    drop(exec.stdin);
+    let mut text = Vec::new();
+    while let Some(bytes) = exec.stdout.recv().await {
+        text.extend_from_slice(&bytes);
+    }
+    while let Some(bytes) = exec.stderr.recv().await {
+        text.extend_from_slice(&bytes);
+    }
+    let status = match exec.exit.await.unwrap() {
+        runtime::ExecExit::Status(status) => Some(status),
+        runtime::ExecExit::Failed(_) => None,
+    };
+    (status, String::from_utf8_lossy(&text).into_owned())
+}
