@@ -129,15 +129,18 @@ async fn a_server_that_is_down_is_unreachable_and_comes_back() {
     assert!(world.read(number).await.state.is_open());
 }
 
-/// Answers every connection with the same bytes, and counts them.
-async fn stub(answer: String) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
+/// Answers each connection with the next of these texts, the last one again and again, and counts them.
+async fn stub(answers: Vec<String>) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let (sender, count) = tokio::sync::mpsc::channel(100);
     tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        let mut answer = String::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = sender.try_send(());
+            answer = answers.next().unwrap_or(answer);
             let _ = stream.read(&mut [0; 4096]).await;
             let _ = stream.write_all(answer.as_bytes()).await;
             if answer.is_empty() {
@@ -147,7 +150,7 @@ async fn stub(answer: String) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
         }
     });
     let limits = Limits {
-        request: Duration::from_millis(300),
+        request: Duration::from_secs(1),
         body: 1000,
         pause: Duration::from_millis(1),
         ..Limits::default()
@@ -155,10 +158,38 @@ async fn stub(answer: String) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
     (Gitea::new(&url, Secret::new("t".to_owned()), limits).unwrap(), count)
 }
 
-async fn answered(status: &str, headers: &str, body: &str) -> (ForgeError, usize) {
+fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}");
-    let (forge, mut count) = stub(answer).await;
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}")
+}
+
+#[tokio::test]
+async fn gone_is_said_only_while_the_repository_can_be_seen() {
+    let repository = |permissions: &str| {
+        let body = format!(r#"{{"id":1,"full_name":"a/b","permissions":{permissions}}}"#);
+        answer("200 OK", "", &body)
+    };
+    let visible = repository(r#"{"admin":false,"push":true,"pull":true}"#);
+    let gone = answer("404 Not Found", "", "");
+    let ask = async |after: String| {
+        let (forge, _count) = stub(vec![visible.clone(), gone.clone(), after]).await;
+        forge.pull_request(&1.into(), PullRequestNumber(1)).await
+    };
+    assert_eq!(ask(visible.clone()).await.unwrap(), forge::PullRequestFact::Absent);
+    let error = ask(answer("401 Unauthorized", "", "")).await.unwrap_err();
+    assert!(matches!(error, ForgeError::Unauthorized { .. }), "{error}");
+    let error = ask(gone.clone()).await.unwrap_err();
+    assert!(matches!(error, ForgeError::NotFound { .. }), "{error}");
+    let error = ask(answer("503 Unavailable", "", "")).await.unwrap_err();
+    assert!(matches!(error, ForgeError::Unreachable { .. }), "{error}");
+    let error = ask(repository(r#"{"admin":false,"push":false,"pull":false}"#))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ForgeError::Forbidden { .. }), "{error}");
+}
+
+async fn answered(status: &str, headers: &str, body: &str) -> (ForgeError, usize) {
+    let (forge, mut count) = stub(vec![answer(status, headers, body)]).await;
     let error = forge.pull_request(&1.into(), PullRequestNumber(1)).await.unwrap_err();
     let mut tried = 0;
     while count.try_recv().is_ok() {
@@ -199,7 +230,7 @@ async fn answers_that_make_no_sense_are_errors_that_say_so() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_does_not_hold_us() {
-    let (forge, _count) = stub(String::new()).await;
+    let (forge, _count) = stub(vec![String::new()]).await;
     let error = forge.account().await.unwrap_err();
     assert!(matches!(error, ForgeError::Unreachable { .. }), "{error}");
 }
