@@ -1,0 +1,91 @@
+# What people and machines run here. `make help` says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+DENY_VERSION := 0.20.2
+
+# A line before everything that takes longer than a second.
+say = printf '\n== %s\n' "$(1)" >&2
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: rust ## start Maquette with the example shop; DEMO=once runs open, push, close without a terminal and ends
+	@scripts/install-packages run shop build >&2
+	$(call say,building)
+	$(CARGO) build --locked --release --package maquette
+	exec target/release/maquette demo $(if $(DEMO),--$(DEMO))
+
+.PHONY: test
+test: packages check gitea tests ## everything, from a clean checkout on a fresh machine
+
+.PHONY: packages
+packages:
+	@$(call say,packages)
+	scripts/install-packages run shop build test
+
+.PHONY: gitea
+gitea:
+	@$(call say,a real Gitea for the tests)
+	tools/gitea/build
+
+.PHONY: tests
+tests: rust
+	@$(call say,tests)
+	$(CARGO) test --locked --workspace
+
+.PHONY: check
+check: fmt clippy tidy deny doc ## the fast part of the tests
+
+.PHONY: fmt
+fmt: rust
+	@$(call say,formatting)
+	$(CARGO) fmt --all --check
+
+.PHONY: clippy
+clippy: rust
+	@$(call say,clippy)
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: tidy
+tidy: rust
+	@$(call say,tidy)
+	$(CARGO) xtask tidy
+
+# Advisories are fetched from a host that not every machine may reach: `make audit`.
+.PHONY: deny
+deny: rust
+	@$(call say,licences and sources of dependencies)
+	if ! $(CARGO) deny --version >/dev/null 2>&1; then
+		$(call say,building cargo-deny $(DENY_VERSION) once (some minutes))
+		$(CARGO) install --locked cargo-deny@$(DENY_VERSION)
+	fi
+	$(CARGO) deny --log-level error check bans licenses sources
+
+.PHONY: doc
+doc: rust
+	@$(call say,documentation)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+.PHONY: audit
+audit: rust ## known holes in dependencies; needs the network
+	@$(CARGO) deny --log-level error check advisories
+
+.PHONY: bench
+bench: rust ## measure; writes ratios, losses included
+	@scripts/install-packages run shop build >&2
+	bench/run
+
+.PHONY: rust
+rust:
+	@command -v $(firstword $(CARGO)) >/dev/null && exit 0
+	printf '%s\n' "make: cargo is not installed." "hint: install Rust from https://rustup.rs; the version is chosen by rust-toolchain.toml" >&2
+	exit 1
