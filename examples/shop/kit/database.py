@@ -10,6 +10,8 @@ os.environ.setdefault("PGSSLMODE", "disable")
 
 import psycopg2
 
+from kit.serve import Problem, describe
+
 MAX_IDLE = 4
 
 
@@ -33,12 +35,15 @@ class Database:
             try:
                 return self._work(connection, work)
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
-                if not connection.closed or getattr(connection, "committing", False):
+                if connection.committing:
                     raise
         return self._work(self._connect(), work)
 
     def _connect(self):
-        return psycopg2.connect(self._url, connect_timeout=5, connection_factory=Connection)
+        try:
+            return psycopg2.connect(self._url, connect_timeout=5, connection_factory=Connection)
+        except psycopg2.OperationalError as error:
+            raise Problem(503, f"the database is out of reach: {describe(error)}") from error
 
     def _work(self, connection, work):
         connection.committing = False

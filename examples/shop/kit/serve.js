@@ -32,6 +32,8 @@ function serve(name, port, handle, fail) {
       else fail(response, error instanceof Problem ? error : new Problem(500, 'something went wrong here'));
     }
   });
+  // Longer than proxies keep their connections, so that they are the ones to close.
+  server.keepAliveTimeout = 75000;
   server.listen(port, '0.0.0.0', () => log(`listening on port ${port}`));
   process.on('SIGTERM', () => process.exit(0));
   return log;

@@ -151,7 +151,7 @@ class Handler(socketserver.StreamRequestHandler):
         except OSError:
             return
         except Exception as error:
-            status, value = getattr(error, "status", 500), {"error": "something went wrong here"}
+            status, value = 500, {"error": "something went wrong here"}
             self.server.service.log(f"{request.method} {request.path}: {describe(error)}")
         body = json.dumps(value).encode()
         self.wfile.write(
@@ -198,6 +198,8 @@ def parse_query(text):
 def describe(error):
     """An error in one line."""
     text = " ".join(str(error).split())
+    if isinstance(error, Problem):
+        return text[:300]
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 
