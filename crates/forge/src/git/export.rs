@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{ChildStdin, ChildStdout},
+    process::ChildStdout,
 };
 
 /// Bounds of a checkout.
@@ -110,7 +110,7 @@ impl Mirror {
     }
 
     async fn write_all(&self, entries: &[TreeEntry], into: &Path) -> Result<Exported, GitError> {
-        let mut batch = Batch::start(self)?;
+        let mut batch = Batch::start(self, entries)?;
         let mut exported = Exported::default();
         let mut made = HashSet::new();
         let mut links = Vec::new();
@@ -178,33 +178,36 @@ fn make_directories(into: &Path, path: &str, made: &mut HashSet<String>) -> Resu
     Ok(())
 }
 
-/// One `git cat-file --batch`, asked for one object after the other.
+/// One `git cat-file --batch`, asked for all objects at once; the answers come in the same order.
 struct Batch {
     child: Group,
-    requests: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Batch {
-    fn start(mirror: &Mirror) -> Result<Self, GitError> {
-        let mut child = Group::spawn(&mut mirror.git.command(&mirror.dir, "cat-file", ["--batch"], None))?;
+    fn start(mirror: &Mirror, entries: &[TreeEntry]) -> Result<Self, GitError> {
+        let mut command = mirror
+            .git
+            .command(&mirror.dir, "cat-file", ["--batch", "--buffer"], None);
+        let mut child = Group::spawn(&mut command)?;
+        let wanted = entries.iter().filter(|entry| entry.kind != EntryKind::Submodule);
+        let requests: String = wanted.map(|entry| format!("{}\n", entry.object)).collect();
         match (child.0.stdin.take(), child.0.stdout.take()) {
-            (Some(requests), Some(answers)) => Ok(Self {
-                child,
-                requests,
-                answers: BufReader::new(answers),
-            }),
+            (Some(mut stdin), Some(answers)) => {
+                // Beside the reading, or both would wait for each other once the pipes are full. It ends with git.
+                tokio::spawn(async move { stdin.write_all(requests.as_bytes()).await });
+                Ok(Self {
+                    child,
+                    answers: BufReader::with_capacity(CHUNK, answers),
+                })
+            }
             _ => Err(GitError::Parse { subcommand: "cat-file" }),
         }
     }
 
-    /// Asks for an entry; its content follows on `answers`. The size was checked before, so another one is an error.
-    async fn ask(&mut self, entry: &TreeEntry) -> Result<(), GitError> {
+    /// Begins the next answer, whose content follows. The size was checked before, so another one is an error.
+    async fn next(&mut self, entry: &TreeEntry) -> Result<(), GitError> {
         let broken = |_| GitError::Parse { subcommand: "cat-file" };
-        self.requests
-            .write_all(format!("{}\n", entry.object).as_bytes())
-            .await
-            .map_err(broken)?;
         let mut header = String::new();
         (&mut self.answers)
             .take(200)
@@ -226,7 +229,7 @@ impl Batch {
     }
 
     async fn read(&mut self, entry: &TreeEntry) -> Result<Vec<u8>, GitError> {
-        self.ask(entry).await?;
+        self.next(entry).await?;
         let mut bytes = Vec::new();
         let read = (&mut self.answers).take(entry.size).read_to_end(&mut bytes).await;
         if read.ok().map(|n| n as u64) != Some(entry.size) {
@@ -238,7 +241,7 @@ impl Batch {
 
     /// Writes a file and says whether it is a pointer of Git LFS.
     async fn copy(&mut self, entry: &TreeEntry, target: &Path, executable: bool) -> Result<bool, GitError> {
-        self.ask(entry).await?;
+        self.next(entry).await?;
         let mode = if executable { 0o755 } else { 0o644 };
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -264,10 +267,7 @@ impl Batch {
     }
 
     async fn finish(self) -> Result<(), GitError> {
-        let Self {
-            mut child, requests, ..
-        } = self;
-        drop(requests);
+        let Self { mut child, .. } = self;
         let said = tail(child.0.stderr.take()).await;
         let status = child.0.wait().await.map_err(GitError::Start)?;
         if status.success() {

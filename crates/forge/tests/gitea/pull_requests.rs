@@ -93,6 +93,17 @@ async fn a_head_from_a_fork_is_not_of_the_base_repository_even_if_its_branch_is_
         }
     );
     assert_eq!(pull.head.as_str(), commit);
+    let status = forge::CommitStatus {
+        state: forge::StatusState::Pending,
+        description: "needs approval".to_owned(),
+        target: None,
+    };
+    world.forge.status_set(&world.id, &pull.head, &status).await.unwrap();
+    let set = world.ada.statuses(world.path(), &commit).await.unwrap();
+    assert_eq!(
+        set[0].2, "needs approval",
+        "the status is on a commit that only the fork has pushed"
+    );
 
     eve.call(
         reqwest::Method::DELETE,
