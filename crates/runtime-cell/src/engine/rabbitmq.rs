@@ -50,6 +50,7 @@ pub(super) fn run(request: &EngineRequest<'_>, installed: &Installed) -> Result<
 
     let mut environment = base_environment(&home);
     let root = installed.directory.display();
+    let distribution = place.distribution_port;
     let path = |path: std::path::PathBuf| path.display().to_string();
     for (name, value) in [
         ("RABBITMQ_HOME", root.to_string()),
@@ -61,7 +62,12 @@ pub(super) fn run(request: &EngineRequest<'_>, installed: &Installed) -> Result<
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
         ("ERL_EPMD_PORT", "4369".to_owned()),
         ("RABBITMQ_NODENAME", NODE.to_owned()),
-        ("RABBITMQ_DIST_PORT", place.distribution_port.to_string()),
+        ("RABBITMQ_DIST_PORT", distribution.to_string()),
+        // How `rabbitmq-diagnostics` and its like, common in health checks, find the node without the port mapper.
+        (
+            "RABBITMQ_CTL_ERL_ARGS",
+            format!("-start_epmd false -erl_epmd_port {distribution} -dist_listen false"),
+        ),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
         ("RABBITMQ_CONFIG_FILE", path(settings.join("rabbitmq.conf"))),
         ("RABBITMQ_ADVANCED_CONFIG_FILE", path(settings.join("advanced.config"))),

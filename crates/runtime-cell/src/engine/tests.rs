@@ -492,6 +492,14 @@ fn postgres_runs_and_its_administrator_comes_in_by_the_private_socket_only() {
     admin("CREATE ROLE shop LOGIN PASSWORD 'it''s'").unwrap();
     admin("CREATE DATABASE store OWNER shop").unwrap();
 
+    let tool = Path::new(&running.run.argv[0])
+        .with_file_name("pg_isready")
+        .display()
+        .to_string();
+    assert!(
+        running.command(&[tool]).status().unwrap().success(),
+        "its health check fails"
+    );
     let shop = |password: &str, sql: &str| psql(&running, "127.0.0.1", "shop", password, "store", sql);
     shop("it's", "CREATE TABLE t AS SELECT 42 AS n").unwrap();
     assert!(
@@ -645,6 +653,20 @@ fn rabbitmq_runs_alone_and_binds_nothing_but_its_port_outside() {
     assert!(
         listening.iter().all(|address| address.starts_with("0100007F:")),
         "{listening:?}"
+    );
+    let tool = probe_host()
+        .pick(EngineKind::Rabbitmq, &(0..=u32::MAX))
+        .unwrap()
+        .directory
+        .join("sbin/rabbitmq-diagnostics");
+    let output = running
+        .command(&[tool.display().to_string(), "-q".into(), "ping".into()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "its health check fails: {}",
+        String::from_utf8_lossy(&output.stderr)
     );
     let cookie = running.directory.path().join("run/rabbitmq/.erlang.cookie");
     assert_eq!(std::fs::metadata(cookie).unwrap().permissions().mode() & 0o777, 0o400);
