@@ -133,21 +133,27 @@ pub(crate) async fn of_policy_branch(
     Ok(read(context, head, policy, about).await)
 }
 
-/// A digest of what the policy at a commit says; the same for commits that say the same.
-pub(crate) async fn policy_digest(
+/// The policy at a commit, and a digest that is the same for commits that say the same. A policy that can not be read is the
+/// strict default.
+pub(crate) async fn policy(
     context: &Context,
     project: &ProjectName,
     commit: &CommitId,
-) -> Result<Digest, Trouble> {
+) -> Result<(Policy, Digest), Trouble> {
     let Some(source) = context.project(project)?.primary() else {
-        return Ok(Digest::of(b""));
+        return Ok((Policy::default(), Digest::of(b"")));
     };
     let tree = context.repositories.tree(project, &source.name, commit).await?;
     let read = tokio::task::spawn_blocking(move || match Policy::read(&tree) {
-        Ok(policy) => serde_json::to_vec(&policy).unwrap_or_default(),
-        Err(problems) => problems.to_string().into_bytes(),
+        Ok((policy, _)) => {
+            let text = serde_json::to_vec(&policy).unwrap_or_default();
+            (policy, Digest::of(&text))
+        }
+        Err(problems) => (Policy::default(), Digest::of(problems.to_string().as_bytes())),
     });
-    Ok(Digest::of(&read.await.unwrap_or_default()))
+    Ok(read
+        .await
+        .unwrap_or_else(|_| (Policy::default(), Digest::of(b"unread"))))
 }
 
 fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::HostLabel) -> blueprint::Context {

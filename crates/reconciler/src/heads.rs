@@ -4,6 +4,7 @@ use crate::{
     blueprints,
     context::{Context, Trouble},
 };
+use blueprint::Policy;
 use model::{CommitId, DataSet, Digest, ProjectName, Service, ServiceName};
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,8 @@ pub(crate) struct PolicyHead {
     pub(crate) commit: CommitId,
     /// Changes when, and only when, what the policy says changes.
     pub(crate) digest: Digest,
+    /// What it says; the strict default if it can not be read.
+    pub(crate) policy: Policy,
     /// The databases of the policy branch's own stack and the services that run them; empty if it can not be read.
     pub(crate) data: BTreeMap<ServiceName, (Service, DataSet)>,
 }
@@ -43,14 +46,15 @@ impl Heads {
 
 /// Reads the policy branch at a commit, which must be in the mirror.
 pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &CommitId) -> Result<PolicyHead, Trouble> {
-    let policy = blueprints::policy_digest(context, project, commit).await?;
+    let (policy, digest) = blueprints::policy(context, project, commit).await?;
     let data = match blueprints::of_policy_branch(context, project, commit).await? {
         Ok(blueprint) => databases(&blueprint.stack),
         Err(_) => BTreeMap::new(),
     };
     Ok(PolicyHead {
         commit: commit.clone(),
-        digest: policy,
+        digest,
+        policy,
         data,
     })
 }

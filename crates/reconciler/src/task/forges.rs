@@ -227,11 +227,22 @@ async fn environment_of(
     match context.store.environment_find(&project.name, &origin).await? {
         Some(environment) => follow(context, source, &environment, &pull.head, trusted).await,
         None if is_suppressed(context, project, &origin, source, &pull.head).await? => Ok(()),
+        None if !is_admitted(context, project, pull) => Ok(()),
         None => {
             let reason = format!("pull request {}", pull.number);
             create(context, project, source, origin, &pull.head, trusted, &reason).await
         }
     }
+}
+
+/// Whether the policy wants environments for pull requests like this one. Nothing is made before the policy was read.
+fn is_admitted(context: &Context, project: &Project, pull: &PullRequest) -> bool {
+    let labels = pull.labels.iter().map(|label| label.as_str());
+    context
+        .heads
+        .get(&project.name)
+        .zip(pull.base.as_ref())
+        .is_some_and(|(head, base)| head.policy.triggers.admits(pull.draft, base.as_str(), labels))
 }
 
 /// Somebody deleted the environment of this very commit: it stays away until the next push.
