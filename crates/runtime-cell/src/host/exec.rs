@@ -148,8 +148,14 @@ async fn relay(stream: &mut UnixStream, mut child: Child, files: &Files) -> io::
         status = outputs => status?,
         gone = feed(&mut from_client, stdin) => return gone,
     };
+    let exit = if files.pid.exists() {
+        ExecExit::Status(status_code(status))
+    } else {
+        // The runtime writes the number once the command runs; its reason went to standard error.
+        ExecExit::Failed("the command could not be run".into())
+    };
     forget_pid(files);
-    let exit = serde_json::to_vec(&ExecExit::Status(status_code(status)))?;
+    let exit = serde_json::to_vec(&exit)?;
     let mut frame = vec![exec_frame::EXIT];
     frame.extend(exit);
     write_frame(&mut *to_client.lock().await, &frame).await

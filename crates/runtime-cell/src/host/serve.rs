@@ -103,7 +103,8 @@ async fn converse(host: &Arc<Host>, mut stream: UnixStream, door: Door) -> io::R
     let max = if door == Door::Control { REQUEST_MAX } else { DIAL_REQUEST_MAX };
     let Some(body) = timeout(REQUEST_PATIENCE, read_frame(&mut stream, max)).await?? else { return Ok(()) };
     let request = match parse::<Request>(&body) {
-        Ok(request) if door == Door::Control || matches!(request, Request::Dial { .. }) => request,
+        // An engine's administration is not for whoever only dials.
+        Ok(request) if door == Door::Control || matches!(request, Request::Dial { target: Target::Port(_), .. }) => request,
         Ok(_) => return refuse(&mut stream, "this socket only dials").await,
         Err(error) => return refuse(&mut stream, &error.to_string()).await,
     };

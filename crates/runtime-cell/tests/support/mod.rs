@@ -1,5 +1,5 @@
 //! A real cell host in a process of its own, with a pool of its own, and everything of it removed at the end.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses a part of it")]
 
 use model::{EnvironmentId, EnvironmentSpec, Generation, InstanceId, Limits, Origin, Restart, Root, Service, ServiceStack, Stack, Stage, Workload};
 use runtime::{NoSecrets, Runtime as _};

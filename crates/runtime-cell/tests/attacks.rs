@@ -1,0 +1,345 @@
+//! Attacks from inside a cell. Each says what a neighbour or the machine would notice if it worked.
+
+mod support;
+
+use model::{EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, Restart, ServiceState, Stack, Volume, VolumeOrigin};
+use runtime::{NoSecrets, Runtime as _, Target};
+use runtime_cell::CellRuntime;
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+use support::{CANARY, Rig, all, exec, ready, service, spec, state, up};
+use tokio::io::AsyncReadExt as _;
+
+#[test]
+#[ignore = "run by the rig as its cell host"]
+fn host_process() {
+    support::host_process();
+}
+
+const VICTIM: &str = "\
+import socket, time
+listener = socket.create_server(('', 8123))
+inotify = None
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b'the victim is alive')
+    connection.close()
+";
+
+/// Two environments: `web` of the first serves, `shell` of the second is the attacker's.
+struct Town {
+    rig: Rig,
+    runtime: CellRuntime,
+    victim: EnvironmentId,
+    attacker: EnvironmentId,
+}
+
+impl Town {
+    async fn build() -> Self {
+        let rig = Rig::start();
+        let runtime = rig.runtime().await;
+        let (victim, attacker) = (rig.environment(), rig.environment());
+        up(&runtime, &spec(victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))])).await;
+        let mut shell = service(&["sleep", "1000"], &[]);
+        shell.workload.limits.pids = Some(64);
+        shell.aliases = vec!["the-shell".into()];
+        let mut made = spec(attacker.clone(), &[("shell", shell)]);
+        with_volume(&mut made, 16 << 20);
+        up(&runtime, &made).await;
+        ready(&runtime, &victim, "web").await;
+        Self { rig, runtime, victim, attacker }
+    }
+
+    /// Runs a Python program as the attacker and returns what it printed.
+    async fn attack(&self, program: &str) -> String {
+        exec(&self.runtime, &self.attacker, "shell", &["python3", "-c", program]).await.1
+    }
+
+    async fn victim_lives(&self) {
+        let mut connection = self.runtime.dial(&self.victim, &"web".parse().unwrap(), Target::Port(8123)).await.unwrap();
+        let mut text = String::new();
+        connection.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "the victim is alive");
+    }
+
+    async fn end(self) {
+        for id in [&self.victim, &self.attacker] {
+            self.runtime.remove(id, Generation(9)).await.unwrap();
+        }
+        assert_eq!(self.runtime.inventory(None).await.unwrap(), []);
+    }
+}
+
+fn with_volume(spec: &mut EnvironmentSpec, limit: u64) {
+    let Stack::Services(stack) = &mut spec.stack else { unreachable!() };
+    let volume = Volume { origin: VolumeOrigin::Empty, incarnation: Generation(1), limit_bytes: Some(limit) };
+    stack.volumes.insert("disk".parse().unwrap(), volume);
+    for service in stack.services.values_mut() {
+        let kind = MountKind::Volume { volume: "disk".parse().unwrap() };
+        service.workload.mounts.push(Mount { target: "/disk".into(), kind, read_only: false });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_outside_of_the_environment_can_be_reached_or_seen() {
+    let town = Town::build().await;
+    network(&town).await;
+    names(&town).await;
+    files(&town).await;
+    privileges(&town).await;
+    town.victim_lives().await;
+    town.end().await;
+}
+
+async fn network(town: &Town) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let name = format!("cell-attack-{}", std::process::id());
+    let abstract_name = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes()).unwrap();
+    let _abstract: std::os::unix::net::UnixListener = std::os::unix::net::UnixListener::bind_addr(&abstract_name).unwrap();
+    let (port, other) = (listener.local_addr().unwrap().port(), everywhere.local_addr().unwrap().port());
+    let seen = town
+        .attack(&format!(
+            "
+import socket, errno
+def reach(address, port):
+    with socket.socket() as s:
+        s.settimeout(0.3)
+        try: s.connect((address, port)); return 'CONNECTED'
+        except OSError as e: return errno.errorcode.get(e.errno, 'TIMEOUT')
+for address in ['127.0.0.1', '10.77.0.1']: print('host', address, reach(address, {port}), reach(address, {other}))
+for n in range(1, 5): print('neighbour', reach(f'10.77.1.{{n}}', 8123))
+for address in ['169.254.169.254', '192.0.2.1', '172.17.0.1', '10.0.0.1']: print('outside', reach(address, 80))
+with socket.socket(socket.AF_UNIX) as s:
+    try: s.connect('\\0{name}'); print('abstract CONNECTED')
+    except OSError as e: print('abstract', errno.errorcode[e.errno])
+for family, kind in [(socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, socket.SOCK_RAW), (40, socket.SOCK_STREAM)]:
+    try: socket.socket(family, kind); print('raw MADE')
+    except OSError as e: print('raw', errno.errorcode[e.errno])
+print('interfaces', sorted(name for _, name in socket.if_nameindex()))
+with socket.create_server(('', 80)): print('port 80 is mine')
+"
+        ))
+        .await;
+    assert!(!seen.contains("CONNECTED") && !seen.contains("MADE"), "{seen}");
+    assert_eq!(seen.matches("outside ENETUNREACH").count(), 4, "there is no route at all: {seen}");
+    assert!(seen.contains("interfaces ['eth0', 'lo']") && seen.contains("port 80 is mine"), "{seen}");
+}
+
+async fn names(town: &Town) {
+    let seen = town
+        .attack(
+            "
+import socket, time
+for name in ['shell', 'the-shell', 'web', 'example.com', 'localhost']:
+    begun = time.monotonic()
+    try: answer = socket.gethostbyname(name)
+    except OSError: answer = 'unknown'
+    print(name, answer, 'fast' if time.monotonic() - begun < 0.9 else 'SLOW')
+",
+        )
+        .await;
+    for line in ["shell 10.77.1.2 fast", "the-shell 10.77.1.2 fast", "web unknown fast", "example.com unknown fast", "localhost 127.0.0.1 fast"] {
+        assert!(seen.contains(line) || seen.contains(&line.replace("10.77.1.2", "10.77.1.3")), "{line}: {seen}");
+    }
+}
+
+async fn files(town: &Town) {
+    let directory = town.rig.directory.display();
+    let seen = town
+        .attack(&format!(
+            "
+import os
+for path in ['/etc/shadow', '/etc/gshadow', '/etc/sudoers', '/etc/ssh', '/etc/machine-id', '/root/.bashrc', '/root/.ssh', '/var/run/docker.sock',
+             '{directory}', '{directory}/run/control.sock', '/sys/fs/cgroup/memory', '/proc/1/root/{directory}', '/boot', '/work', '/var/lib/dpkg']:
+    try: os.stat(path); print('SEEN', path)
+    except OSError: pass
+for path in ['/usr/x', '/etc/x', '/x', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/sys/net/core/somaxconn', '/sys/kernel/x']:
+    try: open(path, 'w').write('x'); print('WRITTEN', path)
+    except OSError: pass
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    try: environment = open(f'/proc/{{pid}}/environ').read()
+    except OSError: continue
+    if '{CANARY}' in environment or 'CARGO' in environment: print('CANARY', pid)
+print('processes', len(list(filter(str.isdigit, os.listdir('/proc')))))
+print('devices', sorted(set(os.listdir('/dev')) - {{'null', 'zero', 'full', 'random', 'urandom', 'tty', 'fd', 'stdin', 'stdout', 'stderr', 'ptmx', 'pts', 'shm', 'mqueue', 'core', 'console'}}))
+print('environment', sorted(os.environ))
+"
+        ))
+        .await;
+    for bad in ["SEEN", "WRITTEN", "CANARY"] {
+        assert!(!seen.contains(bad), "{seen}");
+    }
+    assert!(seen.contains("devices []") && seen.contains("processes 2"), "{seen}");
+    assert!(seen.contains("environment ['HOME', 'LC_CTYPE', 'PATH']") || seen.contains("environment ['HOME', 'PATH']"), "{seen}");
+}
+
+async fn privileges(town: &Town) {
+    let seen = town
+        .attack(
+            "
+import ctypes, os, errno
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, number, *arguments):
+    result = libc.syscall(number, *arguments)
+    print(name, errno.errorcode[ctypes.get_errno()] if result < 0 else 'ALLOWED')
+if os.uname().machine == 'x86_64':
+    call('mount', 165, b'none', b'/tmp', b'tmpfs', 0, 0)
+    call('unshare', 272, 0x10000000)
+    call('setns', 308, 0, 0)
+    call('ptrace', 101, 0, 0, 0, 0)
+    call('keyctl', 250, 0, 0)
+    call('bpf', 321, 0, 0, 0)
+    call('io_uring_setup', 425, 1, 0)
+    call('open_by_handle_at', 304, 0, 0, 0)
+    call('pivot_root', 155, b'/', b'/')
+    call('clone3', 435, 0, 0)
+    call('an unknown one', 9999)
+for name in ['/tmp/device']:
+    try: os.mknod(name, 0o600 | 0o060000, os.makedev(8, 0)); print('device ALLOWED')
+    except OSError as e: print('device', errno.errorcode[e.errno])
+for line in open('/proc/self/status'):
+    if line.startswith(('CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp:')): print(' '.join(line.split()))
+print('map', ' '.join(open('/proc/self/uid_map').read().split()))
+",
+        )
+        .await;
+    assert!(!seen.contains("ALLOWED"), "{seen}");
+    for line in ["CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "clone3 ENOSYS", "an unknown one ENOSYS", "mount EPERM"] {
+        assert!(seen.contains(line), "{line}: {seen}");
+    }
+    let first = seen.lines().find_map(|l| l.strip_prefix("map 0 ")).and_then(|l| l.split(' ').next()?.parse::<u32>().ok()).unwrap();
+    let other = exec(&town.runtime, &town.victim, "web", &["cat", "/proc/self/uid_map"]).await.1;
+    let second: u32 = other.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(first > 0 && second > 0 && first.abs_diff(second) >= 65_536, "each environment has ids of its own: {first} {second}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bombs_hurt_nobody_else() {
+    let town = Town::build().await;
+    let forks = town
+        .attack(
+            "
+import os, time
+children = 0
+try:
+    for n in range(500):
+        if os.fork() == 0: time.sleep(3); os._exit(0)
+        children += 1
+except OSError as e: print('stopped at', children, e.errno)
+",
+        )
+        .await;
+    let count: u32 = forks.split(' ').nth(2).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{forks}"));
+    assert!((30..64).contains(&count), "{forks}");
+    town.victim_lives().await;
+
+    let watches = "
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+count = 0
+while count < 2000 and libc.inotify_init1(0) >= 0: count += 1
+print('instances', count)
+";
+    let seen = town.attack(watches).await;
+    let count: u32 = seen.trim().strip_prefix("instances ").unwrap().parse().unwrap();
+    let all: u32 = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap().trim().parse().unwrap();
+    assert!((1..=all / 16 + 8).contains(&count), "one environment takes {count} of {all} that the whole machine shares");
+
+    let disk = town
+        .attack(
+            "
+import errno
+written = 0
+try:
+    with open('/disk/bomb', 'wb', buffering=0) as f:
+        while written < 1 << 30: written += f.write(b'x' * (1 << 20))
+except OSError as e: print(errno.errorcode[e.errno], written >> 20)
+",
+        )
+        .await;
+    assert!(disk.starts_with("EDQUOT") || disk.starts_with("ENOSPC"), "{disk}");
+    let megabytes: u64 = disk.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(megabytes <= 17, "{disk}");
+    town.victim_lives().await;
+    memory(&town).await;
+    noise(&town).await;
+    town.victim_lives().await;
+    town.end().await;
+}
+
+async fn memory(town: &Town) {
+    let mut bomb = service(&["python3", "-c", "x = []\nwhile True: x.append(bytearray(b'x') * (1 << 20))"], &[]);
+    bomb.restart = Restart::Always;
+    bomb.workload.limits = Limits { memory_bytes: Some(48 << 20), ..Limits::default() };
+    let id = town.rig.environment();
+    up(&town.runtime, &spec(id.clone(), &[("bomb", bomb)])).await;
+    let fact = state(&town.runtime, &id, "bomb", |s| matches!(s, ServiceState::BackingOff { code: 137, .. })).await;
+    assert!(fact.message.as_deref().is_some_and(|m| m.contains("memory limit")), "{fact:?}");
+    town.victim_lives().await;
+    town.runtime.remove(&id, Generation(1)).await.unwrap();
+}
+
+async fn noise(town: &Town) {
+    let id = town.rig.environment();
+    up(&town.runtime, &spec(id.clone(), &[("noise", service(&["yes", "noise noise noise noise noise noise"], &[]))])).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let logs = town.rig.directory.join("state/environments").join(id.as_str()).join("logs");
+    let size: u64 = std::fs::read_dir(logs).unwrap().flatten().map(|e| e.metadata().unwrap().len()).sum();
+    assert!(size > 1000 && size < (5 << 20), "a log is bounded: {size}");
+    town.runtime.remove(&id, Generation(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_can_not_send_its_administrator_elsewhere() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let mut engine = service(&[], &[5432]);
+    engine.workload.command = None;
+    engine.workload.root = model::Root::Engine(model::Engine {
+        kind: "postgres".into(),
+        image: "postgres".into(),
+        versions: model::VersionRange { min: 0, max: u32::MAX },
+    });
+    engine.workload.environment.insert("POSTGRES_PASSWORD".into(), "pw".into());
+    let mut made = spec(rig.environment(), &[("db", engine)]);
+    with_volume(&mut made, 256 << 20);
+    let id = made.environment.clone();
+    up(&runtime, &made).await;
+    ready(&runtime, &id, "db").await;
+    let (name, way_in) = ("db".parse().unwrap(), Target::Administration);
+    runtime.dial(&id, &name, way_in).await.unwrap();
+    let secret = std::env::temp_dir().join(format!("cell-secret-{}.sock", std::process::id()));
+    let _listener = std::os::unix::net::UnixListener::bind(&secret).unwrap();
+    let program = format!(
+        "import os\np = '/run/maquette/postgres/.s.PGSQL.5432'\nos.unlink(p)\nos.symlink('{}', p)\nprint(os.getuid(), os.readlink(p))",
+        secret.display()
+    );
+    let (status, text) = exec(&runtime, &id, "db", &["python3", "-c", &program]).await;
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.starts_with("999 "), "the engine is not root in its cell: {text}");
+    let dialled = runtime.dial(&id, &name, way_in).await;
+    std::fs::remove_file(&secret).unwrap();
+    assert!(dialled.is_err(), "the host followed a link of the engine's");
+    runtime.remove(&id, Generation(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_environment_is_not_dialled_and_wakes_with_its_memory() {
+    let town = Town::build().await;
+    town.runtime.power(&town.victim, Generation(1), model::Power::Frozen).await.unwrap();
+    let begun = Instant::now();
+    let name = "web".parse().unwrap();
+    assert!(town.rig.dialer().dial(&town.victim, &name, 8123).await.is_err());
+    assert!(begun.elapsed() < Duration::from_secs(2), "a frozen listener would accept and hang");
+    assert!(town.runtime.exec(&town.victim, &name, &["true".into()], &std::collections::BTreeMap::new()).await.is_err());
+    town.runtime.power(&town.victim, Generation(1), model::Power::Running).await.unwrap();
+    town.victim_lives().await;
+    let made = spec(town.victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))]);
+    town.runtime.power(&town.victim, Generation(1), model::Power::Frozen).await.unwrap();
+    town.runtime.apply(&made, &all(&made), &NoSecrets).await.unwrap();
+    town.victim_lives().await;
+    town.end().await;
+}

@@ -1,0 +1,286 @@
+//! Containers do not notice the end of the cell host, and whatever it was doing when it was killed can be done again.
+
+mod support;
+
+use model::{CommitId, EnvironmentSpec, Generation, Mount, MountKind, Power, Restart, ServiceState, Stage};
+use runtime::{Checkout, LogQuery, NoSecrets, Runtime as _, SourceKey, Target};
+use runtime_cell::CellRuntime;
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+use support::{Rig, all, exec, ready, service, spec, state, up};
+use tokio::io::AsyncReadExt as _;
+
+#[test]
+#[ignore = "run by the rig as its cell host"]
+fn host_process() {
+    support::host_process();
+}
+
+/// Tells a text that it makes up at its start.
+const SERVER: &str = "\
+import socket, os
+listener = socket.create_server(('', 8000))
+born = os.urandom(8).hex()
+print('born', born, flush=True)
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(born.encode())
+    connection.close()
+";
+
+async fn born(runtime: &CellRuntime, made: &EnvironmentSpec) -> String {
+    let mut connection = runtime.dial(&made.environment, &"web".parse().unwrap(), Target::Port(8000)).await.unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+fn server(rig: &Rig) -> EnvironmentSpec {
+    let mut web = service(&["python3", "-c", SERVER], &[8000]);
+    web.restart = Restart::Always;
+    spec(rig.environment(), &[("web", web)])
+}
+
+/// Processes of the environment's group, or of the host's, whose command line has this word.
+fn processes(word: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(word) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn kill(pid: i32) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+/// The container's first process: the only child of its monitor.
+fn first_process(rig: &Rig, made: &EnvironmentSpec) -> i32 {
+    let file = rig.run_dir().join("cells").join(made.environment.as_str()).join("s-web/container.pid");
+    std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_outlive_the_host_and_are_found_again() {
+    let mut rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let made = server(&rig);
+    let id = made.environment.clone();
+    up(&runtime, &made).await;
+    ready(&runtime, &id, "web").await;
+    let before = born(&runtime, &made).await;
+
+    rig.kill_host();
+    assert!(runtime.observe(&id).await.is_err_and(|e| e.is_transient()), "without a host nothing may be concluded");
+    rig.start_host();
+    let _ = rig.runtime().await;
+    ready(&runtime, &id, "web").await;
+    assert_eq!(born(&runtime, &made).await, before, "the same process answers");
+    assert_eq!(exec(&runtime, &id, "web", &["echo", "hello"]).await.1, "hello\n");
+    let fact = state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await;
+    assert_eq!(fact.restarts, 0);
+    runtime.apply(&made, &all(&made), &NoSecrets).await.unwrap();
+    assert_eq!(born(&runtime, &made).await, before, "what runs is left alone");
+
+    // What ends while the host is away is started again, and told.
+    rig.kill_host();
+    kill(first_process(&rig, &made));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    rig.start_host();
+    let _ = rig.runtime().await;
+    let fact = state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await;
+    assert_eq!(fact.restarts, 1);
+    let second = born(&runtime, &made).await;
+    assert_ne!(second, before);
+
+    // A killed monitor takes the log with it, so the container is started again under a new one.
+    let monitors = processes(&format!("{}-{id}-s-web", rig.instance));
+    monitors.iter().for_each(|pid| kill(*pid));
+    state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await;
+    let begun = Instant::now();
+    while state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await.restarts < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(born(&runtime, &made).await, second);
+
+    // Sleeping environments too.
+    runtime.power(&id, Generation(1), Power::Frozen).await.unwrap();
+    rig.kill_host();
+    rig.start_host();
+    let _ = rig.runtime().await;
+    assert_eq!(runtime.observe(&id).await.unwrap().unwrap().power, Power::Frozen);
+    runtime.power(&id, Generation(1), Power::Running).await.unwrap();
+    ready(&runtime, &id, "web").await;
+    runtime.remove(&id, Generation(2)).await.unwrap();
+    assert_eq!(runtime.inventory(None).await.unwrap(), []);
+    assert_eq!(processes(&format!("{}-{id}", rig.instance)), Vec::<i32>::new());
+}
+
+/// The delays go through the whole of a start, whose steps take 5 to 50 ms each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_or_removal_that_was_cut_anywhere_is_finished_by_asking_again() {
+    let mut rig = Rig::start();
+    let runtime = rig.runtime().await;
+    for delay in [1, 5, 10, 20, 30, 40, 50, 60, 75, 90, 120] {
+        let made = server(&rig);
+        let id = made.environment.clone();
+        let cut = tokio::time::timeout(Duration::from_millis(delay), up(&runtime, &made)).await;
+        rig.kill_host();
+        rig.start_host();
+        let _ = rig.runtime().await;
+        up(&runtime, &made).await;
+        ready(&runtime, &id, "web").await;
+        born(&runtime, &made).await;
+        assert_eq!(processes(&format!("{}-{id}-s-web", rig.instance)).len(), 1, "one monitor after a cut at {delay} ms ({cut:?})");
+
+        let _ = tokio::time::timeout(Duration::from_millis(delay / 4), runtime.remove(&id, Generation(1))).await;
+        rig.kill_host();
+        rig.start_host();
+        let _ = rig.runtime().await;
+        runtime.remove(&id, Generation(1)).await.unwrap();
+        assert_eq!(runtime.inventory(None).await.unwrap(), [], "after a cut at {delay} ms");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_record_forgot_is_listed_and_removed() {
+    let mut rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let made = server(&rig);
+    let id = made.environment.clone();
+    up(&runtime, &made).await;
+    rig.kill_host();
+    std::fs::remove_dir_all(rig.directory.join("state/environments")).unwrap();
+    rig.start_host();
+    let _ = rig.runtime().await;
+    let kinds: Vec<String> = runtime.inventory(None).await.unwrap().into_iter().map(|r| r.kind).collect();
+    for kind in ["container", "cgroup", "network-namespace", "directory"] {
+        assert!(kinds.iter().any(|k| k == kind), "{kind}: {kinds:?}");
+    }
+    runtime.remove(&id, Generation(1)).await.unwrap();
+    assert_eq!(runtime.inventory(None).await.unwrap(), []);
+}
+
+struct Files;
+
+#[async_trait::async_trait]
+impl Checkout for Files {
+    async fn write(&self, into: &Path) -> Result<(), String> {
+        let write = || {
+            std::fs::write(into.join("page.html"), "from the checkout")?;
+            std::fs::create_dir(into.join("sub"))?;
+            std::fs::write(into.join("sub/file"), "below")?;
+            std::os::unix::fs::symlink("/etc", into.join("sub/link"))
+        };
+        write().map_err(|e: std::io::Error| e.to_string())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_service_writes_to_its_own_layer_over_the_checkout() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let commit: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
+    let key = SourceKey { project: "test".parse().unwrap(), source: "test".parse().unwrap(), commit: commit.clone() };
+    runtime.source_put(&key, &Files).await.unwrap();
+    let source = |target: &str, subpath: &str, read_only| Mount {
+        target: target.into(),
+        kind: MountKind::Source { source: "test".parse().unwrap(), subpath: subpath.into() },
+        read_only,
+    };
+    let mut one = service(&["sleep", "1000"], &[]);
+    one.workload.mounts = vec![source("/app", "", false), source("/one", "sub/file", true)];
+    let mut two = one.clone();
+    two.workload.mounts.truncate(1);
+    let mut made = spec(rig.environment(), &[("one", one.clone()), ("two", two)]);
+    made.sources.insert("test".parse().unwrap(), commit);
+    let id = made.environment.clone();
+    up(&runtime, &made).await;
+    assert_eq!(exec(&runtime, &id, "one", &["sh", "-c", "cat /app/page.html; echo changed > /app/page.html; cat /one; echo x > /one"]).await.0, Some(2));
+    assert_eq!(exec(&runtime, &id, "one", &["cat", "/app/page.html", "/one"]).await.1, "changed\nbelow");
+    assert_eq!(exec(&runtime, &id, "two", &["cat", "/app/page.html"]).await.1, "from the checkout");
+
+    one.workload.mounts = vec![source("/app", "sub/link/passwd", false)];
+    let mut bad = spec(id.clone(), &[("three", one)]);
+    bad.sources.clone_from(&made.sources);
+    let error = runtime.apply(&bad, &all(&bad), &NoSecrets).await.unwrap_err().to_string();
+    assert!(error.contains("leads through a link"), "{error}");
+    runtime.remove(&id, Generation(1)).await.unwrap();
+    runtime.source_remove(&key).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_root_and_the_control_plane_may_speak_and_others_may_only_dial() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let made = server(&rig);
+    up(&runtime, &made).await;
+    ready(&runtime, &made.environment, "web").await;
+    let ask = |uid: u32, socket: &str, request: String| {
+        let program = format!(
+            "import socket, struct, sys, os\nos.setuid({uid})\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(5)\n\
+             try: s.connect('{}')\nexcept OSError as e: print('REFUSED'); sys.exit()\n\
+             body = b'''{request}'''\ns.sendall(struct.pack('>I', len(body)) + body)\nprint(s.recv(4096)[4:])",
+            rig.run_dir().join(socket).display()
+        );
+        String::from_utf8(Command::new("python3").args(["-c", &program]).output().unwrap().stdout).unwrap()
+    };
+    let dial = format!(r#"{{"dial":{{"environment":"{}","service":"web","target":{{"port":8000}}}}}}"#, made.environment);
+    let list = r#"{"inventory":{"environment":null}}"#;
+    assert!(ask(0, "control.sock", list.into()).contains("resources"));
+    assert!(ask(support::DIALER, "control.sock", list.into()).contains("REFUSED"));
+    assert!(ask(support::DIALER, "dial.sock", dial.clone()).contains("connected"));
+    assert!(ask(support::DIALER, "dial.sock", list.into()).contains("only dials"));
+    let administration = dial.replace(r#"{"port":8000}"#, r#""administration""#);
+    assert!(ask(support::DIALER, "dial.sock", administration).contains("only dials"), "the gateway is no administrator");
+    assert_eq!(ask(support::DIALER + 1, "dial.sock", dial).trim(), "b''", "a stranger is told nothing");
+    runtime.remove(&made.environment, Generation(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_asked_for_first_and_secrets_are_in_no_record_or_argument() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let polite = "import signal, sys, time\nprint('up', flush=True)\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))\ntime.sleep(1000)";
+    let mut web = service(&["python3", "-c", polite], &[]);
+    web.workload.environment.insert("TOKEN".into(), model::Value::Secret(model::SecretRef("token".into())));
+    let made = spec(rig.environment(), &[("web", web)]);
+    struct One;
+    impl runtime::Secrets for One {
+        fn value(&self, _: &model::SecretRef) -> Option<String> {
+            Some("s3cr3t-value".into())
+        }
+    }
+    runtime.apply(&made, &Stage::Envelope, &NoSecrets).await.unwrap();
+    let missing = runtime.apply(&made, &all(&made), &NoSecrets).await.unwrap_err().to_string();
+    assert!(missing.contains("`token`"), "{missing}");
+    runtime.apply(&made, &all(&made), &One).await.unwrap();
+    let id = &made.environment;
+    assert_eq!(exec(&runtime, id, "web", &["printenv", "TOKEN"]).await.1, "s3cr3t-value\n");
+    assert_eq!(processes("s3cr3t-value"), Vec::<i32>::new());
+    let found = Command::new("grep").args(["-rl", "s3cr3t-value"]).arg(rig.directory.join("state")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let has = |text: &'static str| {
+        let runtime = &runtime;
+        async move {
+            use futures::StreamExt as _;
+            let lines: Vec<_> = runtime.logs(id, "web", LogQuery::default()).await.unwrap().collect().await;
+            lines.iter().any(|l| l.text == text)
+        }
+    };
+    while !has("up").await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    runtime.power(id, Generation(1), Power::Stopped).await.unwrap();
+    assert!(has("asked").await);
+    runtime.remove(id, Generation(1)).await.unwrap();
+}
