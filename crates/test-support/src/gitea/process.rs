@@ -79,8 +79,9 @@ impl Gitea {
             port,
             admin: String::new(),
         };
-        gitea.admin = gitea.make_admin()?;
+        // It makes its tables at its first start.
         gitea.resume().await?;
+        gitea.admin = gitea.make_admin()?;
         Ok(gitea)
     }
 
@@ -201,25 +202,21 @@ impl Gitea {
             "--access-token-scopes",
             "all",
         ];
-        // The tables are made first: the sub-command refuses an empty database.
-        for args in [&["migrate"][..], &args[..]] {
-            let out = self
-                .command(args)
-                .stdin(Stdio::null())
-                .output()
-                .map_err(failed("running gitea"))?;
-            let text = String::from_utf8_lossy(&out.stdout).into_owned();
-            if !out.status.success() {
-                return Err(Error(format!(
-                    "gitea {}: {text} {}",
-                    args[0],
-                    String::from_utf8_lossy(&out.stderr)
-                )));
-            }
-            let is_token = |word: &&str| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit());
-            if let Some(token) = text.split_whitespace().find(is_token) {
-                return Ok(token.to_owned());
-            }
+        let out = self
+            .command(&args)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(failed("running gitea"))?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        if !out.status.success() {
+            return Err(Error(format!(
+                "gitea admin user create: {text} {}",
+                String::from_utf8_lossy(&out.stderr)
+            )));
+        }
+        let is_token = |word: &&str| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        if let Some(token) = text.split_whitespace().find(is_token) {
+            return Ok(token.to_owned());
         }
         Err(Error("gitea printed no token for its administrator".to_owned()))
     }
