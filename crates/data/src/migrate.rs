@@ -113,7 +113,7 @@ where
     let done = session
         .rows(
             "reading the seed files that were run",
-            "SELECT path, digest FROM maquette.seeded LIMIT 10000",
+            "SELECT path, digest FROM maquette.seeded",
         )
         .await?;
     let done = done.iter().map(|row| recorded(row)).collect::<Result<Vec<_>>>()?;

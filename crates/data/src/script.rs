@@ -89,9 +89,9 @@ impl Statement {
 
     /// What in this statement can not be run here, and what to do instead.
     fn unsupported(&self) -> Option<(&'static str, &'static str)> {
-        if self.is(&["COPY"]) && self.has_pair("FROM", "STDIN") {
+        if self.is(&["COPY"]) && (self.has_pair("FROM", "STDIN") || self.has_pair("TO", "STDOUT")) {
             return Some((
-                "COPY … FROM stdin takes its rows from psql, which does not run here",
+                "COPY from stdin or to stdout moves rows through psql, which does not run here",
                 "write INSERT statements; `pg_dump --inserts --rows-per-insert=500` makes them from existing rows",
             ));
         }

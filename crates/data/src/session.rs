@@ -15,6 +15,9 @@ pub const ADMINISTRATOR: &str = "maquette";
 /// How long opening a connection and each of our own short statements may take.
 const SHORT: Duration = Duration::from_secs(15);
 
+/// More rows than this are not kept: nobody has so many migrations, and a hostile engine could send without end.
+const ROWS_MAX: usize = 10_000;
+
 /// One connection. Dropping it closes the stream; the server then rolls back what was not committed.
 pub(crate) struct Session {
     client: Client,
@@ -64,7 +67,7 @@ impl Session {
 
     /// As [`Self::rows`], with another bound than that for short statements.
     pub(crate) async fn patient(&self, bound: Duration, action: &str, sql: &str) -> Result<Vec<Vec<String>>> {
-        let messages = tokio::time::timeout(bound, self.client.simple_query(sql))
+        tokio::time::timeout(bound, self.read(sql))
             .await
             .map_err(|_| DataError::TimedOut {
                 what: action.to_owned(),
@@ -73,18 +76,21 @@ impl Session {
             .map_err(|source| DataError::Query {
                 action: action.to_owned(),
                 source,
-            })?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|column| row.get(column).unwrap_or_default().to_owned())
-                        .collect(),
-                ),
-                _ => None,
             })
-            .collect())
+    }
+
+    async fn read(&self, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
+        let mut messages = pin!(self.client.simple_query_raw(sql).await?);
+        let mut rows = Vec::new();
+        while let Some(message) = messages.try_next().await? {
+            if let SimpleQueryMessage::Row(row) = message
+                && rows.len() < ROWS_MAX
+            {
+                let cells = (0..row.len()).map(|column| row.get(column).unwrap_or_default().to_owned());
+                rows.push(cells.collect());
+            }
+        }
+        Ok(rows)
     }
 
     /// Runs somebody else's statements in one message. An error comes with the number of statements that ended before it.

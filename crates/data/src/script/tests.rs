@@ -68,6 +68,7 @@ fn what_only_psql_understands_is_refused_with_its_line() {
         ("SELECT 1;\n\\connect other\n", 2),
         ("CREATE TABLE t (a int);\n\nCOPY public.t (a) FROM stdin;\n1\n\\.\n", 3),
         ("SET SESSION AUTHORIZATION DEFAULT;", 1),
+        ("\nCOPY (SELECT 1) TO STDOUT;", 2),
         ("RESET ROLE", 1),
     ] {
         match statements("f.sql", text) {

@@ -5,6 +5,7 @@ use super::{
     bench::{Bench, Draft, Outcome, all_services, echoes, ensure, line, mounting, name, ok},
 };
 use model::{EnvironmentId, Generation, Power, ServiceState, VolumeOrigin};
+use tokio::io::AsyncReadExt;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -108,6 +109,8 @@ async fn single(bench: &Bench<'_>) -> Outcome {
     let id = &spec.environment;
     bench.bring_up(&spec).await?;
     let kept = bench.fact(id, "kept").await?;
+    let mut connection = bench.dial(id, "web").await?;
+    line(&mut connection).await?;
     for _ in 0..2 {
         let services = [name("web")?];
         ok(
@@ -120,6 +123,11 @@ async fn single(bench: &Bench<'_>) -> Outcome {
         fact.state == ServiceState::Stopped,
         "expected the service to be stopped, saw {:?}",
         fact.state
+    );
+    let rest = tokio::time::timeout(std::time::Duration::from_secs(30), connection.read_u8()).await;
+    ensure!(
+        matches!(rest, Ok(Err(_))),
+        "expected a connection to end with the process that held it, got {rest:?}"
     );
     let after = bench.fact(id, "kept").await?;
     ensure!(
