@@ -1,3 +1,5 @@
+//! Tests of reading deliveries: order of the checks, hostile bodies.
+
 use super::*;
 use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderValue};
