@@ -38,6 +38,32 @@ async fn who_pushed_is_what_the_forge_recorded_and_not_what_the_commit_claims() 
         world.forge.pusher(&world.id, &branch, &commit).await.unwrap()
     });
     assert_eq!(pusher.await.login.as_str(), world.bob.user());
+    // Also for a branch that is new, one that is new without a new commit, and one that is forced back.
+    let (id, bob) = (&world.id, world.bob.user());
+    let first = world.tree.git(&["rev-parse", "HEAD~1"]).unwrap();
+    let fresh = world.push("fresh", "a new branch");
+    world
+        .tree
+        .git(&["push", "--quiet", "origin", "HEAD:refs/heads/copy"])
+        .unwrap();
+    world
+        .tree
+        .git(&[
+            "push",
+            "--quiet",
+            "--force",
+            "origin",
+            &format!("{first}:refs/heads/topic"),
+        ])
+        .unwrap();
+    for (branch, commit) in [("fresh", &fresh), ("copy", &fresh), ("topic", &first)] {
+        let (branch, commit) = (branch.parse().unwrap(), commit.parse().unwrap());
+        let by_bob = async || {
+            let pusher = world.forge.pusher(id, &branch, &commit).await.unwrap();
+            pusher.filter(|pusher| pusher.login.as_str() == bob)
+        };
+        crate::eventually(&format!("a record of the push to {branch}"), by_bob).await;
+    }
     let unknown = "a".repeat(40).parse().unwrap();
     assert_eq!(world.forge.pusher(&world.id, &branch, &unknown).await.unwrap(), None);
 }
