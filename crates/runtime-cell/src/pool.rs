@@ -51,6 +51,11 @@ const ENVIRONMENTS: &str = "environments";
 const SNAPSHOTS: &str = "snapshots";
 const TEMPORARY: &str = ".tmp-";
 const UNMOUNT_BOUND: Duration = Duration::from_secs(10);
+const ROOM_PAUSES: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+];
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
@@ -168,7 +173,7 @@ impl Pool {
         for (name, mode) in [(SOURCES, 0o711), (ENVIRONMENTS, 0o700), (SNAPSHOTS, 0o700)] {
             directory_ensure(&pool.root.join(name), mode)?;
         }
-        orderly::unmark(&pool.root)?;
+        orderly::unmark(&pool.root, !pool.environment_list()?.is_empty())?;
         pool.sweep()?;
         Ok(pool)
     }
@@ -178,7 +183,10 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Busy`] while something in it is in use; it is not marked as orderly then.
     pub fn close(self) -> Result<(), PoolError> {
-        self.orderly_mark()?;
+        if let Err(error) = self.orderly_mark() {
+            // On a full pool. It closes nevertheless; after a reboot its volumes are made again.
+            tracing::warn!(%error, "the pool could not be marked as closed in order");
+        }
         let Self {
             config,
             root,
@@ -191,7 +199,7 @@ impl Pool {
             && let Err(error) = image::unmount(path, mountpoint, UNMOUNT_BOUND)
         {
             if matches!(error, PoolError::Busy { .. }) {
-                orderly::unmark(&root)?;
+                orderly::unmark(&root, true)?;
             }
             return Err(error);
         }
@@ -298,6 +306,21 @@ impl Pool {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(200));
         }
+    }
+
+    /// Repeats something that can be repeated while the pool seems full: chunks that became empty can be used for something else
+    /// only after the cleaner's next round.
+    fn retried<T>(&self, mut attempt: impl FnMut() -> Result<T, PoolError>) -> Result<T, PoolError> {
+        for pause in ROOM_PAUSES {
+            match attempt() {
+                Err(PoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                    ioctl::sync(self.fd()).map_err(io_error("sync", &self.root))?;
+                    std::thread::sleep(pause);
+                }
+                other => return other,
+            }
+        }
+        attempt()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -300,13 +300,15 @@ fn escape(path: &Path) -> String {
         .replace('\n', "\\012")
 }
 
+/// Mounts the image. Data and metadata have chunks of their own, and a file system whose data have taken everything can't
+/// even delete: so a chunk for metadata is set aside with every few chunks of data.
 pub(super) fn mount(device: &Path, point: &Path) -> Result<(), PoolError> {
     rustix::mount::mount(
         device,
         point,
         "btrfs",
         MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID,
-        Some(c"nodiscard"),
+        Some(c"nodiscard,metadata_ratio=4"),
     )
     .map_err(io_error("mount the pool at", point))
 }

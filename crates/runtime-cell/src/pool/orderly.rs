@@ -23,10 +23,10 @@ struct State {
 }
 
 impl State {
-    /// What to assume when the pool is opened in the boot `boot_id`.
-    fn opened(before: Option<Self>, boot_id: String) -> Self {
+    /// What to assume when the pool is opened in the boot `boot_id`. Without a mark volumes are suspect, if there are any.
+    fn opened(before: Option<Self>, boot_id: String, has_volumes: bool) -> Self {
         let suspect = match before {
-            None => false,
+            None => has_volumes,
             Some(before) => before.suspect || (before.boot_id != boot_id && !before.orderly),
         };
         Self {
@@ -44,7 +44,7 @@ impl Pool {
     /// # Errors
     /// When the mark can't be read.
     pub fn volumes_suspect(&self) -> Result<bool, PoolError> {
-        Ok(read(&self.root)?.is_some_and(|state| state.suspect))
+        Ok(read(&self.root)?.is_none_or(|state| state.suspect))
     }
 
     /// Records that every suspect volume has been made again.
@@ -79,9 +79,21 @@ impl Pool {
     }
 }
 
-/// Takes the mark away: from now on engines may run.
-pub(super) fn unmark(root: &Path) -> Result<(), PoolError> {
-    write(root, &State::opened(read(root)?, boot_id()?))
+/// Takes the mark away: from now on engines may run. On a full pool nothing can be written, but still be removed; that says
+/// the same less kindly (volumes will be suspect), and the pool opens.
+pub(super) fn unmark(root: &Path, has_volumes: bool) -> Result<(), PoolError> {
+    match write(root, &State::opened(read(root)?, boot_id()?, has_volumes)) {
+        Err(PoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+            let path = root.join(FILE);
+            tracing::warn!(path = %path.display(), "the pool is full: its state could not be recorded");
+            let _ = std::fs::remove_file(root.join(format!("{TEMPORARY}{FILE}")));
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+                _ => Ok(()),
+            }
+        }
+        other => other,
+    }
 }
 
 fn boot_id() -> Result<String, PoolError> {
@@ -131,8 +143,12 @@ mod tests {
             orderly,
             suspect,
         };
-        let suspect = |before| State::opened(before, "now".into()).suspect;
-        assert!(!suspect(None));
+        let suspect = |before| State::opened(before, "now".into(), true).suspect;
+        assert!(
+            !State::opened(None, "now".into(), false).suspect,
+            "a new pool has nothing to suspect"
+        );
+        assert!(suspect(None));
         assert!(
             !suspect(Some(state("now", false, false))),
             "a killed process is no crash of the machine"
@@ -147,6 +163,6 @@ mod tests {
             "it was forgotten by restarting"
         );
         assert!(suspect(Some(state("before", true, true))));
-        assert!(!State::opened(Some(state("before", true, false)), "now".into()).orderly);
+        assert!(!State::opened(Some(state("before", true, false)), "now".into(), true).orderly);
     }
 }

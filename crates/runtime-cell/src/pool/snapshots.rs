@@ -27,6 +27,10 @@ impl Pool {
     /// [`PoolError::Missing`] if there is no such volume.
     pub fn snapshot_create(&self, environment: &str, volume: &str, id: &str) -> Result<(), PoolError> {
         names::check("snapshot", id)?;
+        self.retried(|| self.snapshot_make(environment, volume, id))
+    }
+
+    fn snapshot_make(&self, environment: &str, volume: &str, id: &str) -> Result<(), PoolError> {
         if self.snapshot_exists(id)? {
             return Ok(());
         }

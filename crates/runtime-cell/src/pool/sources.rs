@@ -18,6 +18,10 @@ impl Pool {
     /// A bad name, or what the system says.
     pub fn source_begin(&self, key: &str, uid: u32, gid: u32) -> Result<PathBuf, PoolError> {
         names::check("source", key)?;
+        self.retried(|| self.source_make(key, uid, gid))
+    }
+
+    fn source_make(&self, key: &str, uid: u32, gid: u32) -> Result<PathBuf, PoolError> {
         let _changing = self.changing();
         let directory = self.root.join(SOURCES);
         let name = format!("{TEMPORARY}{key}");

@@ -11,6 +11,7 @@ use rustix::mount::UnmountFlags;
 use super::*;
 
 mod crash;
+mod full;
 mod full_quotas;
 mod postgres;
 

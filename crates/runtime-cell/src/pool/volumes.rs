@@ -52,6 +52,10 @@ impl Pool {
     /// A bad name, or what the system says.
     pub fn environment_create(&self, environment: &str, limit: Option<u64>) -> Result<(), PoolError> {
         names::check("environment", environment)?;
+        self.retried(|| self.environment_make(environment, limit))
+    }
+
+    fn environment_make(&self, environment: &str, limit: Option<u64>) -> Result<(), PoolError> {
         let _changing = self.changing();
         let directory = self.root.join(ENVIRONMENTS).join(environment);
         super::directory_ensure(&directory, 0o700)?;
@@ -123,6 +127,10 @@ impl Pool {
         limit: u64,
     ) -> Result<PathBuf, PoolError> {
         names::check("volume", volume)?;
+        self.retried(|| self.volume_make(environment, volume, origin, limit))
+    }
+
+    fn volume_make(&self, environment: &str, volume: &str, origin: &Origin, limit: u64) -> Result<PathBuf, PoolError> {
         let directory = self.environment_directory(environment)?;
         let source = self.origin_path(origin)?;
         let _changing = self.changing();
