@@ -9,7 +9,7 @@ use model::{
     Condition, EnvironmentSpec, Generation, ObjectStack, Power, Renderer, Resource, Restart, Root, ServiceState, Stack,
     Stage, VolumeOrigin,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -131,7 +131,7 @@ async fn older(bench: &Bench<'_>) -> Outcome {
             text: "late".to_owned(),
             code: 0,
         },
-        std::time::Duration::from_secs(10),
+        Duration::from_secs(10),
     )?;
     let with_job = first.clone().with_job(job);
     let answers = [
@@ -218,18 +218,27 @@ async fn unordered(bench: &Bench<'_>) -> Outcome {
 }
 
 async fn pruned(bench: &Bench<'_>) -> Outcome {
+    let program = Program::Exit {
+        text: "ran".to_owned(),
+        code: 0,
+    };
     let first = bench
         .spec()?
         .with("kept", bench.server("kept"))?
         .with("dropped", bench.server("dropped"))?
-        .with_volume("disk", VolumeOrigin::Empty, Generation(1))?;
+        .with_volume("disk", VolumeOrigin::Empty, Generation(1))?
+        .with_job(bench.job("job", &program, Duration::from_secs(60))?);
     bench.bring_up(&first).await?;
     let id = &first.environment;
-    let second = first
-        .clone()
-        .next()
-        .without("dropped")?
-        .edit(|stack| stack.volumes.clear());
+    let job = name("job")?;
+    ok(
+        "running the job",
+        bench.runtime().job_run(&first, &job, &NoSecrets).await,
+    )?;
+    let second = first.clone().next().without("dropped")?.edit(|stack| {
+        stack.volumes.clear();
+        stack.jobs.clear();
+    });
     bench.apply_all(&second).await?;
     bench.greets(id, "dropped", "dropped").await?;
     bench.apply(&second, &Stage::Prune).await?;
@@ -242,12 +251,15 @@ async fn pruned(bench: &Bench<'_>) -> Outcome {
         "expected no volume after pruning, saw {:?}",
         seen.volumes
     );
+    ensure!(
+        seen.jobs.is_empty(),
+        "expected no job after pruning, saw {:?}",
+        seen.jobs
+    );
     bench.greets(id, "kept", "kept").await?;
-    let gone: BTreeSet<Resource> = bench
-        .runtime()
-        .footprint(&first, &all_services(&first))
-        .into_iter()
-        .collect();
+    let services = bench.runtime().footprint(&first, &all_services(&first));
+    let jobs = bench.runtime().job_footprint(&first, &job);
+    let gone: BTreeSet<Resource> = services.into_iter().chain(jobs).collect();
     let kept: BTreeSet<Resource> = bench
         .runtime()
         .footprint(&second, &all_services(&second))
@@ -259,7 +271,7 @@ async fn pruned(bench: &Bench<'_>) -> Outcome {
         .find(|resource| gone.contains(resource) && !kept.contains(resource));
     ensure!(
         left.is_none(),
-        "expected nothing of the pruned service in the inventory, saw {left:?}"
+        "expected nothing of the pruned service and job in the inventory, saw {left:?}"
     );
     Ok(())
 }
