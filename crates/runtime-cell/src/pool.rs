@@ -17,6 +17,7 @@ mod error;
 mod image;
 mod inventory;
 mod ioctl;
+mod marker;
 mod names;
 mod orderly;
 mod quota;
@@ -35,7 +36,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use error::PoolError;
 use error::io_error;
@@ -45,7 +46,6 @@ pub use quota::{Qgroup, QuotaKind};
 pub use snapshots::SnapshotInfo;
 pub use volumes::{Origin, Owner};
 
-const MARKER: &str = "pool.json";
 const SOURCES: &str = "sources";
 const ENVIRONMENTS: &str = "environments";
 const SNAPSHOTS: &str = "snapshots";
@@ -101,12 +101,6 @@ pub struct Usage {
     pub quota: QuotaKind,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    version: u32,
-    instance: String,
-}
-
 /// An open pool. Dropping it leaves it mounted, for the next process; [`Pool::close`] does not.
 #[derive(Debug)]
 pub struct Pool {
@@ -146,7 +140,7 @@ impl Pool {
             }
         };
         let root_file = File::open(&root).map_err(io_error("open", &root))?;
-        marker_ensure(&root, &config.instance)?;
+        marker::ensure(&root, &config.instance)?;
         let own_file_system = matches!(config.place, Place::Image { .. });
         if own_file_system {
             // A crash while growing may have left the file system smaller than its device.
@@ -397,56 +391,6 @@ fn mount_ensure(path: &Path, mountpoint: &Path) -> Result<(), PoolError> {
     // After a crash while growing the device may not know the file's size yet.
     device.refresh()?;
     image::mount(&device.path, &mountpoint)
-}
-
-fn marker_ensure(root: &Path, instance: &str) -> Result<(), PoolError> {
-    let path = root.join(MARKER);
-    let marker = match std::fs::read(&path) {
-        Ok(bytes) if bytes.len() <= 4096 => serde_json::from_slice::<Marker>(&bytes).ok(),
-        Ok(_) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return marker_write(root, instance),
-        Err(error) => return Err(io_error("read", &path)(error)),
-    };
-    let reason = match marker {
-        Some(Marker {
-            version: 1,
-            instance: found,
-        }) if found == instance => return Ok(()),
-        Some(Marker {
-            version: 1,
-            instance: found,
-        }) => format!("it belongs to the instance `{found}`"),
-        Some(Marker { version, .. }) => format!("it has the format {version}, this program knows 1"),
-        None => format!("{MARKER} can't be read"),
-    };
-    Err(PoolError::Foreign {
-        path: root.to_owned(),
-        reason,
-    })
-}
-
-fn marker_write(root: &Path, instance: &str) -> Result<(), PoolError> {
-    let (path, unfinished) = (root.join(MARKER), root.join(format!("{TEMPORARY}{MARKER}")));
-    for entry in std::fs::read_dir(root).map_err(io_error("list", root))? {
-        let entry = entry.map_err(io_error("list", root))?;
-        if entry.path() != unfinished {
-            let reason = format!("it has no {MARKER}, but holds {}", entry.file_name().to_string_lossy());
-            return Err(PoolError::Foreign {
-                path: root.to_owned(),
-                reason,
-            });
-        }
-    }
-    let marker = serde_json::to_vec(&Marker {
-        version: 1,
-        instance: instance.to_owned(),
-    })
-    .map_err(|error| io_error("write", &path)(std::io::Error::from(error)))?;
-    std::fs::write(&unfinished, marker).map_err(io_error("write", &unfinished))?;
-    File::open(&unfinished)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error("sync", &unfinished))?;
-    std::fs::rename(&unfinished, &path).map_err(io_error("rename", &unfinished))
 }
 
 fn directory_ensure(path: &Path, mode: u32) -> Result<(), PoolError> {
