@@ -9,6 +9,7 @@
 
 mod access;
 mod announcement;
+mod binding;
 mod column;
 mod data_fact;
 mod delivery;
@@ -23,6 +24,7 @@ mod pull_request;
 
 pub use access::{LinkRow, SecretHash, SessionRow, TokenRow};
 pub use announcement::AnnouncementRow;
+pub use binding::BindingRow;
 pub use environment::{EnvironmentPatch, EnvironmentRow};
 pub use error::{Result, StoreError};
 pub use event::{EVENTS_KEPT, EventRow};

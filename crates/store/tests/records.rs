@@ -4,8 +4,8 @@ mod support;
 
 use model::{Digest, LedgerEntry, Origin, Receipt, Resource, SnapshotId, Timestamp};
 use store::{
-    AnnouncementRow, EVENTS_KEPT, GoldenRow, GoldenState, LinkRow, PullRequestRow, PullRequestState, SecretHash,
-    SessionRow, Store, StoreError,
+    AnnouncementRow, BindingRow, EVENTS_KEPT, GoldenRow, GoldenState, LinkRow, PullRequestRow, PullRequestState,
+    SecretHash, SessionRow, Store, StoreError,
 };
 use support::{commit, environment, id};
 
@@ -297,4 +297,23 @@ async fn a_golden_goes_through_its_states() {
         store.golden_used(&row.id, Timestamp(8)).await,
         Err(StoreError::NotFound { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_repository_is_remembered_by_its_id() {
+    let store = Store::in_memory().await.unwrap();
+    let mut row = BindingRow {
+        project: "shop".parse().unwrap(),
+        source: "shop".parse().unwrap(),
+        address: "https://git.example.org/team/shop".to_owned(),
+        repository: "17".to_owned(),
+        webhook: None,
+        webhook_digest: None,
+    };
+    assert_eq!(store.binding_get(&row.project, &row.source).await.unwrap(), None);
+    store.binding_put(&row).await.unwrap();
+    row.webhook = Some(4);
+    row.webhook_digest = Some(Digest::of(b"x"));
+    store.binding_put(&row).await.unwrap();
+    assert_eq!(store.binding_get(&row.project, &row.source).await.unwrap(), Some(row));
 }

@@ -1,0 +1,421 @@
+//! The configuration file, `maquette-server.yaml`: what an operator sets. Unknown keys are refused with a hint.
+
+use model::{BranchName, ProjectName, SourceName};
+use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use url::Url;
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where Maquette keeps what it must not lose: store, tokens, mirrors of repositories.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The system user that `serve` and `gateway` run as when Maquette is started by root. `maquette` if there is such a user,
+    /// else `nobody`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Where the REST API and webhooks are served.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Where people reach environments.
+    #[serde(default)]
+    pub gateway: GatewayConfig,
+    /// The embedded runtime.
+    #[serde(default)]
+    pub cell: CellConfig,
+    /// How often a forge is read although no webhook came, in seconds.
+    #[serde(default = "default_poll")]
+    pub poll_seconds: u64,
+    /// The projects.
+    #[serde(default)]
+    pub projects: Vec<ProjectConfig>,
+}
+
+/// Where people reach environments.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where the gateway listens.
+    #[serde(default = "default_gateway_listen")]
+    pub listen: SocketAddr,
+    /// The domains under which environments have their hosts; the first one unless a project says otherwise.
+    #[serde(default = "default_bases")]
+    pub bases: Vec<BaseConfig>,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: default_gateway_listen(),
+            bases: default_bases(),
+        }
+    }
+}
+
+/// A domain under which environments have their hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseConfig {
+    /// The domain: `preview.example.org`.
+    pub domain: String,
+    /// How browsers reach it: `http`, or `https` behind something that ends TLS.
+    #[serde(default)]
+    pub scheme: SchemeConfig,
+    /// The port in addresses: that of the gateway with `http`, that of the scheme with `https`, unless given.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// How browsers reach a base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemeConfig {
+    /// Without TLS.
+    #[default]
+    Http,
+    /// With TLS.
+    Https,
+}
+
+/// The embedded runtime.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellConfig {
+    /// Where the cell host has its sockets and what is gone after a reboot.
+    #[serde(default = "default_run_dir")]
+    pub run_dir: PathBuf,
+    /// Where it keeps volumes and files of commits; `cells` in the state directory unless given.
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    /// The size of the pool's image file, where the host has no btrfs of its own, in GiB.
+    #[serde(default = "default_pool")]
+    pub pool_gib: u64,
+}
+
+impl Default for CellConfig {
+    fn default() -> Self {
+        Self {
+            run_dir: default_run_dir(),
+            data_dir: None,
+            pool_gib: default_pool(),
+        }
+    }
+}
+
+/// A project.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectConfig {
+    /// Its name.
+    pub name: ProjectName,
+    /// The domain of its environments, one of `gateway.bases`; the first one unless given.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// Its repositories; pull requests of the first one make environments.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// A repository of a project.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Its name in the project; the project's name unless given.
+    #[serde(default)]
+    pub name: Option<SourceName>,
+    /// Where it lives.
+    pub forge: ForgeConfig,
+    /// The branch that previews are compared with.
+    #[serde(default = "default_branch")]
+    pub base_branch: BranchName,
+    /// The branch that `policy:` is read from; the base branch unless given.
+    #[serde(default)]
+    pub policy_branch: Option<BranchName>,
+}
+
+/// Where a repository lives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ForgeConfig {
+    /// On a Gitea server.
+    Gitea(Box<GiteaConfig>),
+    /// In a directory on this machine.
+    Local(LocalConfig),
+}
+
+/// A repository on a Gitea server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiteaConfig {
+    /// The server's address.
+    pub url: Url,
+    /// Owner and name: `team/shop`.
+    pub repository: String,
+    /// A file that holds our token.
+    pub token_file: PathBuf,
+    /// A file that holds the secret that deliveries are signed with.
+    pub webhook_secret_file: PathBuf,
+    /// The address of this server as the forge reaches it. If given, Maquette sets up the webhook itself.
+    #[serde(default)]
+    pub webhook_url: Option<Url>,
+}
+
+/// A repository in a directory on this machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalConfig {
+    /// The directory.
+    pub path: PathBuf,
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/maquette")
+}
+
+fn default_run_dir() -> PathBuf {
+    PathBuf::from("/run/maquette")
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7070))
+}
+
+fn default_gateway_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_bases() -> Vec<BaseConfig> {
+    vec![BaseConfig {
+        domain: "localhost".to_owned(),
+        scheme: SchemeConfig::Http,
+        port: None,
+    }]
+}
+
+fn default_pool() -> u64 {
+    10
+}
+
+fn default_poll() -> u64 {
+    60
+}
+
+/// The branch that most repositories begin with. It is a valid name, as a test shows.
+#[allow(clippy::unwrap_used, reason = "a constant that a test parses")]
+fn default_branch() -> BranchName {
+    "main".parse().unwrap()
+}
+
+/// The configuration can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can not be read.
+    #[error("{} can not be read", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is too large to be a configuration.
+    #[error("{} is larger than {FILE_MAX} bytes", path.display())]
+    TooLarge {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Parse {
+        /// Its path.
+        path: PathBuf,
+        /// Why, with line and column.
+        reason: String,
+        /// What would help.
+        hint: Option<String>,
+    },
+    /// The settings contradict each other.
+    #[error("{what}")]
+    Contradiction {
+        /// Which, and how.
+        what: String,
+        /// What would help.
+        hint: String,
+    },
+}
+
+impl ConfigError {
+    /// What would help.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Parse { hint, .. } => hint.as_deref(),
+            Self::Contradiction { hint, .. } => Some(hint),
+            Self::Read { .. } | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        if fs::metadata(path).map_err(read)?.len() > FILE_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = fs::read_to_string(path).map_err(read)?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and checks text; the path is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| {
+            let reason = error.without_snippet().to_string();
+            ConfigError::Parse {
+                path: path.to_owned(),
+                hint: near_miss(&reason),
+                reason,
+            }
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |what: String, hint: &str| {
+            Err(ConfigError::Contradiction {
+                what,
+                hint: hint.to_owned(),
+            })
+        };
+        if self.gateway.bases.is_empty() {
+            return wrong(
+                "gateway.bases is empty".to_owned(),
+                "name a domain, or leave `bases` out for localhost",
+            );
+        }
+        let mut names = BTreeSet::new();
+        for project in &self.projects {
+            if !names.insert(&project.name) {
+                return wrong(
+                    format!("there are two projects named {}", project.name),
+                    "give each a name of its own",
+                );
+            }
+            if project.sources.is_empty() {
+                return wrong(
+                    format!("project {} has no source", project.name),
+                    "name the repository under `sources`",
+                );
+            }
+            let mut sources = BTreeSet::new();
+            for source in &project.sources {
+                if !sources.insert(project.source_name(source)) {
+                    let what = format!("project {} has two sources of the same name", project.name);
+                    return wrong(what, "give each a `name` of its own");
+                }
+            }
+            if self.base_of(project).is_none() {
+                let what = format!("project {}: its base is not in gateway.bases", project.name);
+                return wrong(what, "add the domain to gateway.bases");
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of a project.
+    #[must_use]
+    pub fn base_of(&self, project: &ProjectConfig) -> Option<&BaseConfig> {
+        match &project.base {
+            None => self.gateway.bases.first(),
+            Some(domain) => self.gateway.bases.iter().find(|base| base.domain == *domain),
+        }
+    }
+
+    /// Whether several projects have their environments under this base; labels then carry the project's name.
+    #[must_use]
+    pub fn is_shared(&self, base: &BaseConfig) -> bool {
+        self.projects
+            .iter()
+            .filter(|project| self.base_of(project) == Some(base))
+            .count()
+            > 1
+    }
+
+    /// The port in the addresses of a base, unless it is the scheme's own.
+    #[must_use]
+    pub fn port_of(&self, base: &BaseConfig) -> Option<u16> {
+        match (base.scheme, base.port) {
+            (SchemeConfig::Http, None) => Some(self.gateway.listen.port()).filter(|port| *port != 80),
+            (SchemeConfig::Http, port) => port.filter(|port| *port != 80),
+            (SchemeConfig::Https, port) => port.filter(|port| *port != 443),
+        }
+    }
+
+    /// Where the cell host keeps volumes and files of commits.
+    #[must_use]
+    pub fn cell_data_dir(&self) -> PathBuf {
+        self.cell
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("cells"))
+    }
+}
+
+impl ProjectConfig {
+    /// The name of one of its sources: its own, or the project's.
+    #[must_use]
+    pub fn source_name(&self, source: &SourceConfig) -> Option<SourceName> {
+        source.name.clone().or_else(|| self.name.as_str().parse().ok())
+    }
+}
+
+impl SchemeConfig {
+    /// As it stands in addresses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// The parser names the unknown key and those that it knows; this finds the one that was probably meant.
+fn near_miss(reason: &str) -> Option<String> {
+    let (before, after) = reason.split_once("expected")?;
+    let known = after.split(" at line").next()?;
+    let word = |text: &str| {
+        text.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .to_owned()
+    };
+    let given = word(before.split_once("unknown")?.1.split_whitespace().nth(1)?);
+    let near = known
+        .split([' ', ','])
+        .map(word)
+        .filter(|known| !known.is_empty() && known != "one" && known != "of" && known != "or")
+        .map(|known| (strsim::damerau_levenshtein(&given, &known), known))
+        .min()?;
+    (near.0 <= 3).then(|| format!("did you mean `{}`?", near.1))
+}
+
+#[cfg(test)]
+mod tests;

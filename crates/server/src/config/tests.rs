@@ -1,0 +1,114 @@
+//! What operators write, and what they are told.
+
+use super::*;
+
+fn parse(text: &str) -> Result<ServerConfig, ConfigError> {
+    ServerConfig::parse(text, Path::new("maquette-server.yaml"))
+}
+
+const SHOP: &str = "
+state_dir: /srv/maquette
+listen: 127.0.0.1:9000
+gateway:
+  listen: 127.0.0.1:8081
+  bases:
+    - domain: preview.example.org
+      scheme: https
+    - domain: localhost
+projects:
+  - name: shop
+    sources:
+      - forge:
+          kind: gitea
+          url: https://git.example.org/
+          repository: team/shop
+          token_file: /etc/maquette/token
+          webhook_secret_file: /etc/maquette/webhook
+      - name: mailer
+        base_branch: trunk
+        forge: {kind: local, path: /srv/git/mailer}
+  - name: docs
+    base: localhost
+    sources:
+      - forge: {kind: local, path: /srv/git/docs}
+";
+
+#[test]
+fn a_whole_file_is_read() {
+    let config = parse(SHOP).unwrap();
+    let shop = &config.projects[0];
+    assert_eq!(config.base_of(shop).unwrap().domain, "preview.example.org");
+    assert_eq!(config.port_of(config.base_of(shop).unwrap()), None);
+    assert_eq!(config.port_of(config.base_of(&config.projects[1]).unwrap()), Some(8081));
+    assert!(!config.is_shared(config.base_of(shop).unwrap()));
+    assert_eq!(shop.source_name(&shop.sources[0]).unwrap().as_str(), "shop");
+    assert_eq!(shop.sources[0].base_branch.as_str(), "main");
+    assert_eq!(shop.sources[1].base_branch.as_str(), "trunk");
+    assert_eq!(config.cell_data_dir(), Path::new("/srv/maquette/cells"));
+}
+
+#[test]
+fn nothing_but_loopback_is_listened_on_unless_it_is_asked_for() {
+    let config = parse("projects: []\n").unwrap();
+    assert!(config.listen.ip().is_loopback());
+    assert!(config.gateway.listen.ip().is_loopback());
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_what_was_meant() {
+    for (text, given, meant) in [
+        ("state_dri: /x\n", "state_dri", "state_dir"),
+        ("gateway:\n  lisen: 127.0.0.1:1\n", "lisen", "listen"),
+        ("projects:\n  - nam: shop\n    sources: []\n", "nam", "name"),
+        (
+            "projects:\n  - name: shop\n    sources:\n      - forge: {kind: local, path: /x}\n        base_brunch: x\n",
+            "base_brunch",
+            "base_branch",
+        ),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.to_string().contains(given), "{error}");
+        assert!(error.to_string().contains("line"), "{error}");
+        assert_eq!(
+            error.hint(),
+            Some(format!("did you mean `{meant}`?").as_str()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_forge_names_those_that_there_are() {
+    let error = parse("projects:\n  - name: a\n    sources:\n      - forge: {kind: gitae, path: /x}\n").unwrap_err();
+    assert!(error.to_string().contains("gitea"), "{error}");
+}
+
+#[test]
+fn contradictions_are_told() {
+    for (text, what) in [
+        ("gateway: {bases: []}\n", "gateway.bases"),
+        ("projects:\n  - {name: a, sources: []}\n", "no source"),
+        (
+            "projects:\n  - {name: a, base: x.org, sources: [{forge: {kind: local, path: /x}}]}\n",
+            "gateway.bases",
+        ),
+        (
+            "projects:\n  - {name: a, sources: [{forge: {kind: local, path: /x}}, {forge: {kind: local, path: /y}}]}\n",
+            "two sources",
+        ),
+        (
+            "projects:\n  - {name: a, sources: [{forge: {kind: local, path: /x}}]}\n  - {name: a, sources: [{forge: {kind: local, path: /y}}]}\n",
+            "two projects",
+        ),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn a_name_that_could_be_a_path_is_refused() {
+    let error = parse("projects:\n  - {name: ../x, sources: [{forge: {kind: local, path: /x}}]}\n").unwrap_err();
+    assert!(error.to_string().contains("project name"), "{error}");
+}

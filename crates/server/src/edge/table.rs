@@ -1,0 +1,228 @@
+//! The route table: which host leads where, made from the store and renewed when that changes.
+
+use crate::{app::App, problem::Answer, view::public_services};
+use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
+use model::{Generation, Origin, Phase, ServiceName, Timestamp, service_label};
+use reconciler::{Project, standing};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use store::{EnvironmentRow, GenerationRow};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Writes that come this close to each other are looked at together.
+const GATHER: Duration = Duration::from_millis(4);
+/// The table is not made more often than this.
+const PAUSE: Duration = Duration::from_millis(25);
+/// It is made anew this often although nothing was written.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// How long the reconciler may take to plan; without a plan a start is shown without steps.
+const PLAN: Duration = Duration::from_secs(2);
+/// The most lines that tell why an environment failed.
+const REASON_LINES: usize = 30;
+
+/// All routes, with a number that changes when they do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    pub(super) version: u64,
+    pub(super) routes: Arc<Vec<(RouteKey, Route)>>,
+}
+
+/// Keeps the table up to date until it is told to end.
+pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: CancellationToken) {
+    let mut changes = app.store.changes();
+    loop {
+        changes.mark_unchanged();
+        match routes(&app).await {
+            Ok(routes) => {
+                table.send_if_modified(|table| {
+                    let differs = table.version == 0 || *table.routes != routes;
+                    if differs {
+                        *table = Table {
+                            version: table.version + 1,
+                            routes: Arc::new(routes),
+                        };
+                    }
+                    differs
+                });
+            }
+            Err(problem) => tracing::warn!(why = problem.0.detail, "the routes could not be made"),
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = sleep(PAUSE) => {}
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = changes.changed() => sleep(GATHER).await,
+            () = sleep(INTERVAL) => {}
+        }
+    }
+}
+
+async fn routes(app: &App) -> Answer<Vec<(RouteKey, Route)>> {
+    let mut routes = BTreeMap::new();
+    for row in app.store.environment_list(None, false).await? {
+        if let Some(project) = app.project(&row.project).filter(|_| row.origin != Origin::Golden) {
+            environment(app, project, &row, &mut routes).await?;
+        }
+    }
+    Ok(routes.into_iter().collect())
+}
+
+async fn environment(
+    app: &App,
+    project: &Project,
+    row: &EnvironmentRow,
+    routes: &mut BTreeMap<RouteKey, Route>,
+) -> Answer<()> {
+    let generations = app.store.generation_list(&row.id).await?;
+    let (facts, phase) = standing(row, &generations);
+    let live = facts
+        .live
+        .and_then(|live| generations.iter().find(|row| row.generation == live));
+    let newest = generations.iter().rev().find(|row| row.restores.is_none());
+    let shown = live.or(newest);
+    let state = state(app, row, phase, newest).await;
+    let about = about(app, project, row, shown).await?;
+    let stack = shown.and_then(|row| row.spec.services());
+    let public = stack.map_or_else(Vec::new, public_services);
+    let route = |service: ServiceName, port: u16| Route {
+        target: Target {
+            environment: row.id.clone(),
+            service,
+            port,
+        },
+        project: row.project.clone(),
+        state: state.clone(),
+        // Connections to an older generation's processes are not used again.
+        epoch: facts.live.unwrap_or_default().0,
+        about: about.clone(),
+    };
+    let key = |label| RouteKey {
+        base: project.base.domain.as_str().into(),
+        label,
+    };
+    for (index, (service, port)) in public.iter().enumerate() {
+        let label = if index == 0 {
+            row.label.clone()
+        } else {
+            service_label(service, &row.label)
+        };
+        routes.insert(key(label), route((*service).clone(), *port));
+    }
+    if public.is_empty()
+        && let Ok(nothing) = "nothing".parse()
+    {
+        // There is a host from the beginning, so that whoever follows the link early sees the progress.
+        routes.insert(key(row.label.clone()), route(nothing, 0));
+    }
+    Ok(())
+}
+
+async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&GenerationRow>) -> RouteState {
+    match phase {
+        Phase::Live | Phase::Updating | Phase::LiveOlder => RouteState::Live,
+        Phase::Starting => RouteState::Starting {
+            steps: steps(app, row, newest).await,
+        },
+        Phase::Sleeping => RouteState::Sleeping,
+        Phase::Ending | Phase::Ended => RouteState::Gone,
+        Phase::NeedsApproval => {
+            let reason = "Nothing runs until somebody who may push to the repository approves the commit.".to_owned();
+            RouteState::Failed { reason: vec![reason] }
+        }
+        Phase::Failed => {
+            let failure = newest.and_then(|row| row.failure.clone());
+            let mut reason = vec!["It could not be started.".to_owned()];
+            if let Some(failure) = failure {
+                reason = vec![format!("{}: {}", failure.step, failure.message)];
+                reason.extend(failure.hint);
+                reason.extend(failure.log.into_iter().take(REASON_LINES));
+            }
+            RouteState::Failed { reason }
+        }
+    }
+}
+
+async fn steps(app: &App, row: &EnvironmentRow, newest: Option<&GenerationRow>) -> Vec<Step> {
+    let Some(newest) = newest else { return Vec::new() };
+    let Ok(Ok(plan)) = timeout(PLAN, app.reconciler.plan(&row.id)).await else {
+        return Vec::new();
+    };
+    let began: BTreeMap<String, Timestamp> = match app.store.step_list(&row.id, newest.generation).await {
+        Ok(rows) => rows
+            .into_iter()
+            .map(|row| (row.step, row.ended.unwrap_or(row.began)))
+            .collect(),
+        Err(_) => BTreeMap::new(),
+    };
+    let shown = |step: &planner::Step| {
+        use planner::StepState::{BackingOff, Blocked, Done, Failed, InProgress, Ready};
+        let (state, detail) = match &step.state {
+            Done => (StepState::Done, String::new()),
+            Ready if began.contains_key(&step.id) => (StepState::Running, String::new()),
+            Ready | Blocked { .. } => (StepState::Waiting, String::new()),
+            InProgress { waiting_for, .. } => (StepState::Running, format!("waiting for {waiting_for}")),
+            BackingOff { failure, .. } | Failed { failure } => (StepState::Failed, failure.clone()),
+        };
+        let since = began
+            .get(&step.id)
+            .map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
+        Step {
+            name: step.title(),
+            state,
+            detail,
+            since,
+        }
+    };
+    plan.steps.iter().map(shown).collect()
+}
+
+async fn about(app: &App, project: &Project, row: &EnvironmentRow, shown: Option<&GenerationRow>) -> Answer<About> {
+    let source = project.primary().map(|source| &source.name);
+    let commits = shown.map_or(&row.head, |row| &row.spec.sources);
+    let commit = source
+        .and_then(|source| commits.get(source))
+        .map_or_else(String::new, ToString::to_string);
+    let (title, pull_request, link) = match (&row.origin, source) {
+        (Origin::PullRequest { number }, Some(source)) => {
+            let known = app.store.pull_request_get(&row.project, source, *number).await?;
+            let (title, link) = known.map_or((String::new(), None), |pull| (pull.title, pull.web_url));
+            (title, Some(*number), link)
+        }
+        (Origin::Branch { branch } | Origin::Baseline { branch }, _) => (branch.to_string(), None, None),
+        _ => (row.label.to_string(), None, None),
+    };
+    Ok(About {
+        title,
+        pull_request,
+        commit,
+        link,
+    })
+}
+
+/// The hosts that an environment may have, without port.
+pub(super) async fn hosts(app: &App, row: &EnvironmentRow) -> Answer<Vec<String>> {
+    let Some(project) = app.project(&row.project) else {
+        return Ok(Vec::new());
+    };
+    let newest = row.newest.max(row.live).unwrap_or(Generation(0));
+    let generation = app.store.generation_get(&row.id, newest).await?;
+    let stack = generation.as_ref().and_then(|row| row.spec.services());
+    let further = stack.map_or_else(Vec::new, |stack| {
+        stack
+            .services
+            .keys()
+            .map(|service| service_label(service, &row.label))
+            .collect()
+    });
+    let name = |label: &model::HostLabel| format!("{label}.{}", project.base.domain);
+    Ok([&row.label].into_iter().chain(&further).map(name).collect())
+}

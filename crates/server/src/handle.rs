@@ -1,0 +1,9 @@
+//! The handlers, one file per group. Each reads its input, asks a view or notes an intent, and answers.
+
+pub(crate) mod environments;
+pub(crate) mod exec;
+pub(crate) mod extract;
+pub(crate) mod links;
+pub(crate) mod logs;
+pub(crate) mod projects;
+pub(crate) mod webhooks;

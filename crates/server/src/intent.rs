@@ -1,0 +1,213 @@
+//! What callers want to be so. The reconciler notes it in the store and makes it true.
+
+use crate::{
+    access::Caller,
+    app::{App, now},
+    problem::{Answer, Problem},
+};
+use api::{CreateRequest, DeployRequest, ProblemCode, UpdateRequest};
+use model::{CommitId, Origin, ProjectName, SourceName};
+use reconciler::{Intent, Project, Source};
+use serde_json::{Value, json};
+use store::{EnvironmentPatch, EnvironmentRow};
+
+impl From<Intent> for Problem {
+    fn from(intent: Intent) -> Self {
+        let text = intent.to_string();
+        match intent {
+            Intent::NoProject(_) => Self::new(ProblemCode::NotFound, text),
+            Intent::NoBranch(_) => Self::new(ProblemCode::NotFound, text).hint("push the branch first"),
+            Intent::NoService(_) => {
+                Self::new(ProblemCode::NotFound, text).hint("`maquette show` lists the services of the environment")
+            }
+            Intent::NoEnvironment(_) => {
+                Self::new(ProblemCode::Conflict, text).hint("it has ended; `maquette list` shows those that there are")
+            }
+            Intent::Exists => Self::new(ProblemCode::Conflict, text).hint("`maquette list` shows it"),
+            Intent::Failed(_) => Self::new(ProblemCode::Unavailable, text),
+        }
+    }
+}
+
+/// The project that was named, or the only one.
+pub(crate) fn project<'a>(app: &'a App, name: Option<&ProjectName>) -> Answer<&'a Project> {
+    let known = || {
+        app.reconciler
+            .projects()
+            .map(|project| project.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    if let Some(name) = name {
+        let none = || Problem::new(ProblemCode::NotFound, format!("there is no project {name}"));
+        return app
+            .project(name)
+            .ok_or_else(|| none().hint(format!("there are: {}", known())));
+    }
+    let mut projects = app.reconciler.projects();
+    match (projects.next(), projects.next()) {
+        (Some(only), None) => Ok(only),
+        _ => {
+            let problem = Problem::new(ProblemCode::Invalid, "there is not exactly one project");
+            Err(problem.hint(format!("say which: {}", known())))
+        }
+    }
+}
+
+/// An environment of a branch, or a copy of an environment.
+pub(crate) async fn create(app: &App, caller: &Caller, request: CreateRequest) -> Answer<EnvironmentRow> {
+    let reason = format!("asked for by {}", caller.subject());
+    match (&request.branch, &request.clone_of) {
+        (Some(branch), None) => {
+            let project = project(app, request.project.as_ref())?;
+            Ok(app.reconciler.create_branch(&project.name, branch, &reason).await?)
+        }
+        (None, Some(of)) => {
+            let of = crate::resolve::environment(app, of).await?;
+            Ok(app.reconciler.create_clone(&of.id, &reason).await?)
+        }
+        _ => Err(Problem::new(
+            ProblemCode::Invalid,
+            "exactly one of `branch` and `clone_of` is needed",
+        )),
+    }
+}
+
+/// The end of an environment. One of a pull request stays away until the next push.
+pub(crate) async fn delete(app: &App, caller: &Caller, row: &EnvironmentRow) -> Answer<()> {
+    if row.ended.is_some() {
+        return Ok(());
+    }
+    let reason = format!("deleted by {}", caller.subject());
+    app.reconciler.delete(&row.id, &reason, false).await?;
+    note(app, row, "deleted", &reason).await
+}
+
+/// A commit of one source, until its branch moves on.
+pub(crate) async fn deploy(app: &App, caller: &Caller, row: &EnvironmentRow, request: &DeployRequest) -> Answer<()> {
+    must_be_wanted(row)?;
+    let project = project(app, Some(&row.project))?;
+    let source = match &request.source {
+        None => primary(project)?,
+        Some(name) => source(project, name)?,
+    };
+    move_source(app, row, project, source, &request.commit).await?;
+    let text = format!(
+        "{} asked for commit {} of {}",
+        caller.subject(),
+        request.commit.short(),
+        source.name
+    );
+    note(app, row, "deploy", &text).await
+}
+
+/// One service from another branch, which it follows from then on.
+pub(crate) async fn update(app: &App, caller: &Caller, row: &EnvironmentRow, request: &UpdateRequest) -> Answer<()> {
+    must_be_wanted(row)?;
+    app.reconciler
+        .update_service(&row.id, &request.service, &request.branch)
+        .await?;
+    let text = format!(
+        "{} asked for {} from branch {}",
+        caller.subject(),
+        request.service,
+        request.branch
+    );
+    note(app, row, "update", &text).await
+}
+
+async fn move_source(
+    app: &App,
+    row: &EnvironmentRow,
+    project: &Project,
+    source: &Source,
+    commit: &CommitId,
+) -> Answer<()> {
+    if project.primary().is_some_and(|primary| primary.name == source.name) {
+        return Ok(app.reconciler.deploy(&row.id, commit).await?);
+    }
+    let mut head = row.head.clone();
+    head.insert(source.name.clone(), commit.clone());
+    let patch = EnvironmentPatch {
+        head: Some(head),
+        ..EnvironmentPatch::default()
+    };
+    app.store.environment_update(&row.id, &patch).await?;
+    app.reconciler.nudge_environment(&row.id);
+    Ok(())
+}
+
+/// Everything anew. A pull request gets a new environment when the old one has its receipt; any other is made anew in place:
+/// what is known about its data is forgotten, so that it is cloned again.
+pub(crate) async fn recreate(app: &App, caller: &Caller, row: &EnvironmentRow) -> Answer<()> {
+    must_be_wanted(row)?;
+    let text = format!("{} asked for everything anew", caller.subject());
+    if matches!(row.origin, Origin::PullRequest { .. }) {
+        app.reconciler.delete(&row.id, &text, true).await?;
+        look_again_when_ended(app, row);
+    } else {
+        let mut overrides = row.overrides.as_object().cloned().unwrap_or_default();
+        let count = overrides.get("recreated").and_then(Value::as_u64).unwrap_or(0);
+        overrides.insert("recreated".to_owned(), json!(count + 1));
+        for service in app.store.data_fact_list(&row.id).await?.keys() {
+            app.store.data_fact_remove(&row.id, service).await?;
+        }
+        let patch = EnvironmentPatch {
+            overrides: Some(Value::Object(overrides)),
+            ..EnvironmentPatch::default()
+        };
+        app.store.environment_update(&row.id, &patch).await?;
+        app.reconciler.nudge_environment(&row.id);
+    }
+    note(app, row, "recreate", &text).await
+}
+
+/// The forge is read anyway from time to time; this only makes it sooner.
+fn look_again_when_ended(app: &App, row: &EnvironmentRow) {
+    let (app, id, project) = (app.clone(), row.id.clone(), row.project.clone());
+    let mut changes = app.store.changes();
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            match app.store.environment_get(&id).await {
+                Ok(Some(row)) if row.ended.is_none() => {}
+                _ => break,
+            }
+        }
+        app.reconciler.nudge_project(&project);
+    });
+}
+
+fn primary(project: &Project) -> Answer<&Source> {
+    let none = || Problem::new(ProblemCode::Conflict, format!("project {} has no source", project.name));
+    project.primary().ok_or_else(none)
+}
+
+fn source<'a>(project: &'a Project, name: &SourceName) -> Answer<&'a Source> {
+    let none = || {
+        Problem::new(
+            ProblemCode::NotFound,
+            format!("project {} has no source {name}", project.name),
+        )
+    };
+    project.source(name).ok_or_else(none)
+}
+
+fn must_be_wanted(row: &EnvironmentRow) -> Answer<()> {
+    if row.wanted {
+        return Ok(());
+    }
+    let what = if row.ended.is_some() {
+        "has ended"
+    } else {
+        "is being removed"
+    };
+    Err(Problem::new(ProblemCode::Conflict, format!("{} {what}", row.label)))
+}
+
+async fn note(app: &App, row: &EnvironmentRow, kind: &str, text: &str) -> Answer<()> {
+    tracing::info!(environment = %row.id, label = %row.label, "{text}");
+    Ok(app
+        .store
+        .event_add(Some(&row.id), &row.project, now(), kind, text)
+        .await?)
+}

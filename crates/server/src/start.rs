@@ -1,0 +1,270 @@
+//! Puts everything together: store, forges, reconciler, listening sockets.
+
+use crate::{
+    app::{App, now},
+    config::ServerConfig,
+    edge::EdgeServer,
+    listen::{Listening, serve},
+    router::router,
+    secret::{TokenError, operator_token},
+    sources::{self, SourceError},
+};
+use forge::git::{Git, GitError, GitLimits};
+use reconciler::{Reconciler, Settings, SystemClock};
+use runtime::Runtime;
+use rustix::fs::FlockOperation;
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use store::{Store, StoreError};
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How often what has expired is forgotten.
+const PRUNE: Duration = Duration::from_secs(3600);
+/// How long deliveries are remembered. Forges repeat them within hours.
+const DELIVERIES: u64 = 7 * 24 * 3600 * 1000;
+
+/// The names of what is in the state directory.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// The state directory with this path.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The operator's token.
+    #[must_use]
+    pub fn operator_token(&self) -> PathBuf {
+        self.0.join("operator.token")
+    }
+
+    /// The address at which the server that uses this directory is reached.
+    #[must_use]
+    pub fn server_address(&self) -> PathBuf {
+        self.0.join("server.address")
+    }
+
+    /// The socket where the gateway's process asks.
+    #[must_use]
+    pub fn edge_socket(&self) -> PathBuf {
+        self.0.join("edge.sock")
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store.db")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("serve.lock")
+    }
+}
+
+/// The server can not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or directory of its own can not be made or opened.
+    #[error("{} can not be made or opened", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another server has the state directory.
+    #[error("another `maquette serve` uses {}", path.display())]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The port is taken, or the address is not one of this machine.
+    #[error("{address} can not be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store can not be opened.
+    #[error("the store can not be opened")]
+    Store(#[source] StoreError),
+    /// The operator's token can not be seen to.
+    #[error("there is no operator's token")]
+    Token(#[source] TokenError),
+    /// A repository can not be used.
+    #[error("a source can not be used")]
+    Source(#[source] SourceError),
+    /// Git can not be run.
+    #[error("git can not be used")]
+    Git(#[source] GitError),
+    /// The reconciler can not start.
+    #[error("the reconciler can not start")]
+    Reconciler(#[source] reconciler::StartError),
+}
+
+impl StartError {
+    /// What would help.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Locked { .. } => Some("stop it first, or give this one another `state_dir`"),
+            Self::Listen { .. } => Some("choose another address with `listen` in maquette-server.yaml"),
+            _ => None,
+        }
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    /// Where the REST API is served.
+    pub address: SocketAddr,
+    /// What handlers have at hand; for whoever runs beside them.
+    pub app: App,
+    tasks: TaskTracker,
+    end: CancellationToken,
+    _lock: File,
+}
+
+impl Server {
+    /// Starts everything. `runtime` is where environments run.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &ServerConfig,
+        runtime: Arc<dyn Runtime>,
+        end: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let state = StateDir::new(&config.state_dir);
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::File { path, source }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state.path())
+            .map_err(file(state.path()))?;
+        let lock = lock(&state)?;
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let store = Store::open(&state.store()).await.map_err(StartError::Store)?;
+        operator_token(&store, &state.operator_token(), now())
+            .await
+            .map_err(StartError::Token)?;
+        let opened = sources::open(config, &store).await.map_err(StartError::Source)?;
+        let git = Git::new(state.path().join("git-home"), GitLimits::default()).map_err(StartError::Git)?;
+        let reconciler = Reconciler {
+            store: store.clone(),
+            runtime: Arc::clone(&runtime),
+            projects: opened.projects,
+            git,
+            mirrors: state.path().join("mirrors"),
+            clock: Arc::new(SystemClock),
+            settings: Settings {
+                poll_interval: Duration::from_secs(config.poll_seconds.max(1)),
+                ..Settings::default()
+            },
+        };
+        let handle = reconciler.start().await.map_err(StartError::Reconciler)?;
+        let app = App::new(store.clone(), runtime, handle, opened.secrets);
+        let edge_path = state.edge_socket();
+        let edge = EdgeServer::bind(&edge_path).map_err(file(&edge_path))?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(edge.serve(app.clone(), end.clone()));
+        tasks.spawn(serve(Listening::Tcp(listener), router(app.clone()), end.clone()));
+        tasks.spawn(until(end.clone(), prune(store.clone())));
+        for wanted in opened.webhooks {
+            tasks.spawn(until(end.clone(), sources::set_up_webhook(store.clone(), wanted)));
+        }
+        tasks.close();
+        let told = state.server_address();
+        fs::write(&told, format!("http://{address}\n")).map_err(file(&told))?;
+        tracing::info!(%address, "serving");
+        Ok(Self {
+            address,
+            app,
+            tasks,
+            end,
+            _lock: lock,
+        })
+    }
+
+    /// Waits until it was told to end and has ended. Environments go on.
+    pub async fn ended(self) {
+        self.end.cancelled().await;
+        self.tasks.wait().await;
+    }
+}
+
+async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = end.cancelled() => {}
+        () = task => {}
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// Two servers with one store would work against each other.
+fn lock(state: &StateDir) -> Result<File, StartError> {
+    let path = state.lock();
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|source| StartError::File {
+        path: path.clone(),
+        source,
+    })?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked {
+            path: state.path().to_owned(),
+        }),
+        Err(error) => Err(StartError::File {
+            path,
+            source: error.into(),
+        }),
+    }
+}
+
+async fn prune(store: Store) {
+    loop {
+        let at = now();
+        let deliveries = store
+            .delivery_prune(model::Timestamp(at.0.saturating_sub(DELIVERIES)))
+            .await;
+        if let Err(error) = deliveries.and(store.session_prune(at).await) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what has expired could not be forgotten"
+            );
+        }
+        sleep(PRUNE).await;
+    }
+}

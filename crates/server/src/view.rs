@@ -1,0 +1,21 @@
+//! What is shown: read from the store and the runtime, never kept.
+
+mod environment;
+mod progress;
+mod receipt;
+
+pub(crate) use environment::{environment, environment_list, public_services};
+pub(crate) use progress::{events, steps, why};
+pub(crate) use receipt::ledger;
+
+use api::FailureView;
+use store::Failure;
+
+fn failure(failure: &Failure) -> FailureView {
+    FailureView {
+        step: failure.step.clone(),
+        message: failure.message.clone(),
+        hint: failure.hint.clone(),
+        log: failure.log.clone(),
+    }
+}

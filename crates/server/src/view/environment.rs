@@ -1,0 +1,191 @@
+//! Environments.
+
+use super::failure;
+use crate::{app::App, problem::Answer};
+use api::{AddressView, CommitView, EnvironmentView, OriginView, PullRequestView, ServiceStateView, ServiceView};
+use model::{
+    Observation, Origin, Phase, ProjectName, ServiceFact, ServiceName, ServiceStack, ServiceState, SourceName,
+};
+use reconciler::{Project, standing};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use store::{EnvironmentRow, GenerationRow, Outcome};
+use tokio::time::timeout;
+
+/// How long the runtime is waited for. What it says is an addition; the rest is shown without it.
+const OBSERVE: Duration = Duration::from_secs(2);
+
+/// The public services of a stack with their ports, the main one first: `web`, else the first by name.
+pub(crate) fn public_services(stack: &ServiceStack) -> Vec<(&ServiceName, u16)> {
+    let mut public: Vec<(&ServiceName, u16)> = stack
+        .services
+        .iter()
+        .filter_map(|(name, service)| Some((name, service.public_port?)))
+        .collect();
+    if let Some(main) = public.iter().position(|(name, _)| name.as_str() == "web") {
+        let main = public.remove(main);
+        public.insert(0, main);
+    }
+    public
+}
+
+/// All environments, without the states of their services.
+pub(crate) async fn environment_list(
+    app: &App,
+    project: Option<&ProjectName>,
+    ended: bool,
+) -> Answer<Vec<EnvironmentView>> {
+    let mut views = Vec::new();
+    for row in app.store.environment_list(project, ended).await? {
+        if row.origin != Origin::Golden {
+            views.push(view(app, &row, None).await?);
+        }
+    }
+    Ok(views)
+}
+
+/// One environment.
+pub(crate) async fn environment(app: &App, row: &EnvironmentRow) -> Answer<EnvironmentView> {
+    let observed = match timeout(OBSERVE, app.runtime.observe(&row.id)).await {
+        Ok(Ok(observed)) => observed,
+        Ok(Err(error)) => {
+            tracing::debug!(environment = %row.id, %error, "could not be observed for a view");
+            None
+        }
+        Err(_) => None,
+    };
+    let mut view = view(app, row, observed.as_ref()).await?;
+    if row.ended.is_some() {
+        view.services.clear();
+    }
+    Ok(view)
+}
+
+async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -> Answer<EnvironmentView> {
+    let generations = app.store.generation_list(&row.id).await?;
+    let (facts, phase) = standing(row, &generations);
+    let newest = generations
+        .iter()
+        .rev()
+        .find(|generation| generation.restores.is_none());
+    let live = facts
+        .live
+        .and_then(|live| generations.iter().find(|row| row.generation == live));
+    let stack = live.or(newest).and_then(|row| row.spec.services());
+    let project = app.project(&row.project);
+    let addresses = match (project, stack) {
+        (Some(project), Some(stack)) if !matches!(phase, Phase::Ending | Phase::Ended) => {
+            addresses(project, row, stack)
+        }
+        _ => Vec::new(),
+    };
+    let failed = newest
+        .filter(|row| row.outcome == Some(Outcome::Failed))
+        .and_then(|row| row.failure.as_ref());
+    Ok(EnvironmentView {
+        id: row.id.clone(),
+        project: row.project.clone(),
+        origin: OriginView::from(&row.origin),
+        label: row.label.clone(),
+        address: addresses.first().map(|address| address.url.clone()),
+        phase,
+        status: phase.word().to_owned(),
+        power: row.power,
+        pull_request: pull_request(app, project, row).await?,
+        commits: commits(row, live),
+        newest: facts.newest,
+        live: facts.live,
+        failed: facts.failed,
+        failure: failed.map(failure),
+        notes: newest.map_or_else(Vec::new, |row| row.notes.clone()),
+        reason: row.reason.clone(),
+        created: row.created,
+        live_at: row.live_at,
+        ended: row.ended,
+        services: stack.map_or_else(Vec::new, |stack| services(stack, observed, &addresses)),
+        addresses,
+    })
+}
+
+fn addresses(project: &Project, row: &EnvironmentRow, stack: &ServiceStack) -> Vec<AddressView> {
+    let address = |(index, (name, _)): (usize, (&ServiceName, u16))| AddressView {
+        service: name.clone(),
+        url: project.address(&row.label, name, index == 0),
+    };
+    public_services(stack).into_iter().enumerate().map(address).collect()
+}
+
+async fn pull_request(app: &App, project: Option<&Project>, row: &EnvironmentRow) -> Answer<Option<PullRequestView>> {
+    let (Origin::PullRequest { number }, Some(source)) = (&row.origin, project.and_then(Project::primary)) else {
+        return Ok(None);
+    };
+    let known = app.store.pull_request_get(&row.project, &source.name, *number).await?;
+    Ok(known.map(|pull| PullRequestView {
+        number: pull.number,
+        title: pull.title,
+        author: pull.author,
+        branch: pull.branch,
+        base: pull.base,
+        state: match pull.state {
+            store::PullRequestState::Open => "open",
+            store::PullRequestState::Closed => "closed",
+            store::PullRequestState::Merged => "merged",
+        }
+        .to_owned(),
+        fork: pull.fork,
+        web_url: pull.web_url,
+    }))
+}
+
+fn commits(row: &EnvironmentRow, live: Option<&GenerationRow>) -> BTreeMap<SourceName, CommitView> {
+    let lives = live.map(|live| &live.spec.sources);
+    let names: BTreeSet<&SourceName> = row
+        .head
+        .keys()
+        .chain(lives.into_iter().flat_map(BTreeMap::keys))
+        .collect();
+    let commit = |name: &SourceName| CommitView {
+        wanted: row.head.get(name).cloned(),
+        live: lives.and_then(|lives| lives.get(name)).cloned(),
+    };
+    names.into_iter().map(|name| (name.clone(), commit(name))).collect()
+}
+
+fn services(stack: &ServiceStack, observed: Option<&Observation>, addresses: &[AddressView]) -> Vec<ServiceView> {
+    let service = |name: &ServiceName| {
+        let fact = observed.and_then(|observed| observed.services.get(name));
+        ServiceView {
+            name: name.clone(),
+            state: fact.map_or(ServiceStateView::Waiting, |fact| state(&fact.state)),
+            since: fact.map(|fact| fact.since),
+            restarts: fact.map_or(0, |fact| fact.restarts),
+            exit: fact.and_then(exit),
+            message: fact.and_then(|fact| fact.message.clone()),
+            url: addresses
+                .iter()
+                .find(|address| address.service == *name)
+                .map(|address| address.url.clone()),
+        }
+    };
+    stack.services.keys().map(service).collect()
+}
+
+fn state(state: &ServiceState) -> ServiceStateView {
+    match state {
+        ServiceState::Starting => ServiceStateView::Starting,
+        ServiceState::Ready => ServiceStateView::Ready,
+        ServiceState::Unhealthy => ServiceStateView::Unhealthy,
+        ServiceState::Exited { .. } => ServiceStateView::Exited,
+        ServiceState::BackingOff { .. } => ServiceStateView::BackingOff,
+        ServiceState::Stopped => ServiceStateView::Stopped,
+    }
+}
+
+fn exit(fact: &ServiceFact) -> Option<i32> {
+    match fact.state {
+        ServiceState::Exited { code } | ServiceState::BackingOff { code, .. } => Some(code),
+        _ => None,
+    }
+}
