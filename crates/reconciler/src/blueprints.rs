@@ -18,7 +18,7 @@ pub(crate) type Reading = Result<ReadBlueprint, Vec<String>>;
 pub(crate) struct ReadBlueprint {
     pub(crate) stack: ServiceStack,
     pub(crate) limits: Limits,
-    /// Warnings.
+    /// What people should know of how it was put together.
     pub(crate) notes: Vec<String>,
 }
 
@@ -186,7 +186,8 @@ async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: bl
     };
     Ok(ReadBlueprint {
         limits: blueprint.policy.limits,
-        notes: blueprint.warnings.iter().map(ToString::to_string).collect(),
+        // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
+        notes: Vec::new(),
         stack: blueprint.stack,
     })
 }

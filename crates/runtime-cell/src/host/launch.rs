@@ -242,7 +242,8 @@ impl Host {
             let plain = below.components().all(|c| matches!(c, std::path::Component::Normal(_)));
             if plain { Ok(root.join(below)) } else { Err(io::Error::other("an engine's file lies outside of its directory")) }
         };
-        for directory in &engine.directories {
+        // What lies elsewhere is in the data directory, which the engine owns and furnishes itself.
+        for directory in engine.directories.iter().filter(|directory| directory.path.starts_with(inside)) {
             make(&outside(&directory.path)?, directory.mode)?;
         }
         for file in &engine.files {
