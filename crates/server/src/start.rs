@@ -15,7 +15,7 @@ use runtime::Runtime;
 use rustix::fs::FlockOperation;
 use std::{
     fs::{self, DirBuilder, File},
-    io,
+    io::{self, Write as _},
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -72,7 +72,9 @@ impl StateDir {
         self.0.join("store.db")
     }
 
-    fn lock(&self) -> PathBuf {
+    /// The file that a running server holds; its content is the number of the process.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
         self.0.join("serve.lock")
     }
 }
@@ -237,12 +239,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 fn lock(state: &StateDir) -> Result<File, StartError> {
     let path = state.lock();
     let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|source| StartError::File {
+    let mut file = file.map_err(|source| StartError::File {
         path: path.clone(),
         source,
     })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            written.map_err(|source| StartError::File { path, source })?;
+            Ok(file)
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked {
             path: state.path().to_owned(),
         }),

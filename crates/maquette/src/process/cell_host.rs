@@ -1,0 +1,93 @@
+//! The cell host: the one process that is root.
+
+use super::{load, log, running, user};
+use crate::{cli::CellHostArgs, exit::Failure};
+use runtime_cell::{
+    host::{self, HostConfig},
+    pool::{Place, PoolConfig},
+};
+use rustix::process::geteuid;
+use server::config::ServerConfig;
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
+
+/// Bytes that stay free on the disk below the pool's image file.
+const RESERVE: u64 = 2 << 30;
+/// New environments are refused when less than this share of the pool is free.
+const WATERMARK_PERCENT: u8 = 5;
+/// What `statfs` says of btrfs.
+const BTRFS: i64 = 0x9123_683e;
+
+/// Runs it until it is asked to end. Containers go on.
+pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
+    if args.own_session {
+        super::leave_session();
+    }
+    log("cell-host");
+    if !geteuid().is_root() {
+        return Err(Failure::new(1, "the cell host needs root")
+            .hint("sudo maquette cell-host …, or start `maquette serve` as root"));
+    }
+    let config = load(&args.config)?;
+    let user = user::choose(config.user.as_deref())?;
+    let failed = |path: &std::path::Path, error: std::io::Error| {
+        Failure::new(1, format!("{} can not be made: {error}", path.display()))
+    };
+    // Passable, so that the user without privileges reaches the sockets and the files of commits.
+    for directory in [&config.cell.run_dir, &config.cell_data_dir()] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)
+            .map_err(|error| failed(directory, error))?;
+    }
+    let pid_file = pid_file(&config);
+    let held = running::hold(&pid_file).map_err(|error| failed(&pid_file, error))?;
+    if held.is_none() {
+        return Err(Failure::new(
+            6,
+            format!("another cell host runs at {}", config.cell.run_dir.display()),
+        ));
+    }
+    let pool = pool_config(&config, args.instance.as_str());
+    let mut host = HostConfig::new(
+        args.instance.clone(),
+        config.cell.run_dir.clone(),
+        config.cell_data_dir(),
+        pool,
+    );
+    host.control_uid = user.uid;
+    host.control_gid = user.gid;
+    host.dial_uids = vec![user.uid];
+    host::run(host).map_err(|error| Failure::of(&error).hint("`maquette doctor` says what this machine lacks"))?;
+    drop(held);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file that tells of a running cell host.
+pub(crate) fn pid_file(config: &ServerConfig) -> PathBuf {
+    config.cell.run_dir.join("cell-host.pid")
+}
+
+/// Where disks are: in a directory where the file system is btrfs, else in an image file.
+pub(crate) fn pool_config(config: &ServerConfig, instance: &str) -> PoolConfig {
+    let data = config.cell_data_dir();
+    let existing = data.ancestors().find(|path| path.exists());
+    let is_btrfs = existing
+        .and_then(|path| rustix::fs::statfs(path).ok())
+        .is_some_and(|stat| stat.f_type == BTRFS);
+    let place = if is_btrfs {
+        Place::Directory(data.join("pool"))
+    } else {
+        Place::Image {
+            path: data.join("pool.img"),
+            size: config.cell.pool_gib.saturating_mul(1 << 30),
+            mountpoint: data.join("pool"),
+            reserve: RESERVE,
+        }
+    };
+    PoolConfig {
+        place,
+        instance: instance.to_owned(),
+        watermark_percent: WATERMARK_PERCENT,
+    }
+}

@@ -1,0 +1,117 @@
+//! The gateway's process: its ports are answered by the control plane and by the cell host's dial socket.
+
+use super::{asked_to_end, block_on, leave_session, load, log, running};
+use crate::{cli::GatewayArgs, exit::Failure};
+use async_trait::async_trait;
+use gateway::{Base, Config, Dial, DialError, Gateway, RouteTable, Scheme, Target};
+use runtime::{Connection, RuntimeError};
+use runtime_cell::CellDialer;
+use rustix::process::geteuid;
+use server::{
+    EdgeClient, StateDir,
+    config::{SchemeConfig, ServerConfig},
+};
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Runs it until it is asked to end.
+pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
+    if args.own_session {
+        leave_session();
+    }
+    log("gateway");
+    if geteuid().is_root() {
+        return Err(
+            Failure::new(1, "the gateway does not run as root").hint("`maquette serve` starts it as the right user")
+        );
+    }
+    let config = load(&args.config)?;
+    block_on(serve(&config))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file that tells of a running gateway.
+pub(crate) fn pid_file(config: &ServerConfig) -> PathBuf {
+    config.state_dir.join("gateway.pid")
+}
+
+async fn serve(config: &ServerConfig) -> Result<(), Failure> {
+    let end = asked_to_end()?;
+    let pid_file = pid_file(config);
+    let held = running::hold(&pid_file)
+        .map_err(|error| Failure::new(1, format!("{} can not be made: {error}", pid_file.display())))?;
+    if held.is_none() {
+        return Err(Failure::new(
+            6,
+            format!("another gateway uses {}", config.state_dir.display()),
+        ));
+    }
+    let settings = settings(config)?;
+    let address = config.gateway.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(1, format!("{address} can not be listened on: {error}"))
+            .hint("choose another address with `gateway.listen` in maquette-server.yaml")
+    })?;
+    let control = EdgeClient::new(StateDir::new(&config.state_dir).edge_socket());
+    let routes = Arc::new(RouteTable::default());
+    let dial = Arc::new(CellDial(CellDialer::new(&config.cell.run_dir)));
+    let auth = Arc::new(control.clone());
+    let gateway = Gateway::with_wake(
+        settings,
+        Arc::clone(&routes) as _,
+        auth,
+        dial,
+        Arc::new(control.clone()),
+    );
+    let follower = tokio::spawn(control.clone().follow_routes(routes, end.clone()));
+    let reporter = tokio::spawn(control.report_uses(gateway.clone(), end.clone()));
+    tracing::info!(%address, "the gateway serves");
+    let served = gateway.serve(listener, end.cancelled()).await;
+    follower.abort();
+    reporter.abort();
+    served.map_err(|error| Failure::of(&error))
+}
+
+fn settings(config: &ServerConfig) -> Result<Config, Failure> {
+    let mut bases = Vec::new();
+    for base in &config.gateway.bases {
+        let scheme = match base.scheme {
+            SchemeConfig::Http => Scheme::Http,
+            SchemeConfig::Https => Scheme::Https,
+        };
+        bases.push(Base::new(&base.domain, scheme).map_err(|error| Failure::of(&error))?);
+    }
+    let mut settings = Config::new(bases).map_err(|error| Failure::of(&error))?;
+    settings.public_ports = config
+        .gateway
+        .bases
+        .iter()
+        .filter_map(|base| config.port_of(base))
+        .collect();
+    Ok(settings)
+}
+
+/// The cell host's dial socket as the gateway's port.
+#[derive(Debug)]
+struct CellDial(CellDialer);
+
+#[async_trait]
+impl Dial for CellDial {
+    async fn dial(&self, target: &Target, epoch: u64) -> Result<TcpStream, DialError> {
+        let unavailable = |source: io::Error| DialError::Unavailable { source };
+        match self.0.dial(&target.environment, &target.service, target.port).await {
+            Ok(Connection::Tcp(stream)) => Ok(stream),
+            Ok(_) => Err(unavailable(io::Error::other("the connection is no TCP socket"))),
+            Err(RuntimeError::NotFound { .. } | RuntimeError::Superseded { .. }) => Err(DialError::Stale {
+                environment: target.environment.clone(),
+                epoch,
+            }),
+            Err(RuntimeError::Failed { reason, .. }) => Err(DialError::Refused {
+                service: target.service.clone(),
+                port: target.port,
+                source: io::Error::new(io::ErrorKind::ConnectionRefused, reason),
+            }),
+            Err(error) => Err(unavailable(io::Error::other(error.to_string()))),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `maquette serve`: started by root it prepares what needs root, then becomes the user without privileges; the control plane
+//! itself never is root.
+
+use super::{
+    asked_to_end, block_on, gateway, instance, load, log, running,
+    user::{self, User},
+};
+use crate::{cli::ServeArgs, exit::Failure};
+use runtime_cell::CellRuntime;
+use rustix::process::geteuid;
+use server::{Server, StateDir, config::ServerConfig};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, chown},
+        net::UnixStream,
+        process::CommandExt,
+    },
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use store::Store;
+
+/// How long the cell host may take to start: at the first start it makes the storage pool.
+const CELL_HOST: Duration = Duration::from_secs(120);
+/// How long it may take when somebody else starts it.
+const CONNECT: Duration = Duration::from_secs(15);
+/// How long the gateway may take.
+const GATEWAY: Duration = Duration::from_secs(10);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs the server until it is asked to end. Environments go on, and so do the two other processes.
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
+    log("serve");
+    let config = load(&args.config)?;
+    if geteuid().is_root() {
+        return Err(as_root(&args.config, &config)?);
+    }
+    let state = StateDir::new(&config.state_dir);
+    make_directory(state.path())?;
+    block_on(control_plane(&args.config, &config))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(1, format!("{} can not be made: {error}", path.display()))
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed(path, &error))
+}
+
+/// What root does: directories, the cell host, and to give itself up. Returns only if that fails.
+fn as_root(path: &Path, config: &ServerConfig) -> Result<Failure, Failure> {
+    let user = user::choose(config.user.as_deref())?;
+    own_state_directory(config, &user)?;
+    let config_path = path.canonicalize().map_err(|error| failed(path, &error))?;
+    let instance = instance::of(&StateDir::new(&config.state_dir).store(), &user)?;
+    let control = config.cell.run_dir.join("control.sock");
+    if UnixStream::connect(&control).is_ok() {
+        tracing::info!("the cell host runs already");
+    } else {
+        let arguments = [
+            "cell-host".into(),
+            "--config".into(),
+            config_path.clone().into_os_string(),
+        ];
+        let id = ["--instance".into(), instance.as_str().into()];
+        let child = spawn(arguments.into_iter().chain(id))?;
+        wait_for(child, "the cell host", CELL_HOST, || {
+            UnixStream::connect(&control).is_ok()
+        })?;
+    }
+    let error = Command::new("/proc/self/exe")
+        .args(["serve".as_ref(), "--config".as_ref(), config_path.as_os_str()])
+        .current_dir("/")
+        .uid(user.uid)
+        .gid(user.gid)
+        .exec();
+    Ok(Failure::new(
+        1,
+        format!("the server could not become {}: {error}", user.name),
+    ))
+}
+
+/// The state directory belongs to the user without privileges; root takes nothing over that belongs to somebody else.
+fn own_state_directory(config: &ServerConfig, user: &User) -> Result<(), Failure> {
+    let path = &config.state_dir;
+    make_directory(path)?;
+    let found = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
+    if !found.is_dir() {
+        return Err(Failure::new(1, format!("{} is not a directory", path.display())));
+    }
+    match found.uid() {
+        0 => chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error)),
+        uid if uid == user.uid => Ok(()),
+        uid => Err(Failure::new(
+            1,
+            format!("{} belongs to the user {uid}, not to {}", path.display(), user.name),
+        )
+        .hint(format!("chown -R {} {}", user.name, path.display()))),
+    }
+}
+
+/// Starts a process of ours in a session of its own. It outlives this one.
+fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, Failure> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(arguments)
+        .arg("--own-session")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+        .spawn()
+        .map_err(|error| Failure::new(1, format!("a process could not be started: {error}")))
+}
+
+fn wait_for(mut child: Child, what: &str, patience: Duration, is_there: impl Fn() -> bool) -> Result<(), Failure> {
+    let since = Instant::now();
+    while !is_there() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(Failure::new(1, format!("{what} ended with {status}")).hint("its own message stands above"));
+        }
+        if since.elapsed() > patience {
+            return Err(Failure::new(
+                1,
+                format!("{what} does not answer after {} s", patience.as_secs()),
+            ));
+        }
+        sleep(PAUSE);
+    }
+    Ok(())
+}
+
+async fn control_plane(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
+    let end = asked_to_end()?;
+    let state = StateDir::new(&config.state_dir);
+    let runtime = connect(config, &state).await?;
+    let server = Server::start(config, Arc::new(runtime), end).await.map_err(|error| {
+        let failure = Failure::of(&error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    if running::is_held(&gateway::pid_file(config)) {
+        tracing::info!("the gateway runs already");
+    } else {
+        start_gateway(path, config).await?;
+    }
+    server.ended().await;
+    Ok(())
+}
+
+async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
+    let path = path.canonicalize().map_err(|error| failed(path, &error))?;
+    let child = spawn(["gateway".into(), "--config".into(), path.into_os_string()].into_iter())?;
+    let address = config.gateway.listen;
+    let pid_file = gateway::pid_file(config);
+    let answers = move || {
+        running::is_held(&pid_file) && std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    };
+    let waited = tokio::task::spawn_blocking(move || wait_for(child, "the gateway", GATEWAY, answers)).await;
+    waited.map_err(|error| Failure::of(&error))?
+}
+
+async fn connect(config: &ServerConfig, state: &StateDir) -> Result<CellRuntime, Failure> {
+    let store = Store::open(&state.store()).await.map_err(|error| Failure::of(&error))?;
+    let instance = store.instance().await.map_err(|error| Failure::of(&error))?;
+    store.close().await;
+    let since = Instant::now();
+    loop {
+        match CellRuntime::connect(&config.cell.run_dir, instance.clone()).await {
+            Ok(runtime) => return Ok(runtime),
+            Err(error) if since.elapsed() > CONNECT => {
+                return Err(Failure::new(
+                    5,
+                    format!("there is no cell host at {}: {error}", config.cell.run_dir.display()),
+                )
+                .hint(format!(
+                    "start `maquette serve` as root, or `maquette cell-host --instance {instance}`"
+                )));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

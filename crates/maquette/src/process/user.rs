@@ -1,0 +1,94 @@
+//! The system user without privileges that the control plane and the gateway run as.
+
+use crate::exit::Failure;
+use std::fs;
+
+/// The user that is looked for unless the configuration names one.
+const DEFAULT: &str = "maquette";
+/// The user that is taken when there is no such one.
+const FALLBACK: &str = "nobody";
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// The user that is to be used.
+pub(crate) fn choose(configured: Option<&str>) -> Result<User, Failure> {
+    let users = fs::read_to_string("/etc/passwd")
+        .map_err(|error| Failure::new(1, format!("the users of this machine can not be read: {error}")))?;
+    choose_from(&users, configured)
+}
+
+fn choose_from(users: &str, configured: Option<&str>) -> Result<User, Failure> {
+    let user = match configured {
+        Some(name) => find(users, name).ok_or_else(|| {
+            Failure::new(1, format!("there is no user `{name}`"))
+                .hint(format!("useradd --system --no-create-home {name}"))
+        })?,
+        None => match find(users, DEFAULT) {
+            Some(user) => user,
+            None => {
+                tracing::warn!(
+                    "there is no user `{DEFAULT}`, so `{FALLBACK}` is used; useradd --system {DEFAULT} makes one"
+                );
+                find(users, FALLBACK).unwrap_or(User {
+                    name: FALLBACK.to_owned(),
+                    uid: 65_534,
+                    gid: 65_534,
+                })
+            }
+        },
+    };
+    if user.uid == 0 {
+        return Err(
+            Failure::new(1, "the server does not run as root").hint("name another `user` in maquette-server.yaml")
+        );
+    }
+    Ok(user)
+}
+
+fn find(users: &str, name: &str) -> Option<User> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (found, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        (found == name).then_some(())?;
+        Some(User {
+            name: name.to_owned(),
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\nbroken\napp:x:900:901::/:/bin/sh\n";
+
+    #[test]
+    fn the_configured_user_then_ours_then_nobody() {
+        assert_eq!(
+            choose_from(USERS, Some("app")).unwrap(),
+            User {
+                name: "app".to_owned(),
+                uid: 900,
+                gid: 901
+            }
+        );
+        assert_eq!(choose_from(USERS, None).unwrap().name, "nobody");
+        let with_ours = format!("{USERS}maquette:x:950:950::/:/usr/sbin/nologin\n");
+        assert_eq!(choose_from(&with_ours, None).unwrap().uid, 950);
+    }
+
+    #[test]
+    fn root_and_nobody_known_are_refused() {
+        assert!(choose_from(USERS, Some("root")).is_err());
+        let missing = choose_from(USERS, Some("who")).unwrap_err().to_string();
+        assert!(missing.contains("useradd"), "{missing}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Commands that ask the server.
+
+mod exec;
+mod logs;
+mod watch;
+
+use crate::{
+    cli::{
+        ChangeArgs, CloneArgs, Connection, CreateArgs, DeleteArgs, DeployArgs, Env, ListArgs, OpenArgs, Remote,
+        UpdateArgs,
+    },
+    client::{Api, segment},
+    exit::Failure,
+    render, screen,
+};
+use api::{
+    CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, LedgerView, LinkRequest, SignInLink, UpdateRequest,
+    WhyView,
+};
+use model::Timestamp;
+use serde::Serialize;
+use std::{
+    io::{self, Write as _},
+    process::{Command, ExitCode, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// What every command has at hand.
+struct Session {
+    api: Api,
+    json: bool,
+}
+
+/// Runs one command.
+pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<ExitCode, Failure> {
+    let session = Session {
+        api: Api::new(connection)?,
+        json: connection.json,
+    };
+    match command {
+        Remote::List(args) => session.list(&args).await,
+        Remote::Show(args) => session.show(&args).await,
+        Remote::Why(args) => session.why(&args).await,
+        Remote::Logs(args) => logs::run(&session, args).await,
+        Remote::Exec(args) => return exec::run(&session, args).await,
+        Remote::Open(args) => session.open(&args).await,
+        Remote::Create(args) => session.create(args).await,
+        Remote::Clone(args) => session.copy(args).await,
+        Remote::Update(args) => session.update(args).await,
+        Remote::Deploy(args) => session.deploy(args).await,
+        Remote::Recreate(args) => session.recreate(&args).await,
+        Remote::Delete(args) => session.delete(&args).await,
+        Remote::Receipt(args) => session.receipt(&args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn path(environment: &str) -> String {
+    format!("/environments/{}", segment(environment))
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+impl Session {
+    fn answer<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        if !self.json {
+            return print(&text(value));
+        }
+        let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(&error))?;
+        print(&format!("{json}\n"))
+    }
+
+    async fn list(&self, args: &ListArgs) -> Result<(), Failure> {
+        let project = args
+            .project
+            .as_ref()
+            .map_or_else(String::new, |project| format!("&project={project}"));
+        let path = format!("/environments?ended={}{project}", args.ended);
+        let list: EnvironmentList = screen::while_doing("asking", self.api.get(&path)).await?;
+        self.answer(&list, |list| render::list(&list.environments, now()))
+    }
+
+    async fn show(&self, args: &Env) -> Result<(), Failure> {
+        let path = path(&args.environment);
+        let view: EnvironmentView = screen::while_doing("asking", self.api.get(&path)).await?;
+        self.answer(&view, |view| render::show(view, now()))
+    }
+
+    async fn why(&self, args: &Env) -> Result<(), Failure> {
+        let path = format!("{}/why", path(&args.environment));
+        let view: WhyView = screen::while_doing("asking", self.api.get(&path)).await?;
+        self.answer(&view, |view| render::why(view, now()))
+    }
+
+    async fn receipt(&self, args: &Env) -> Result<(), Failure> {
+        let path = format!("{}/receipt", path(&args.environment));
+        let view: LedgerView = screen::while_doing("asking", self.api.get(&path)).await?;
+        self.answer(&view, |view| render::receipt(view, now()))
+    }
+
+    async fn open(&self, args: &OpenArgs) -> Result<(), Failure> {
+        let request = LinkRequest {
+            label: args.label.clone(),
+            seconds: Some(args.minutes.saturating_mul(60)),
+            uses: Some(args.uses),
+        };
+        let path = format!("{}/links", path(&args.environment));
+        let link: SignInLink = screen::while_doing("asking", self.api.post(&path, &request)).await?;
+        if args.browser {
+            browse(&link.url)?;
+        }
+        self.answer(&link, |link| format!("{}\n", link.url))
+    }
+
+    async fn create(&self, args: CreateArgs) -> Result<(), Failure> {
+        let request = CreateRequest {
+            project: args.project,
+            branch: Some(args.branch),
+            clone_of: None,
+        };
+        let asked = self.api.post("/environments", &request);
+        let made: EnvironmentView = screen::while_doing("fetching the branch", asked).await?;
+        self.changed(made, args.watch).await
+    }
+
+    async fn copy(&self, args: CloneArgs) -> Result<(), Failure> {
+        let request = CreateRequest {
+            project: None,
+            branch: None,
+            clone_of: Some(args.environment),
+        };
+        let asked = self.api.post("/environments", &request);
+        let made: EnvironmentView = screen::while_doing("asking", asked).await?;
+        self.changed(made, args.watch).await
+    }
+
+    async fn update(&self, args: UpdateArgs) -> Result<(), Failure> {
+        let request = UpdateRequest {
+            service: args.service,
+            branch: args.branch,
+        };
+        let path = format!("{}/update", path(&args.environment));
+        let view: EnvironmentView = screen::while_doing("fetching the branch", self.api.post(&path, &request)).await?;
+        self.changed(view, args.watch).await
+    }
+
+    async fn deploy(&self, args: DeployArgs) -> Result<(), Failure> {
+        let request = DeployRequest {
+            commit: args.commit,
+            source: args.source,
+        };
+        let path = format!("{}/deploy", path(&args.environment));
+        let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
+        self.changed(view, args.watch).await
+    }
+
+    async fn recreate(&self, args: &ChangeArgs) -> Result<(), Failure> {
+        let path = format!("{}/recreate", path(&args.environment));
+        let view: EnvironmentView = screen::while_doing("asking", self.api.post(&path, &serde_json::json!({}))).await?;
+        self.changed(view, false).await
+    }
+
+    /// After a change: at once, or when it has come true.
+    async fn changed(&self, view: EnvironmentView, wait: bool) -> Result<(), Failure> {
+        let view = if wait {
+            watch::until_live(self, view).await?
+        } else {
+            view
+        };
+        self.answer(&view, |view| {
+            let address = view
+                .address
+                .as_deref()
+                .map_or_else(String::new, |address| format!("  {address}"));
+            format!("{} is {}{address}\n", view.label, view.status)
+        })
+    }
+
+    async fn delete(&self, args: &DeleteArgs) -> Result<(), Failure> {
+        let path = path(&args.environment);
+        let view: EnvironmentView = screen::while_doing("asking", self.api.get(&path)).await?;
+        if !args.yes {
+            return Err(Failure::new(2, format!("{} ({}) was not deleted", view.label, view.id))
+                .hint("say --yes; its data can not be brought back"));
+        }
+        // By id: the name could lead to another environment by now.
+        let path = self::path(view.id.as_str());
+        let view: EnvironmentView = screen::while_doing("asking", self.api.delete(&path)).await?;
+        if !args.watch {
+            return self.answer(&view, |view| format!("{} is {}\n", view.label, view.status));
+        }
+        let receipt = watch::until_gone(self, view.id.as_str()).await?;
+        self.answer(&receipt, |receipt| render::receipt(receipt, now()))
+    }
+}
+
+fn browse(url: &str) -> Result<(), Failure> {
+    let started = Command::new("xdg-open")
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    started.map(|_| ()).map_err(|error| {
+        Failure::new(1, format!("no browser could be started: {error}"))
+            .hint("leave out --browser and open the link yourself")
+    })
+}

@@ -1,0 +1,289 @@
+//! Text and tables for people. Pure: the time is an argument.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use api::{
+    CommitView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
+    ServiceView, StepView, WhyView,
+};
+use model::Timestamp;
+use std::fmt::Write as _;
+use table::Table;
+
+/// The most entries of a ledger that are shown one by one.
+const ENTRIES_MAX: usize = 200;
+
+/// How long ago, in one unit.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.since(at).as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn took(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..60_000 => format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        _ => format!("{} min {} s", milliseconds / 60_000, milliseconds % 60_000 / 1_000),
+    }
+}
+
+/// Text of strangers, safe for a terminal.
+fn tame(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars()
+        .map(|c| if harmful(c) && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn origin(view: &EnvironmentView) -> String {
+    match (&view.origin, &view.pull_request) {
+        (OriginView::PullRequest { number }, Some(pull)) => format!("#{number} {}", tame(&pull.title)),
+        (OriginView::PullRequest { number }, None) => format!("#{number}"),
+        (OriginView::Branch { branch }, _) => format!("branch {}", tame(branch)),
+        (OriginView::Baseline { branch }, _) => format!("baseline {}", tame(branch)),
+        (OriginView::Clone { of }, _) => format!("copy of {of}"),
+        (OriginView::Golden, _) => "golden".to_owned(),
+    }
+}
+
+fn commit(view: &CommitView) -> String {
+    let short = |commit: &Option<model::CommitId>| commit.as_ref().map(|commit| commit.short().to_owned());
+    match (short(&view.live), short(&view.wanted)) {
+        (Some(live), Some(wanted)) if live == wanted => live,
+        (Some(live), Some(wanted)) => format!("{live} → {wanted}"),
+        (None, Some(wanted)) => format!("→ {wanted}"),
+        (Some(live), None) => live,
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// Environments, a line each.
+pub(crate) fn list(environments: &[EnvironmentView], now: Timestamp) -> String {
+    if environments.is_empty() {
+        return "There are no environments.\n".to_owned();
+    }
+    let mut table = Table::new(["ENV", "PROJECT", "STATUS", "COMMIT", "FOR", "AGE", "ADDRESS"]);
+    for view in environments {
+        table.row([
+            view.label.to_string(),
+            view.project.to_string(),
+            view.status.clone(),
+            view.commits.values().next().map_or_else(|| "-".to_owned(), commit),
+            shortened(&origin(view), 40),
+            ago(view.created, now),
+            view.address.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    table.to_string()
+}
+
+fn shortened(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(max - 1).collect();
+    cut.push('…');
+    cut
+}
+
+/// One environment.
+pub(crate) fn show(view: &EnvironmentView, now: Timestamp) -> String {
+    let mut text = format!("{} ({})\n\n", view.label, view.id);
+    let mut facts = Table::bare();
+    facts.row(["status".to_owned(), view.status.clone()]);
+    facts.row(["project".to_owned(), view.project.to_string()]);
+    facts.row(["for".to_owned(), origin(view)]);
+    if let Some(pull) = &view.pull_request {
+        facts.row(["author".to_owned(), tame(&pull.author)]);
+        facts.row([
+            "page".to_owned(),
+            pull.web_url.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    for address in &view.addresses {
+        facts.row([format!("address of {}", address.service), address.url.clone()]);
+    }
+    for (source, commits) in &view.commits {
+        facts.row([format!("commit of {source}"), commit(commits)]);
+    }
+    let number = |n: Option<model::Generation>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    facts.row([
+        "generation".to_owned(),
+        format!("live {}, newest {}", number(view.live), number(view.newest)),
+    ]);
+    facts.row(["reason".to_owned(), tame(&view.reason)]);
+    facts.row(["made".to_owned(), format!("{} ago", ago(view.created, now))]);
+    if let Some(at) = view.live_at {
+        facts.row(["live since".to_owned(), format!("{} ago", ago(at, now))]);
+    }
+    if let Some(at) = view.ended {
+        facts.row(["ended".to_owned(), format!("{} ago", ago(at, now))]);
+    }
+    let _ = write!(text, "{facts}");
+    if !view.services.is_empty() {
+        let _ = write!(text, "\n{}", services(&view.services, now));
+    }
+    if let Some(failed) = &view.failure {
+        let _ = write!(text, "\n{}", failure(failed));
+    }
+    notes(&mut text, &view.notes);
+    text
+}
+
+fn services(services: &[ServiceView], now: Timestamp) -> Table {
+    let mut table = Table::new(["SERVICE", "STATE", "SINCE", "RESTARTS", "MESSAGE"]);
+    for service in services {
+        table.row([
+            service.name.to_string(),
+            service.state.word().to_owned(),
+            service.since.map_or_else(|| "-".to_owned(), |at| ago(at, now)),
+            service.restarts.to_string(),
+            tame(service.message.as_deref().unwrap_or("-")),
+        ]);
+    }
+    table
+}
+
+fn failure(failed: &FailureView) -> String {
+    let mut text = format!("{} failed: {}\n", tame(&failed.step), tame(&failed.message));
+    if let Some(hint) = &failed.hint {
+        let _ = writeln!(text, "hint: {}", tame(hint));
+    }
+    for line in &failed.log {
+        let _ = writeln!(text, "  | {}", tame(line));
+    }
+    text
+}
+
+fn notes(text: &mut String, notes: &[String]) {
+    for note in notes {
+        let _ = writeln!(text, "\nnote: {}", tame(note));
+    }
+}
+
+/// Why an environment is as it is.
+pub(crate) fn why(view: &WhyView, now: Timestamp) -> String {
+    let mut text = format!("{}\n", tame(&view.summary));
+    if let Some(failed) = &view.failure {
+        let _ = write!(text, "\n{}", failure(failed));
+    }
+    if view.attempts > 1 || view.next_try.is_some() {
+        let next = view.next_try.map_or_else(String::new, |next| {
+            format!(", again in {} s", next.since(now).as_secs())
+        });
+        let _ = writeln!(text, "tried {} times{next}", view.attempts);
+    }
+    for what in &view.waiting_for {
+        let _ = writeln!(text, "waits for {}", tame(what));
+    }
+    for service in &view.services {
+        let _ = writeln!(text, "{}", tame(service));
+    }
+    if !view.steps.is_empty() {
+        let _ = write!(text, "\n{}", steps(&view.steps));
+    }
+    notes(&mut text, &view.notes);
+    if !view.events.is_empty() {
+        let _ = write!(text, "\n{}", events(&view.events, now));
+    }
+    text
+}
+
+fn steps(steps: &[StepView]) -> Table {
+    let mut table = Table::new(["STEP", "STATE", "TOOK", "TRIES"]);
+    for step in steps {
+        table.row([
+            tame(&step.title),
+            step.state.word().to_owned(),
+            step.took_ms.map_or_else(|| "-".to_owned(), took),
+            step.attempts.to_string(),
+        ]);
+    }
+    table
+}
+
+fn events(events: &[EventView], now: Timestamp) -> Table {
+    let mut table = Table::new(["AGO", "EVENT"]);
+    for event in events {
+        table.row([ago(event.at, now), shortened(&tame(&event.text), 120)]);
+    }
+    table
+}
+
+/// The ledger or receipt.
+pub(crate) fn receipt(view: &LedgerView, now: Timestamp) -> String {
+    let name = view
+        .label
+        .as_ref()
+        .map_or_else(|| view.environment.to_string(), ToString::to_string);
+    let mut text = if view.complete {
+        let reason = view.reason.as_deref().map(tame).unwrap_or_default();
+        let took = view
+            .began
+            .zip(view.completed)
+            .map_or(0, |(began, completed)| completed.0.saturating_sub(began.0));
+        format!(
+            "{name} has ended: {reason}\nAll {} things that were made for it were seen to be gone, within {}.\n",
+            view.entries.len(),
+            self::took(took)
+        )
+    } else {
+        format!(
+            "{name} has not ended: {} of {} things are left.\n",
+            view.left,
+            view.entries.len()
+        )
+    };
+    if view.entries.is_empty() {
+        return text;
+    }
+    let mut table = Table::new(["KIND", "NAME", "MADE", "GONE"]);
+    for entry in view.entries.iter().take(ENTRIES_MAX) {
+        let gone = entry
+            .gone
+            .map_or_else(|| "no".to_owned(), |at| format!("{} ago", ago(at, now)));
+        table.row([
+            entry.kind.clone(),
+            tame(&entry.name),
+            format!("{} ago", ago(entry.intended, now)),
+            gone,
+        ]);
+    }
+    let _ = write!(text, "\n{table}");
+    if view.entries.len() > ENTRIES_MAX {
+        let _ = writeln!(
+            text,
+            "… and {} more; --json has them all",
+            view.entries.len() - ENTRIES_MAX
+        );
+    }
+    text
+}
+
+/// One line of a log, with the time of day in UTC.
+pub(crate) fn log_line(line: &LogLineView, named: bool) -> String {
+    let seconds = line.at.0 / 1_000 % 86_400;
+    let clock = format!(
+        "{:02}:{:02}:{:02}.{:03}",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60,
+        line.at.0 % 1_000
+    );
+    let mark = if line.stream == LogStreamView::Stderr { '!' } else { '|' };
+    if named {
+        format!("{clock} {} {mark} {}\n", tame(&line.name), tame(&line.text))
+    } else {
+        format!("{clock} {mark} {}\n", tame(&line.text))
+    }
+}
