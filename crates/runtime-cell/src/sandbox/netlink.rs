@@ -43,6 +43,8 @@ pub(crate) struct VethPair<'a> {
     pub(crate) bridge: u32,
     /// Name of the far end.
     pub(crate) peer: &'a str,
+    /// Hardware address of the far end.
+    pub(crate) peer_mac: [u8; 6],
     /// A process in whose network namespace the far end appears.
     pub(crate) peer_pid: u32,
 }
@@ -118,12 +120,14 @@ impl Netlink {
         Ok(Self { socket })
     }
 
-    /// Makes a bridge that is up and returns its index; one of that name is kept.
-    pub(crate) fn bridge_create(&self, name: &str, alias: &str) -> io::Result<u32> {
+    /// Makes a bridge that is up and returns its index; one of that name is kept. Without a hardware address of its own a bridge
+    /// takes the lowest one of its ports, and changes it as ports come and go.
+    pub(crate) fn bridge_create(&self, name: &str, alias: &str, mac: [u8; 6]) -> io::Result<u32> {
         let request = Request::new(libc::RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
             .link(0, true)
             .text(libc::IFLA_IFNAME, name)
             .text(libc::IFLA_IFALIAS, alias)
+            .attribute(libc::IFLA_ADDRESS, &mac)
             .nested(libc::IFLA_LINKINFO, |r| r.text(libc::IFLA_INFO_KIND, "bridge"));
         unless_there(self.acknowledged(request))?;
         self.index(name)
@@ -143,6 +147,7 @@ impl Netlink {
                         // The kernel configures this end before it is connected: it can't be brought up yet.
                         r.link(0, false)
                             .text(libc::IFLA_IFNAME, pair.peer)
+                            .attribute(libc::IFLA_ADDRESS, &pair.peer_mac)
                             .attribute(libc::IFLA_NET_NS_PID, &pair.peer_pid.to_ne_bytes())
                     })
                 })

@@ -31,6 +31,14 @@ pub(crate) fn container_address(number: u16) -> Ipv4Addr {
     Ipv4Addr::new(a, b, 1, u8::try_from(number.min(MAX_CONTAINERS)).unwrap_or(u8::MAX).saturating_add(1))
 }
 
+/// The hardware address that goes with an address. Neighbours remember hardware addresses for half a minute: a container that
+/// takes another one's place must have the same one, or is not heard for that long.
+fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    // Locally administered, not a group.
+    [0x02, 0x4d, a, b, c, d]
+}
+
 /// A pinned hub namespace.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -83,7 +91,7 @@ impl Hub {
         let alias = format!("{}/{service}", self.label);
         inside(self.namespace.as_fd(), || {
             let name = format!("v{number}");
-            let pair = VethPair { name: &name, alias: &alias, bridge: self.bridge, peer: "eth0", peer_pid: pid };
+            let pair = VethPair { name: &name, alias: &alias, bridge: self.bridge, peer: "eth0", peer_mac: hardware_address(address), peer_pid: pid };
             Netlink::open()?.veth_create(pair)
         })?;
         inside(container.as_fd(), || {
@@ -156,7 +164,7 @@ fn furnish(label: &str) -> io::Result<u32> {
     let netlink = Netlink::open()?;
     let bridge = match netlink.index(BRIDGE) {
         Ok(index) => index,
-        Err(_) => netlink.bridge_create(BRIDGE, label)?,
+        Err(_) => netlink.bridge_create(BRIDGE, label, hardware_address(HUB_ADDRESS))?,
     };
     netlink.link_up(LOOPBACK)?;
     netlink.address_add(bridge, HUB_ADDRESS, PREFIX)?;
