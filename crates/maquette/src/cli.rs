@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::demo::{DemoArgs, DeveloperArgs};
 use crate::exit::HELP;
 use clap::{Args, Parser, Subcommand};
 use model::{BranchName, CommitId, InstanceId, ProjectName, ServiceName, SourceName};
@@ -63,6 +64,11 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Stop the server's three processes; environments go on
     Stop(ServeArgs),
+    /// Show the whole path on this machine with the example shop: open, push, close
+    Demo(DemoArgs),
+    /// The developer in the demo, who has no privileges
+    #[command(hide = true)]
+    DemoDeveloper(DeveloperArgs),
     /// Print the id of the installation
     #[command(hide = true)]
     InstanceId(InstanceArgs),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod demo;
 mod exit;
 mod local;
 mod process;
@@ -38,6 +39,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::InstanceId(args) => process::instance::run(&args),
         Command::Gateway(args) => process::gateway::run(&args),
         Command::Stop(args) => process::stop::run(&args),
+        Command::Demo(args) => process::block_on(demo::run(&args))?,
+        Command::DemoDeveloper(args) => process::block_on(demo::run_developer(&args))?,
         Command::Init(args) => local::init(&args),
         Command::Check(args) => local::check(&args, &output),
         Command::Plan(args) => local::plan(&args, &output),

@@ -50,7 +50,7 @@ pub(crate) fn config_failure(error: &ConfigError) -> Failure {
 
 /// Writes the log to standard error. `MAQUETTE_LOG` says how much, as in `info,reconciler=debug`.
 pub(crate) fn log(process: &'static str) {
-    let filter = EnvFilter::try_from_env("MAQUETTE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("MAQUETTE_LOG").unwrap_or_else(|_| EnvFilter::new("info,tokio_postgres=warn"));
     let started = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
