@@ -241,7 +241,8 @@ async fn only_root_and_the_control_plane_may_speak_and_others_may_only_dial() {
     assert!(ask(support::DIALER, "dial.sock", list.into()).contains("only dials"));
     let administration = dial.replace(r#"{"port":8000}"#, r#""administration""#);
     assert!(ask(support::DIALER, "dial.sock", administration).contains("only dials"), "the gateway is no administrator");
-    assert_eq!(ask(support::DIALER + 1, "dial.sock", dial).trim(), "b''", "a stranger is told nothing");
+    let stranger = ask(support::DIALER + 1, "dial.sock", dial);
+    assert!(["", "b''"].contains(&stranger.trim()), "a stranger is told nothing: {stranger}");
     runtime.remove(&made.environment, Generation(1)).await.unwrap();
 }
 

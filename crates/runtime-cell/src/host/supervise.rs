@@ -128,7 +128,7 @@ impl Supervisor {
     }
 
     async fn watch_run(&mut self, run: &Running, container: &Container) -> End {
-        let monitor = match run.monitor.try_clone().and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE)) {
+        let monitor = match run.monitor.try_clone().and_then(|fd| Ok(AsyncFd::try_with_interest(fd, Interest::READABLE)?)) {
             Ok(monitor) => monitor,
             Err(error) => {
                 tracing::error!(container = container.id, %error, "a container can not be watched");

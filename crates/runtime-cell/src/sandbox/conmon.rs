@@ -3,6 +3,7 @@
 use crate::sys;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, open},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 const CREATE_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(10);
 const REPORT_MAX: u64 = 64 * 1024;
 
 /// A container could not be made or started.
@@ -142,9 +144,22 @@ impl Container {
     }
 
     /// Lets the command of a created container run.
+    ///
+    /// Its first process waits until somebody reads from its fifo. `runc start` would do no more than that, but costs the start
+    /// of another program; it is asked where the fifo is not found.
     pub(crate) fn start(&self, programs: &Programs) -> Result<(), ContainerError> {
+        let fifo = self.runtime_root.join(&self.id).join("exec.fifo");
+        match read_fifo(&fifo) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(during("starting the command")(e)),
+        }
         let output = self.runtime(programs).args(["start", &self.id]).output().map_err(during("running runc start"))?;
-        if output.status.success() { Ok(()) } else { Err(ContainerError::Refused(readable(&String::from_utf8_lossy(&output.stderr)))) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(ContainerError::Refused(readable(&String::from_utf8_lossy(&output.stderr))))
+        }
     }
 
     /// The OCI runtime with this container's state and nothing of our environment.
@@ -243,6 +258,22 @@ fn read_report(pipe: &mut io::PipeReader) -> io::Result<String> {
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
+}
+
+/// Reads the byte that the first process writes when it goes on, and removes the fifo: that marks the container as running.
+fn read_fifo(path: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // Without waiting: a process that has died meanwhile would never open the other end.
+    let mut fifo = fs::File::from(open(path, flags, Mode::empty())?);
+    let limit = Timespec::try_from(START_PATIENCE).map_err(io::Error::other)?;
+    if poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&limit))? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let mut byte = [0];
+    if fifo.read(&mut byte)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    fs::remove_file(path)
 }
 
 /// The part of a runtime's error output that a person can use: its last line without the decoration of its logger.
