@@ -186,27 +186,49 @@ pub fn status(report: &Report) -> String {
     let head = report.head.short();
     match (report.phase, &report.failure, &report.live) {
         (Phase::LiveOlder, _, Some(live)) => format!("{} is live, {head} failed", live.short()),
-        (Phase::Failed, Some(failure), _) => format!("failed: {}", line(&failure.message)),
+        (Phase::Failed, Some(failure), _) => format!("failed: {}", plain(&failure.message)),
         (Phase::NeedsApproval, ..) => "needs approval by somebody who may push".to_owned(),
         (phase, ..) => phase.word().to_owned(),
     }
 }
 
-/// One line without anything that Markdown, HTML or a terminal would obey.
+/// What no reader sees and what keeps a forge from making a mention, a reference or a link of the words around it. A backslash
+/// does not: forges look for these after Markdown has taken it away.
+const APART: &str = "<!-- -->";
+
+/// One line without anything that Markdown, HTML, a forge or a terminal would obey.
 fn line(text: &str) -> String {
     let mut out = String::new();
-    for c in visible(text).chars().take(600) {
+    let text = plain(text);
+    for (at, c) in text.char_indices().take(600) {
         match c {
             '<' => out.push_str("&lt;"),
-            '\n' | '\r' => out.push(' '),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
             '|' | '[' | ']' | '*' | '_' | '`' | '@' | '#' | '!' | '\\' => {
                 out.push('\\');
                 out.push(c);
             }
             c => out.push(c),
         }
+        let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+        let calls = match c {
+            '@' | '#' | '!' => after.starts_with(|next: char| !next.is_whitespace()),
+            ':' => after.starts_with("//"),
+            '.' => before.to_ascii_lowercase().ends_with("www"),
+            _ => false,
+        };
+        if calls {
+            out.push_str(APART);
+        }
     }
     out
+}
+
+/// One line, for places that show text as it is.
+fn plain(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    visible(spaced.trim())
 }
 
 fn code(text: &str) -> String {
@@ -282,17 +304,26 @@ mod tests {
     fn hostile_text_stays_text() {
         let mut report = report(Phase::Failed);
         report.failure = Some(ShownFailure {
-            message: "<img src=x> @everyone [a](javascript:1)\u{202e}\n# big".into(),
+            message: "<img src=x> @everyone [a](javascript:1)\u{202e}\n# big &#64;all see http://192.0.2.1/ #1 www.x"
+                .into(),
             hint: None,
             log: vec!["````".into(), "</details><script>".into(), "\u{1b}[31mred".into()],
         });
         let text = comment(&report);
         assert!(
             !text.contains("<img")
-                && !text.contains(" @everyone")
+                && !text.contains("@everyone")
+                && !text.contains("&#64;")
+                && !text.contains("#1")
+                && !text.contains("://1")
+                && !text.contains("www.x")
                 && !text.contains('\u{202e}')
                 && !text.contains('\u{1b}')
         );
         assert_eq!(text.matches("````").count(), 2, "{text}");
+        assert!(
+            status(&report).contains("<img src=x> @everyone"),
+            "a status is shown as it is"
+        );
     }
 }

@@ -21,6 +21,15 @@ use tokio::time::sleep;
 
 /// The pause between the two reads that must both say "closed".
 const SECOND_READ: Duration = Duration::from_millis(50);
+/// Forges may tell of a push before they have noted who pushed. These are the pauses before the record is read again.
+const RECORD_PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+];
+/// A pull request in which nothing happened for longer has no record that is still to come.
+const RECORD_WITHIN: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
     let nudged = context.nudges.of_project(&project);
@@ -91,7 +100,11 @@ async fn observe(context: &Context, project: &Project, source: &Source, pull: &P
     let trusted = match &known {
         // Trust was established for this very commit; a new one is asked about anew.
         Some(known) if known.head == pull.head && known.trusted => true,
-        _ => is_trusted(source, pull).await?,
+        _ => {
+            let recent = context.now().since(pull.updated) < RECORD_WITHIN;
+            let first = known.as_ref().is_none_or(|known| known.head != pull.head);
+            is_trusted(source, pull, if first && recent { &RECORD_PAUSES } else { &[] }).await?
+        }
     };
     let row = row(context, project, source, pull, trusted, 0);
     if known.as_ref().is_none_or(|known| {
@@ -141,14 +154,21 @@ fn row(
     }
 }
 
-/// A branch of the base repository, pushed by somebody who may push at this moment.
-async fn is_trusted(source: &Source, pull: &PullRequest) -> Result<bool, Trouble> {
+/// A branch of the base repository, pushed by somebody who may push at this moment. Whether there is a record of the push is
+/// asked again after each of the pauses.
+async fn is_trusted(source: &Source, pull: &PullRequest, pauses: &[Duration]) -> Result<bool, Trouble> {
     let HeadOrigin::BaseRepository(branch) = &pull.origin else {
         return Ok(false);
     };
-    let Some(pusher) = source.forge.pusher(&source.repository, branch, &pull.head).await? else {
-        return Ok(false);
-    };
+    let mut pusher = source.forge.pusher(&source.repository, branch, &pull.head).await?;
+    for pause in pauses {
+        if pusher.is_some() {
+            break;
+        }
+        sleep(*pause).await;
+        pusher = source.forge.pusher(&source.repository, branch, &pull.head).await?;
+    }
+    let Some(pusher) = pusher else { return Ok(false) };
     Ok(source
         .forge
         .permission(&source.repository, pusher.login.as_str())

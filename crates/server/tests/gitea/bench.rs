@@ -1,0 +1,419 @@
+//! A Gitea with a repository and people, and a whole server of ours beside it whose runtime is simulated.
+
+use crate::{connect, eventually, name};
+use model::{CommitId, EnvironmentId, Origin, Phase, Resource};
+use reconciler::standing;
+use reqwest::Method;
+use runtime::{
+    Runtime,
+    simulator::{Call, Simulator},
+};
+use serde_json::{Value, json};
+use server::{Server, StartError, StateDir, config::ServerConfig};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use store::{EnvironmentRow, GenerationRow, PullRequestRow, Store};
+use tempfile::TempDir;
+use test_support::gitea::{Client, Gitea, NewRepository, WorkTree};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// What deliveries are signed with.
+pub(crate) const SECRET: &str = "a secret of the tests";
+/// Nobody waits for the poll.
+const NEVER: u64 = 3600;
+
+/// How a bench is set up.
+pub(crate) struct Setting {
+    /// Whether our server sets up its webhook.
+    pub(crate) webhook: bool,
+    pub(crate) poll_seconds: u64,
+    pub(crate) private: bool,
+    /// Another address for the same Gitea, as our server reaches it.
+    pub(crate) through: Option<String>,
+}
+
+impl Setting {
+    /// Nothing but webhooks can tell our server what happens.
+    pub(crate) const WEBHOOKS: Self = Self {
+        webhook: true,
+        poll_seconds: NEVER,
+        private: true,
+        through: None,
+    };
+    /// Nothing but the poll can.
+    pub(crate) const POLL: Self = Self {
+        webhook: false,
+        poll_seconds: 1,
+        ..Self::WEBHOOKS
+    };
+    /// Nobody tells it, unless the test does.
+    pub(crate) const DEAF: Self = Self {
+        webhook: false,
+        ..Self::WEBHOOKS
+    };
+}
+
+struct Running {
+    server: Server,
+    end: CancellationToken,
+}
+
+pub(crate) struct Bench {
+    pub(crate) gitea: Arc<Gitea>,
+    pub(crate) admin: Client,
+    /// Owns the repository.
+    pub(crate) ada: Client,
+    /// May push.
+    pub(crate) bob: Client,
+    /// Our own account.
+    pub(crate) bot: Client,
+    pub(crate) repository: NewRepository,
+    pub(crate) tree: WorkTree,
+    pub(crate) simulator: Simulator,
+    pub(crate) store: Store,
+    setting: Setting,
+    directory: TempDir,
+    running: Option<Running>,
+    clock: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.clock.abort();
+        if let Some(running) = &self.running {
+            running.end.cancel();
+        }
+    }
+}
+
+/// A Compose file with one public service that prints and answers `text`.
+pub(crate) fn compose(text: &str) -> String {
+    format!(
+        "services:\n  web:\n    image: node:20\n    command: [\"serve\", \"HTTP/1.1 200 OK\\r\\n\\r\\n{text}\"]\n    \
+         ports: [\"8080:8080\"]\n    volumes: [\".:/app:ro\"]\n    depends_on: [cache]\n  cache:\n    image: redis:7\n"
+    )
+}
+
+pub(crate) fn commit_id(text: &str) -> CommitId {
+    text.parse().unwrap()
+}
+
+impl Bench {
+    pub(crate) async fn new(setting: Setting) -> Self {
+        let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
+        Self::on(gitea, setting).await
+    }
+
+    pub(crate) async fn on(gitea: Arc<Gitea>, setting: Setting) -> Self {
+        let admin = gitea.admin().unwrap();
+        let ada = admin.make_user(&name("ada")).await.unwrap();
+        let bob = admin.make_user(&name("bob")).await.unwrap();
+        let bot = admin.make_user(&name("bot")).await.unwrap();
+        let repository = ada.make_repository("shop", setting.private).await.unwrap();
+        ada.allow(&repository.path, bob.user(), "write").await.unwrap();
+        ada.allow(&repository.path, bot.user(), "admin").await.unwrap();
+        let tree = WorkTree::clone(&ada.git_url(&repository.path)).unwrap();
+        let settings = "stack:\n  services:\n    web: { host: true, public: true }\n";
+        tree.commit("maquette.yaml", settings, "Say what is public").unwrap();
+        tree.commit("compose.yaml", &compose("one"), "Begin").unwrap();
+        tree.git(&["push", "--quiet", "origin", "main"]).unwrap();
+        let simulator = Simulator::new();
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::new(directory.path().join("state"));
+        std::fs::create_dir(state.path()).unwrap();
+        std::fs::write(directory.path().join("token"), bot.token()).unwrap();
+        std::fs::write(directory.path().join("secret"), SECRET).unwrap();
+        let mut bench = Self {
+            gitea,
+            admin,
+            ada,
+            bob,
+            bot,
+            repository,
+            tree,
+            clock: tokio::spawn(keep_time(simulator.clone())),
+            simulator,
+            store: Store::open(&state.store()).await.unwrap(),
+            setting,
+            directory,
+            running: None,
+        };
+        bench.start().await;
+        if bench.setting.webhook {
+            eventually("the webhook is set up", || async {
+                (bench.hooks().await.len() == 1).then_some(())
+            })
+            .await;
+        }
+        bench
+    }
+
+    fn configuration(&self, port: u16) -> ServerConfig {
+        let directory = self.directory.path().display();
+        let text = json!({
+            "state_dir": format!("{directory}/state"),
+            "listen": format!("127.0.0.1:{port}"),
+            "poll_seconds": self.setting.poll_seconds,
+            "gateway": { "bases": [{ "domain": "preview.test" }] },
+            "projects": [{
+                "name": "shop",
+                "sources": [{ "forge": {
+                    "kind": "gitea",
+                    "url": self.setting.through.clone().unwrap_or_else(|| self.gitea.url()),
+                    "repository": self.repository.path,
+                    "token_file": format!("{directory}/token"),
+                    "webhook_secret_file": format!("{directory}/secret"),
+                    "webhook_url": self.setting.webhook.then(|| format!("http://127.0.0.1:{port}/")),
+                } }],
+            }],
+        });
+        ServerConfig::parse(&text.to_string(), Path::new("maquette-server.yaml")).unwrap()
+    }
+
+    pub(crate) async fn start(&mut self) {
+        loop {
+            // The webhook's address must be known before the server listens; another program may be faster.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let end = CancellationToken::new();
+            let runtime = Arc::new(self.simulator.clone());
+            match Server::start(&self.configuration(port), runtime, end.clone()).await {
+                Ok(server) => return self.running = Some(Running { server, end }),
+                Err(StartError::Listen { .. }) => {}
+                Err(error) => panic!("{error}: {error:#?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end.cancel();
+            running.server.ended().await;
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().server.address
+    }
+
+    /// Our webhooks on Gitea.
+    pub(crate) async fn hooks(&self) -> Vec<Value> {
+        let path = format!("repos/{}/hooks", self.repository.path);
+        let found = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
+        found.as_array().cloned().unwrap_or_default()
+    }
+
+    fn checkout(&self, branch: &str) {
+        if self.tree.git(&["checkout", "--quiet", branch, "--"]).is_err() {
+            let new = ["checkout", "--quiet", "--no-track", "-b", branch, "origin/main"];
+            self.tree.git(&new).unwrap();
+        }
+    }
+
+    /// Commits a Compose file to a branch, which is made from `main` if it is not there, and pushes it.
+    pub(crate) fn push(&self, branch: &str, compose: &str) -> CommitId {
+        self.checkout(branch);
+        let commit = self.tree.commit("compose.yaml", compose, "Change").unwrap();
+        self.push_head(branch, &[]);
+        commit_id(&commit)
+    }
+
+    /// Puts a branch back to where `main` is, commits, and pushes with force.
+    pub(crate) fn push_anew(&self, branch: &str, compose: &str) -> CommitId {
+        self.checkout(branch);
+        self.tree.git(&["reset", "--quiet", "--hard", "origin/main"]).unwrap();
+        let commit = self.tree.commit("compose.yaml", compose, "Change anew").unwrap();
+        self.push_head(branch, &["--force"]);
+        commit_id(&commit)
+    }
+
+    pub(crate) fn push_head(&self, branch: &str, options: &[&str]) {
+        let to = format!("HEAD:refs/heads/{branch}");
+        let arguments = [&["push", "--quiet"], options, &["origin", &to]].concat();
+        self.tree.git(&arguments).unwrap();
+    }
+
+    /// Opens a pull request of a branch, to which something was pushed.
+    pub(crate) async fn open(&self, branch: &str, title: &str) -> u64 {
+        let opened = self
+            .ada
+            .open_pull_request(&self.repository.path, branch, "main", title)
+            .await;
+        opened.unwrap()
+    }
+
+    pub(crate) async fn change(&self, number: u64, change: Value) {
+        let changed = self
+            .ada
+            .change_pull_request(&self.repository.path, number, change)
+            .await;
+        changed.unwrap();
+    }
+
+    pub(crate) async fn close(&self, number: u64) {
+        self.change(number, json!({ "state": "closed" })).await;
+    }
+
+    pub(crate) async fn reopen(&self, number: u64) {
+        self.change(number, json!({ "state": "open" })).await;
+    }
+
+    /// All environments of a pull request, the newest last.
+    pub(crate) async fn environments(&self, number: u64) -> Vec<EnvironmentRow> {
+        let mut rows = self.store.environment_list(None, true).await.unwrap();
+        rows.retain(|row| row.origin == Origin::PullRequest { number });
+        rows.sort_by_key(|row| (row.ended.is_none(), row.created));
+        let open = rows.iter().filter(|row| row.ended.is_none()).count();
+        assert!(open <= 1, "{open} environments for one pull request: {rows:#?}");
+        rows
+    }
+
+    pub(crate) async fn generations(&self, id: &EnvironmentId) -> Vec<GenerationRow> {
+        self.store.generation_list(id).await.unwrap()
+    }
+
+    pub(crate) async fn phase(&self, row: &EnvironmentRow) -> Phase {
+        standing(row, &self.generations(&row.id).await).1
+    }
+
+    /// What our server knows of a pull request.
+    pub(crate) async fn pull_request(&self, number: u64) -> Option<PullRequestRow> {
+        let (project, source) = ("shop".parse().unwrap(), "shop".parse().unwrap());
+        self.store.pull_request_get(&project, &source, number).await.unwrap()
+    }
+
+    /// Waits until the pull request's newest environment is in this phase, at this commit if one is given.
+    pub(crate) async fn reaches(&self, number: u64, phase: Phase, commit: Option<&CommitId>) -> EnvironmentRow {
+        let mut seen = String::new();
+        let until = Instant::now() + crate::PATIENCE;
+        while Instant::now() < until {
+            if let Some(row) = self.environments(number).await.pop() {
+                let at = commit.is_none_or(|commit| row.head.values().any(|head| head == commit));
+                let now = self.phase(&row).await;
+                if at && now == phase {
+                    return row;
+                }
+                let newest = self.generations(&row.id).await.pop();
+                let failure = newest.and_then(|newest| newest.failure);
+                seen = format!("{now:?} at {:?}: {}; {failure:?}", row.head, row.reason);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("pull request {number} never reached {phase:?} at {commit:?}, but {seen}");
+    }
+
+    /// Waits until our one comment contains this text; returns its id and body.
+    pub(crate) async fn comment_says(&self, number: u64, text: &str) -> (u64, String) {
+        let path = format!("repos/{}/issues/{number}/comments", self.repository.path);
+        let mut seen = Value::Null;
+        let until = Instant::now() + crate::PATIENCE;
+        while Instant::now() < until {
+            seen = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
+            let comments = seen.as_array().cloned().unwrap_or_default();
+            assert!(comments.len() <= 1, "two comments: {seen:#}");
+            if let Some(comment) = comments.first() {
+                assert_eq!(comment["user"]["login"], json!(self.bot.user()));
+                let body = comment["body"].as_str().unwrap_or_default();
+                if body.contains(text) {
+                    return (comment["id"].as_u64().unwrap(), body.to_owned());
+                }
+            }
+            sleep(Duration::from_millis(40)).await;
+        }
+        panic!("the comment never said {text:?}: {seen:#}");
+    }
+
+    /// Waits until a commit has one status, ours, and it is this; returns all that it was before.
+    pub(crate) async fn status_is(&self, commit: &CommitId, state: &str, description: &str) -> Vec<String> {
+        let path = format!("repos/{}/commits/{commit}/status", self.repository.path);
+        let mut seen = Value::Null;
+        let until = Instant::now() + crate::PATIENCE;
+        while Instant::now() < until {
+            seen = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
+            let statuses = seen["statuses"].as_array().cloned().unwrap_or_default();
+            assert!(statuses.len() <= 1, "two statuses: {seen:#}");
+            let ours = |status: &Value| {
+                assert_eq!(status["context"], "maquette");
+                status["status"] == state && status["description"] == description
+            };
+            if statuses.first().is_some_and(ours) {
+                let all = self.ada.statuses(&self.repository.path, commit.as_str()).await;
+                return all.unwrap().into_iter().map(|(.., text)| text).collect();
+            }
+            sleep(Duration::from_millis(40)).await;
+        }
+        panic!("the status of {commit} never was {state} {description:?}: {seen:#}");
+    }
+
+    pub(crate) async fn inventory(&self) -> Vec<Resource> {
+        self.simulator.inventory(None).await.unwrap()
+    }
+
+    /// Asks for an environment of a branch, as the operator, and waits until it is known.
+    pub(crate) async fn create_branch(&self, name: &str) -> EnvironmentRow {
+        let token = std::fs::read_to_string(self.directory.path().join("state/operator.token")).unwrap();
+        let request = http_client()
+            .post(format!("http://{}/api/v1/environments", self.address()))
+            .bearer_auth(token.trim())
+            .json(&json!({ "branch": name }));
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        let rows = self.store.environment_list(None, false).await.unwrap();
+        let found = rows
+            .into_iter()
+            .find(|row| matches!(&row.origin, Origin::Branch { branch } if branch.as_str() == name));
+        found.expect("an environment of the branch")
+    }
+
+    /// What was asked of the runtime for an environment, or to change something in it.
+    pub(crate) fn calls_for(&self, id: &EnvironmentId) -> Vec<Call> {
+        let mut calls = self.simulator.calls();
+        calls.retain(|call| call.environment.as_ref() == Some(id) || call.operation.mutates());
+        calls
+    }
+
+    /// Posts a delivery to our server and returns the status of its answer.
+    pub(crate) async fn deliver(&self, to: &str, headers: &reqwest::header::HeaderMap, body: &[u8]) -> u16 {
+        let mut headers = headers.clone();
+        for own in ["host", "content-length", "accept-encoding", "connection"] {
+            headers.remove(own);
+        }
+        let url = format!("http://{}/webhooks/{to}", self.address());
+        let answer = http_client()
+            .post(url)
+            .headers(headers)
+            .body(body.to_vec())
+            .send()
+            .await;
+        answer.unwrap().status().as_u16()
+    }
+
+    /// Has Gitea deliver to this address, signed with our secret.
+    pub(crate) async fn deliver_to(&self, repository: &NewRepository, url: &str) {
+        use forge::Forge as _;
+        let forge = connect(&self.gitea, self.ada.token());
+        let secret = forge::Secret::new(SECRET.to_owned());
+        let made = forge
+            .webhook_ensure(&repository.id.into(), &url.parse().unwrap(), &secret, None)
+            .await;
+        made.unwrap();
+    }
+}
+
+pub(crate) fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The simulator's clock is moved by hand: here it follows the system's, which our server reads.
+async fn keep_time(simulator: Simulator) {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let behind = now.saturating_sub(Duration::from_millis(simulator.now().0));
+        simulator.advance(behind);
+        sleep(Duration::from_millis(10)).await;
+    }
+}

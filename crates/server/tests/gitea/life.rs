@@ -1,0 +1,223 @@
+//! What happens to pull requests, told by nothing but Gitea's webhooks; and the same by the poll alone.
+
+use crate::{
+    bench::{Bench, Setting, compose},
+    eventually,
+};
+use model::Phase;
+use reqwest::Method;
+use serde_json::{Value, json};
+use store::PullRequestState;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let opened = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    let row = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    let (comment, body) = bench.comment_says(number, "live** with").await;
+    assert!(body.contains(&format!("http://pr-{number}.preview.test")), "{body}");
+    let told = bench.status_is(&opened, "success", "live").await;
+    assert!(
+        !told.iter().any(|text| text.contains("approval")),
+        "it was doubted for a moment: {told:?}"
+    );
+
+    let pushed = bench.push("feature", &compose("three"));
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&pushed)).await.id, row.id);
+    assert_eq!(
+        bench
+            .comment_says(number, &format!("live** with `{}`", pushed.short()))
+            .await
+            .0,
+        comment
+    );
+    let told = bench.status_is(&pushed, "success", "live").await;
+    assert!(
+        !told.iter().any(|text| text.contains("approval")),
+        "it was doubted for a moment: {told:?}"
+    );
+
+    let forced = bench.push_anew("feature", &compose("four"));
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&forced)).await.id, row.id);
+    bench.status_is(&forced, "success", "live").await;
+
+    // Back to a commit that was there before: whoever pushed it now counts.
+    bench
+        .tree
+        .git(&["reset", "--quiet", "--hard", opened.as_str()])
+        .unwrap();
+    bench.push_head("feature", &["--force"]);
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&opened)).await.id, row.id);
+    assert_eq!(
+        bench
+            .comment_says(number, &format!("live** with `{}`", opened.short()))
+            .await
+            .0,
+        comment
+    );
+
+    let generations = bench.generations(&row.id).await.len();
+    bench
+        .tree
+        .git(&["push", "--quiet", "origin", "origin/main:refs/heads/release"])
+        .unwrap();
+    bench
+        .change(number, json!({ "base": "release", "title": "Another title" }))
+        .await;
+    eventually("the new base branch is known", || async {
+        let pull = bench.pull_request(number).await?;
+        (pull.base == "release" && pull.title == "Another title").then_some(())
+    })
+    .await;
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&opened)).await.id, row.id);
+    assert_eq!(
+        bench.generations(&row.id).await.len(),
+        generations,
+        "it was made again for a new base"
+    );
+
+    bench.close(number).await;
+    assert_eq!(bench.reaches(number, Phase::Ended, None).await.id, row.id);
+    assert_eq!(bench.comment_says(number, "verified gone").await.0, comment);
+    assert_eq!(bench.inventory().await, []);
+    let receipt = bench.store.receipt_get(&row.id).await.unwrap().expect("a receipt");
+    assert_eq!(receipt.reason, format!("pull request {number} was closed"));
+    assert!(!receipt.entries.is_empty() && receipt.entries.iter().all(|entry| entry.gone.is_some()));
+
+    bench.reopen(number).await;
+    let anew = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    assert_ne!(anew.id, row.id);
+    assert_eq!(
+        bench.comment_says(number, "live** with").await.0,
+        comment,
+        "the comment is the same one"
+    );
+
+    let path = format!("repos/{}/pulls/{number}/merge", bench.repository.path);
+    let merge = json!({ "Do": "merge", "force_merge": true });
+    eventually("Gitea merges it", || async {
+        bench.ada.call(Method::POST, &path, merge.clone()).await.ok()
+    })
+    .await;
+    let ended = bench.reaches(number, Phase::Ended, None).await;
+    assert_eq!(
+        (ended.id, ended.reason),
+        (anew.id, format!("pull request {number} was merged"))
+    );
+    bench.comment_says(number, "verified gone").await;
+    assert_eq!(
+        bench.pull_request(number).await.unwrap().state,
+        PullRequestState::Merged
+    );
+    assert_eq!(bench.environments(number).await.len(), 2);
+    assert_eq!(bench.inventory().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pull_requests_at_once_do_not_know_of_each_other() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let (a, b) = (bench.push("a", &compose("a")), bench.push("b", &compose("b")));
+    let (one, two) = tokio::join!(bench.open("a", "One"), bench.open("b", "Two"));
+    let (first, second) = tokio::join!(
+        bench.reaches(one, Phase::Live, Some(&a)),
+        bench.reaches(two, Phase::Live, Some(&b))
+    );
+    assert_ne!(first.id, second.id);
+    assert_ne!(first.label, second.label);
+    bench.comment_says(one, &format!("pr-{one}.preview")).await;
+    bench.comment_says(two, &format!("pr-{two}.preview")).await;
+    let newer = bench.push("b", &compose("newer"));
+    bench.close(one).await;
+    let (gone, stays) = tokio::join!(
+        bench.reaches(one, Phase::Ended, None),
+        bench.reaches(two, Phase::Live, Some(&newer))
+    );
+    assert_eq!((gone.id, stays.id), (first.id, second.id.clone()));
+    let left = bench.inventory().await;
+    assert!(
+        !left.is_empty() && left.iter().all(|resource| resource.environment == second.id),
+        "{left:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closed_and_reopened_faster_than_anybody_looks() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let mut commit = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    for n in 0..3 {
+        bench.close(number).await;
+        bench.reopen(number).await;
+        commit = bench.push("feature", &compose(&format!("push {n}")));
+    }
+    bench.reaches(number, Phase::Live, Some(&commit)).await;
+    let (comment, _) = bench
+        .comment_says(number, &format!("live** with `{}`", commit.short()))
+        .await;
+    bench.status_is(&commit, "success", "live").await;
+    bench.close(number).await;
+    bench.reaches(number, Phase::Ended, None).await;
+    assert_eq!(bench.comment_says(number, "verified gone").await.0, comment);
+    assert_eq!(bench.inventory().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_branch_environment_follows_its_branch_and_ends_with_it() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    bench.push("topic", &compose("topic"));
+    let row = bench.create_branch("topic").await;
+    let at = |commit: Option<model::CommitId>, phase: Phase| {
+        let (bench, id) = (&bench, row.id.clone());
+        async move {
+            eventually("the branch's environment follows", || async {
+                let now = bench.store.environment_get(&id).await.unwrap().unwrap();
+                let at = commit
+                    .as_ref()
+                    .is_none_or(|commit| now.head.values().any(|head| head == commit));
+                (at && bench.phase(&now).await == phase).then_some(())
+            })
+            .await;
+        }
+    };
+    at(None, Phase::Live).await;
+    let newer = bench.push("topic", &compose("newer"));
+    at(Some(newer), Phase::Live).await;
+    bench
+        .tree
+        .git(&["push", "--quiet", "origin", "--delete", "topic"])
+        .unwrap();
+    at(None, Phase::Ended).await;
+    assert_eq!(bench.inventory().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_webhooks_lost_the_poll_finds() {
+    let bench = Bench::new(Setting {
+        poll_seconds: 1,
+        ..Setting::WEBHOOKS
+    })
+    .await;
+    for hook in bench.hooks().await {
+        let path = format!("repos/{}/hooks/{}", bench.repository.path, hook["id"]);
+        bench.ada.call(Method::DELETE, &path, Value::Null).await.unwrap();
+    }
+    let opened = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    let row = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    let (comment, _) = bench.comment_says(number, "live** with").await;
+    let pushed = bench.push_anew("feature", &compose("three"));
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&pushed)).await.id, row.id);
+    bench.close(number).await;
+    bench.reaches(number, Phase::Ended, None).await;
+    bench.reopen(number).await;
+    assert_ne!(bench.reaches(number, Phase::Live, Some(&pushed)).await.id, row.id);
+    assert_eq!(
+        bench
+            .comment_says(number, &format!("live** with `{}`", pushed.short()))
+            .await
+            .0,
+        comment
+    );
+    assert_eq!(bench.hooks().await, Vec::<Value>::new());
+}

@@ -1,0 +1,123 @@
+//! Heads that nobody who may push has pushed: they are told about, and nothing of them runs.
+
+use crate::{
+    bench::{Bench, Setting, commit_id, compose},
+    name,
+};
+use model::{CommitId, Phase};
+use test_support::gitea::{Client, NewRepository, WorkTree};
+
+const TOLD: &str = "needs approval by somebody who may push";
+
+/// Somebody who may read, and no more.
+async fn reader(bench: &Bench) -> Client {
+    let eve = bench.admin.make_user(&name("eve")).await.unwrap();
+    bench
+        .ada
+        .allow(&bench.repository.path, eve.user(), "read")
+        .await
+        .unwrap();
+    eve
+}
+
+/// A commit on a branch of a fork, with the author of the real ones.
+fn push_to(fork: &NewRepository, eve: &Client, branch: &str, text: &str) -> CommitId {
+    let tree = WorkTree::clone(&eve.git_url(&fork.path)).unwrap();
+    tree.git(&["checkout", "--quiet", "-B", branch]).unwrap();
+    let commit = tree.commit("compose.yaml", &compose(text), "From a fork").unwrap();
+    tree.git(&["push", "--quiet", "--force", "origin", branch]).unwrap();
+    commit_id(&commit)
+}
+
+async fn assert_nothing_runs(bench: &Bench, number: u64, commit: &CommitId) {
+    let row = bench.reaches(number, Phase::NeedsApproval, Some(commit)).await;
+    bench.status_is(commit, "pending", TOLD).await;
+    bench
+        .comment_says(number, &format!("needs approval.** `{}`", commit.short()))
+        .await;
+    assert_eq!(bench.calls_for(&row.id), [], "the runtime was asked for something");
+    assert_eq!(bench.inventory().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_from_a_fork_needs_approval_and_nothing_runs() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let eve = reader(&bench).await;
+    let fork = eve.fork(&bench.repository.path).await.unwrap();
+    let first = push_to(&fork, &eve, "topic", "evil");
+    let head = format!("{}:topic", eve.user());
+    let number = eve
+        .open_pull_request(&bench.repository.path, &head, "main", "From a fork")
+        .await;
+    let number = number.unwrap();
+    assert_nothing_runs(&bench, number, &first).await;
+    let pull = bench.pull_request(number).await.unwrap();
+    assert!(pull.fork && !pull.trusted, "{pull:?}");
+
+    let second = push_to(&fork, &eve, "topic", "worse");
+    assert_nothing_runs(&bench, number, &second).await;
+    bench.close(number).await;
+    bench.reaches(number, Phase::Ended, None).await;
+    bench.reopen(number).await;
+    assert_nothing_runs(&bench, number, &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_branch_of_the_same_name_in_a_fork_changes_nothing_for_ours() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let ours = bench.push("topic", &compose("ours"));
+    let number = bench.open("topic", "Ours").await;
+    let row = bench.reaches(number, Phase::Live, Some(&ours)).await;
+    let eve = reader(&bench).await;
+    let fork = eve.fork(&bench.repository.path).await.unwrap();
+    let theirs = push_to(&fork, &eve, "topic", "evil");
+    let head = format!("{}:topic", eve.user());
+    let other = eve
+        .open_pull_request(&bench.repository.path, &head, "main", "Theirs")
+        .await
+        .unwrap();
+    let doubted = bench.reaches(other, Phase::NeedsApproval, Some(&theirs)).await;
+    bench.status_is(&theirs, "pending", TOLD).await;
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&ours)).await.id, row.id);
+    let left = bench.inventory().await;
+    assert!(left.iter().all(|resource| resource.environment == row.id), "{left:#?}");
+    let mut asked = bench.simulator.calls();
+    asked.retain(|call| call.environment.as_ref() == Some(&doubted.id) || call.detail.contains(theirs.as_str()));
+    assert_eq!(asked, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_a_reader_pushed_without_a_branch_needs_approval() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let eve = reader(&bench).await;
+    let theirs = WorkTree::clone(&eve.git_url(&bench.repository.path)).unwrap();
+    let commit = theirs.commit("compose.yaml", &compose("evil"), "x").unwrap();
+    theirs
+        .git(&["push", "--quiet", "origin", "HEAD:refs/for/main", "-o", "topic=evil"])
+        .unwrap();
+    assert_nothing_runs(&bench, 1, &commit_id(&commit)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_push_is_asked_at_that_moment() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let path = &bench.repository.path;
+    bench
+        .tree
+        .git(&["remote", "set-url", "origin", &bench.bob.git_url(path)])
+        .unwrap();
+    let theirs = bench.push("topic", &compose("by bob"));
+    bench.ada.allow(path, bench.bob.user(), "read").await.unwrap();
+    let number = bench.open("topic", "Of somebody who has left").await;
+    assert_nothing_runs(&bench, number, &theirs).await;
+    bench
+        .tree
+        .git(&["remote", "set-url", "origin", &bench.ada.git_url(path)])
+        .unwrap();
+    let ours = bench.push("topic", &compose("by ada"));
+    bench.reaches(number, Phase::Live, Some(&ours)).await;
+    bench.status_is(&ours, "success", "live").await;
+    bench
+        .comment_says(number, &format!("live** with `{}`", ours.short()))
+        .await;
+}
