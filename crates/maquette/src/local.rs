@@ -212,6 +212,9 @@ fn plan_text(blueprint: &Blueprint) -> String {
                     .as_ref()
                     .map_or_else(|| "host packages".to_owned(), |argv| argv.join(" ")),
                 Root::Image { reference } => format!("image {reference}"),
+                Root::Engine(engine) if engine.versions.min == engine.versions.max => {
+                    format!("{} {}", engine.kind, engine.versions.min)
+                }
                 Root::Engine(engine) => format!("{} {}–{}", engine.kind, engine.versions.min, engine.versions.max),
             };
             let visited = match blueprint.public.iter().position(|public| public == *name) {

@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use store::Store;
+use tokio_util::sync::CancellationToken;
 
 /// How long the cell host may take to start: at the first start it makes the storage pool.
 const CELL_HOST: Duration = Duration::from_secs(120);
@@ -31,6 +32,12 @@ const CELL_HOST: Duration = Duration::from_secs(120);
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long the gateway may take.
 const GATEWAY: Duration = Duration::from_secs(10);
+/// How this program is called in lists of processes.
+const NAME: &str = "maquette";
+/// How often it is looked whether the gateway runs.
+const LOOK: Duration = Duration::from_secs(2);
+/// A gateway that can not be started is tried again after this.
+const AGAIN: Duration = Duration::from_secs(15);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -81,6 +88,7 @@ fn as_root(path: &Path, config: &ServerConfig) -> Result<Failure, Failure> {
         })?;
     }
     let error = Command::new("/proc/self/exe")
+        .arg0(NAME)
         .args(["serve".as_ref(), "--config".as_ref(), config_path.as_os_str()])
         .current_dir("/")
         .uid(user.uid)
@@ -115,6 +123,7 @@ fn own_state_directory(config: &ServerConfig, user: &User) -> Result<(), Failure
 fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, Failure> {
     let mut command = Command::new("/proc/self/exe");
     command
+        .arg0(NAME)
         .args(arguments)
         .arg("--own-session")
         .current_dir("/")
@@ -125,6 +134,7 @@ fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, F
         .map_err(|error| Failure::new(1, format!("a process could not be started: {error}")))
 }
 
+/// Waits until it answers. From then on a thread waits for its end, so that no dead process stays in the list.
 fn wait_for(mut child: Child, what: &str, patience: Duration, is_there: impl Fn() -> bool) -> Result<(), Failure> {
     let since = Instant::now();
     while !is_there() {
@@ -139,27 +149,55 @@ fn wait_for(mut child: Child, what: &str, patience: Duration, is_there: impl Fn(
         }
         sleep(PAUSE);
     }
-    Ok(())
+    let reaper = std::thread::Builder::new()
+        .name("reaper".to_owned())
+        .stack_size(64 << 10);
+    let started = reaper.spawn(move || child.wait());
+    started
+        .map(|_| ())
+        .map_err(|error| Failure::new(1, format!("no thread could be started: {error}")))
 }
 
 async fn control_plane(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
     let end = asked_to_end()?;
     let state = StateDir::new(&config.state_dir);
     let runtime = connect(config, &state).await?;
-    let server = Server::start(config, Arc::new(runtime), end).await.map_err(|error| {
-        let failure = Failure::of(&error);
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
+    let server = Server::start(config, Arc::new(runtime), end.clone())
+        .await
+        .map_err(|error| {
+            let failure = Failure::of(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?;
     if running::is_held(&gateway::pid_file(config)) {
         tracing::info!("the gateway runs already");
     } else {
         start_gateway(path, config).await?;
     }
-    server.ended().await;
+    tokio::join!(server.ended(), keep_gateway(path, config, &end));
     Ok(())
+}
+
+/// Starts the gateway again when it has ended, until the server is to end, too.
+async fn keep_gateway(path: &Path, config: &ServerConfig, end: &CancellationToken) {
+    let pid_file = gateway::pid_file(config);
+    let mut pause = LOOK;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = LOOK,
+        }
+        if running::is_held(&pid_file) {
+            continue;
+        }
+        tracing::warn!("the gateway has ended and is started again");
+        if let Err(failure) = start_gateway(path, config).await {
+            tracing::error!("{failure}");
+            pause = AGAIN;
+        }
+    }
 }
 
 async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure> {

@@ -1,0 +1,126 @@
+//! Commands that ask the server.
+
+use crate::bench::{Bench, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_from_create_to_receipt() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.ok(&["list"]).await, "There are no environments.\n");
+    let made = bench.ok(&["create", "--branch", "change", "--watch"]).await;
+    assert_eq!(made, "br-change is live  http://br-change.localhost:8080\n");
+    assert!(bench.ok(&["list"]).await.contains("br-change"));
+    let shown = bench.json(&["show", "br-change"]).await;
+    assert_eq!(
+        (shown["phase"].as_str(), shown["label"].as_str()),
+        (Some("live"), Some("br-change"))
+    );
+    assert!(bench.ok(&["why", "br-change"]).await.starts_with("br-change is live\n"));
+
+    let link = bench.ok(&["open", "br-change", "--for", "ada"]).await;
+    assert!(
+        link.starts_with("http://br-change.localhost:8080/.maquette/sign-in#token="),
+        "{link}"
+    );
+
+    let kept = bench.run(&["delete", "br-change"]).await;
+    assert_eq!(kept.code, 2, "{kept:?}");
+    assert!(kept.err.contains("--yes"), "{kept:?}");
+    assert_eq!(bench.json(&["show", "br-change"]).await["phase"], "live");
+
+    let receipt = bench.ok(&["delete", "br-change", "--yes", "--watch"]).await;
+    assert!(
+        receipt.starts_with("br-change has ended: deleted by token:operator\nAll "),
+        "{receipt}"
+    );
+    let receipt = bench.json(&["receipt", shown["id"].as_str().unwrap()]).await;
+    assert_eq!(
+        (receipt["complete"].as_bool(), receipt["left"].as_u64()),
+        (Some(true), Some(0))
+    );
+    assert_eq!(bench.ok(&["list"]).await, "There are no environments.\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_gives_its_output_and_its_exit_code() {
+    let bench = Bench::new().await;
+    bench.ok(&["create", "--branch", "change", "--watch"]).await;
+    let echoed = bench
+        .run(&["exec", "br-change", "web", "echo", "-n", "$(reboot)", "--json"])
+        .await;
+    assert_eq!((echoed.code, echoed.out.as_str()), (0, "-n $(reboot) --json\n"));
+    assert_eq!(bench.run(&["exec", "br-change", "web", "false"]).await.code, 1);
+    let fed = bench
+        .run_with(&["exec", "-i", "br-change", "web", "cat"], "from here\n")
+        .await;
+    assert_eq!((fed.code, fed.out.as_str()), (0, "from here\n"));
+    let nobody = bench.run(&["exec", "br-change", "nobody", "true"]).await;
+    assert_eq!(nobody.code, 125, "{nobody:?}");
+    let bad = bench.run(&["exec", "-e", "novalue", "br-change", "web", "true"]).await;
+    assert_eq!(bad.code, 2, "{bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_printed_as_text_and_as_json() {
+    let bench = Bench::new().await;
+    bench.ok(&["create", "--branch", "change", "--watch"]).await;
+    let id = bench.json(&["show", "br-change"]).await["id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    bench.simulator.print(&id, "web", "a line \u{1b}[31m");
+    let text = bench.ok(&["logs", "br-change", "web", "-n", "1"]).await;
+    assert!(text.ends_with("| a line \u{fffd}[31m\n"), "{text:?}");
+    let json = bench.json(&["logs", "br-change", "web", "-n", "1"]).await;
+    assert_eq!(
+        (json["name"].as_str(), json["text"].as_str()),
+        (Some("web"), Some("a line \u{1b}[31m"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_that_fails_is_a_failure_with_its_reason() {
+    let bench = Bench::new().await;
+    bench.ok(&["create", "--branch", "change", "--watch"]).await;
+    let broken = [forge::local::FileChange::write(
+        "compose.yaml",
+        "services:\n  web: {image: x, nonsense: 1}\n",
+    )];
+    let (main, head) = ("main".parse().unwrap(), "broken".parse().unwrap());
+    let commit = bench.forge.commit(&head, Some(&main), &broken, "Break").await.unwrap();
+    let failed = bench
+        .run(&["deploy", "br-change", "--commit", commit.as_str(), "--watch"])
+        .await;
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(
+        failed.err.contains("blueprint") && failed.err.contains("maquette why br-change"),
+        "{failed:?}"
+    );
+    let why = bench.ok(&["why", "br-change"]).await;
+    assert!(why.contains("nonsense"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_failure_has_its_exit_code_and_a_hint() {
+    let bench = Bench::new().await;
+    bench.ok(&["create", "--branch", "change"]).await;
+    for (arguments, code) in [
+        (&["show", "pr-99"][..], 3),
+        (&["create", "--branch", "nowhere"][..], 3),
+        (&["--token", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "list"][..], 4),
+        (&["--server", "http://127.0.0.1:9", "list"][..], 5),
+        (&["--server", "unix:/nonexistent.sock", "list"][..], 5),
+        (&["create", "--branch", "change"][..], 6),
+    ] {
+        let ended = bench.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(
+            ended.err.starts_with("error: ") && ended.err.contains("\nhint: "),
+            "{arguments:?}: {ended:?}"
+        );
+        assert_eq!(ended.out, "");
+    }
+    let nowhere = run(&["--state-dir", "/nonexistent", "list"], "").await;
+    assert_eq!(nowhere.code, 5, "{nowhere:?}");
+    assert_eq!(run(&["frobnicate"], "").await.code, 2);
+}
