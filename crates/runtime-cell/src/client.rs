@@ -11,10 +11,13 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use link::Link;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Observation, Power, Resource, ServiceName, SnapshotId, Stage,
-    Value, VolumeName, Workload,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Observation, Power, Resource,
+    ServiceName, SnapshotId, Stage, Value, VolumeName, Workload,
 };
-use runtime::{Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Secrets, SourceKey, Target};
+use runtime::{
+    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Secrets, SourceKey,
+    Target,
+};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tokio::{sync::broadcast, task::AbortHandle};
 
@@ -43,10 +46,19 @@ impl CellRuntime {
     /// [`RuntimeError::Unreachable`] when no cell host answers there.
     pub async fn connect(run_dir: &Path, instance: InstanceId) -> Result<Self> {
         let link = Link::new(run_dir.join(CONTROL_SOCKET));
-        let Answer::Capabilities(capabilities) = link.ask(&Request::Capabilities).await? else { return Err(link.unexpected()) };
+        let Answer::Capabilities(capabilities) = link.ask(&Request::Capabilities).await? else {
+            return Err(link.unexpected());
+        };
         let changes = broadcast::channel(256).0;
         let listener = tokio::spawn(streams::follow_changes(link.clone(), changes.clone())).abort_handle();
-        Ok(Self { link, instance, capabilities, changes, listener, filling: Arc::default() })
+        Ok(Self {
+            link,
+            instance,
+            capabilities,
+            changes,
+            listener,
+            filling: Arc::default(),
+        })
     }
 
     async fn done(&self, request: Request) -> Result<()> {
@@ -119,13 +131,27 @@ impl Runtime for CellRuntime {
 
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()> {
         let services = spec.services().map(|s| &s.services);
-        let workloads = services.into_iter().flatten().filter(|(name, _)| matches!(stage, Stage::Services(names) if names.contains(*name)));
+        let workloads = services
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| matches!(stage, Stage::Services(names) if names.contains(*name)));
         let secrets = secret_values(workloads.map(|(_, s)| &s.workload), secrets);
-        self.done(Request::Apply { spec: Box::new(spec.clone()), stage: stage.clone(), secrets }).await
+        self.done(Request::Apply {
+            spec: Box::new(spec.clone()),
+            stage: stage.clone(),
+            secrets,
+        })
+        .await
     }
 
     async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>> {
-        match self.link.ask(&Request::Observe { environment: environment.clone() }).await? {
+        match self
+            .link
+            .ask(&Request::Observe {
+                environment: environment.clone(),
+            })
+            .await?
+        {
             Answer::Observation(observation) => Ok(observation.map(|o| *o)),
             _ => Err(self.link.unexpected()),
         }
@@ -133,13 +159,19 @@ impl Runtime for CellRuntime {
 
     fn job_footprint(&self, spec: &EnvironmentSpec, job: &JobName) -> Vec<Resource> {
         let found = spec.services().and_then(|s| s.jobs.get(job));
-        found.map(|j| names::unit_footprint(&self.instance, spec, &UnitName::job(job), &j.workload)).unwrap_or_default()
+        found
+            .map(|j| names::unit_footprint(&self.instance, spec, &UnitName::job(job), &j.workload))
+            .unwrap_or_default()
     }
 
     async fn job_run(&self, spec: &EnvironmentSpec, job: &JobName, secrets: &dyn Secrets) -> Result<JobOutcome> {
         let workload = spec.services().and_then(|s| s.jobs.get(job)).map(|j| &j.workload);
         let secrets = secret_values(workload.into_iter(), secrets);
-        let request = Request::JobRun { spec: Box::new(spec.clone()), job: job.clone(), secrets };
+        let request = Request::JobRun {
+            spec: Box::new(spec.clone()),
+            job: job.clone(),
+            secrets,
+        };
         match self.link.ask(&request).await? {
             Answer::Job(outcome) => Ok(outcome),
             _ => Err(self.link.unexpected()),
@@ -147,16 +179,39 @@ impl Runtime for CellRuntime {
     }
 
     async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()> {
-        self.done(Request::Power { environment: environment.clone(), generation, power }).await
+        self.done(Request::Power {
+            environment: environment.clone(),
+            generation,
+            power,
+        })
+        .await
     }
 
-    async fn services_stop(&self, environment: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<()> {
-        let request = Request::ServicesStop { environment: environment.clone(), generation, services: services.to_vec() };
+    async fn services_stop(
+        &self,
+        environment: &EnvironmentId,
+        generation: Generation,
+        services: &[ServiceName],
+    ) -> Result<()> {
+        let request = Request::ServicesStop {
+            environment: environment.clone(),
+            generation,
+            services: services.to_vec(),
+        };
         self.done(request).await
     }
 
-    async fn snapshot_create(&self, environment: &EnvironmentId, volume: &VolumeName, snapshot: &SnapshotId) -> Result<()> {
-        let request = Request::SnapshotCreate { environment: environment.clone(), volume: volume.clone(), snapshot: snapshot.clone() };
+    async fn snapshot_create(
+        &self,
+        environment: &EnvironmentId,
+        volume: &VolumeName,
+        snapshot: &SnapshotId,
+    ) -> Result<()> {
+        let request = Request::SnapshotCreate {
+            environment: environment.clone(),
+            volume: volume.clone(),
+            snapshot: snapshot.clone(),
+        };
         self.done(request).await
     }
 
@@ -168,15 +223,27 @@ impl Runtime for CellRuntime {
     }
 
     async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()> {
-        self.done(Request::SnapshotRemove { snapshot: snapshot.clone() }).await
+        self.done(Request::SnapshotRemove {
+            snapshot: snapshot.clone(),
+        })
+        .await
     }
 
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
         self.link.dial(environment, service, target).await
     }
 
-    async fn logs(&self, environment: &EnvironmentId, name: &str, query: LogQuery) -> Result<BoxStream<'static, LogLine>> {
-        let request = Request::Logs { environment: environment.clone(), name: name.to_owned(), query };
+    async fn logs(
+        &self,
+        environment: &EnvironmentId,
+        name: &str,
+        query: LogQuery,
+    ) -> Result<BoxStream<'static, LogLine>> {
+        let request = Request::Logs {
+            environment: environment.clone(),
+            name: name.to_owned(),
+            query,
+        };
         Ok(streams::log_lines(self.link.open(&request).await?))
     }
 
@@ -187,17 +254,31 @@ impl Runtime for CellRuntime {
         argv: &[String],
         variables: &BTreeMap<String, String>,
     ) -> Result<Exec> {
-        let request =
-            Request::Exec { environment: environment.clone(), service: service.clone(), argv: argv.to_vec(), variables: variables.clone() };
+        let request = Request::Exec {
+            environment: environment.clone(),
+            service: service.clone(),
+            argv: argv.to_vec(),
+            variables: variables.clone(),
+        };
         Ok(streams::command(self.link.open(&request).await?))
     }
 
     async fn remove(&self, environment: &EnvironmentId, generation: Generation) -> Result<()> {
-        self.done(Request::Remove { environment: environment.clone(), generation }).await
+        self.done(Request::Remove {
+            environment: environment.clone(),
+            generation,
+        })
+        .await
     }
 
     async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>> {
-        match self.link.ask(&Request::Inventory { environment: environment.cloned() }).await? {
+        match self
+            .link
+            .ask(&Request::Inventory {
+                environment: environment.cloned(),
+            })
+            .await?
+        {
             Answer::Resources(resources) => Ok(resources),
             _ => Err(self.link.unexpected()),
         }
@@ -214,7 +295,9 @@ impl CellDialer {
     /// A dialer for the cell host whose run directory this is. Connects only when it is used.
     #[must_use]
     pub fn new(run_dir: &Path) -> Self {
-        Self { link: Link::new(run_dir.join(DIAL_SOCKET)) }
+        Self {
+            link: Link::new(run_dir.join(DIAL_SOCKET)),
+        }
     }
 
     /// Connects to a port of a service.

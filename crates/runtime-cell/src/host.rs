@@ -119,7 +119,11 @@ pub enum HostError {
 }
 
 fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HostError + use<'a> {
-    move |source| HostError::Io { action, path: path.to_owned(), source }
+    move |source| HostError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// The state of the running process.
@@ -167,22 +171,35 @@ pub fn run(config: HostConfig) -> Result<(), HostError> {
 impl Host {
     fn open(config: HostConfig) -> Result<Self, HostError> {
         for (path, mode) in [(&config.run_dir, 0o711), (&config.state_dir, 0o700)] {
-            fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(at("making", path))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(path)
+                .map_err(at("making", path))?;
         }
         idmap::private_directory(&config.run_dir).map_err(at("mounting", &config.run_dir))?;
         for name in ["net", "cells", "mounts"] {
             let path = config.run_dir.join(name);
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(&path).map_err(at("making", &path))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(&path)
+                .map_err(at("making", &path))?;
         }
         // Control groups first: what is started from here on must not be in the group of a service manager's unit.
         let group_root = Path::new("/sys/fs/cgroup");
         let groups = Cgroups::open(&format!("maquette-{}", config.instance)).map_err(at("opening", group_root))?;
-        groups.adopt_self().map_err(at("moving into a group of our own below", group_root))?;
+        groups
+            .adopt_self()
+            .map_err(at("moving into a group of our own below", group_root))?;
         let pool = Pool::open(config.pool.clone()).map_err(HostError::Pool)?;
         let etc = fresh_etc(&config.run_dir)?;
         let boot = record::boot_id().map_err(at("reading", Path::new("/proc/sys/kernel/random/boot_id")))?;
         Ok(Self {
-            programs: Programs { runc: config.runc.clone(), conmon: config.conmon.clone() },
+            programs: Programs {
+                runc: config.runc.clone(),
+                conmon: config.conmon.clone(),
+            },
             capabilities: capabilities(),
             groups,
             pool,
@@ -257,7 +274,9 @@ fn capabilities() -> Capabilities {
 /// bundle may name them: until the machine is restarted.
 fn fresh_etc(run_dir: &Path) -> Result<PathBuf, HostError> {
     let stamp = fs::metadata("/etc/ld.so.cache").and_then(|m| m.modified()).ok();
-    let stamp = stamp.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
+    let stamp = stamp
+        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_nanos());
     let etc = run_dir.join(format!("etc-{stamp:x}"));
     if !etc.exists() {
         etc::write(&etc).map_err(at("writing", &etc))?;
@@ -267,7 +286,10 @@ fn fresh_etc(run_dir: &Path) -> Result<PathBuf, HostError> {
 
 /// An error that trying again may mend, with its causes.
 pub(crate) fn failed(action: impl Into<String>, error: &dyn Error) -> RuntimeError {
-    RuntimeError::Failed { action: action.into(), reason: chain(error) }
+    RuntimeError::Failed {
+        action: action.into(),
+        reason: chain(error),
+    }
 }
 
 /// An error and what it comes from, in one line.
@@ -283,6 +305,8 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 fn now() -> model::Timestamp {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     model::Timestamp(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }

@@ -2,7 +2,10 @@
 //!
 //! Each holds environment and, where it is visible to the whole machine, instance: everything can be found by listing.
 
-use model::{CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, MountKind, Resource, Root, ServiceName, SourceName, Stage, VolumeName, Workload};
+use model::{
+    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, MountKind, Resource, Root,
+    ServiceName, SourceName, Stage, VolumeName, Workload,
+};
 use runtime::SourceKey;
 
 /// A container's name within its environment: services and jobs have separate name spaces.
@@ -88,7 +91,10 @@ pub(crate) fn layer_suffix(unit: &UnitName) -> String {
 
 /// Whether a name in the pool is a layer of this container.
 pub(crate) fn is_layer_of(in_pool: &str, unit: &UnitName) -> bool {
-    in_pool.strip_prefix('c').and_then(|rest| rest.get(10..)).is_some_and(|rest| rest == layer_suffix(unit))
+    in_pool
+        .strip_prefix('c')
+        .and_then(|rest| rest.get(10..))
+        .is_some_and(|rest| rest == layer_suffix(unit))
 }
 
 /// A source's name in the pool.
@@ -98,7 +104,11 @@ pub(crate) fn source(key: &SourceKey) -> String {
 }
 
 fn resource(environment: &EnvironmentId, kind: &str, name: String) -> Resource {
-    Resource { environment: environment.clone(), kind: kind.to_owned(), name }
+    Resource {
+        environment: environment.clone(),
+        kind: kind.to_owned(),
+        name,
+    }
 }
 
 /// The network namespace of an environment.
@@ -134,7 +144,9 @@ pub(crate) fn mount(environment: &EnvironmentId, path: String) -> Resource {
 /// What applying a stage makes. Mounts only exist while a container is created and are not listed.
 pub(crate) fn footprint(instance: &InstanceId, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource> {
     let environment = &spec.environment;
-    let Some(stack) = spec.services() else { return Vec::new() };
+    let Some(stack) = spec.services() else {
+        return Vec::new();
+    };
     match stage {
         Stage::Envelope => {
             let mut all = vec![
@@ -144,37 +156,61 @@ pub(crate) fn footprint(instance: &InstanceId, spec: &EnvironmentSpec, stage: &S
                 directory(environment, format!("state/{environment}")),
                 directory(environment, format!("pool/{environment}")),
             ];
-            all.extend(stack.volumes.iter().map(|(name, v)| subvolume(environment, &volume(name, v.incarnation))));
+            all.extend(
+                stack
+                    .volumes
+                    .iter()
+                    .map(|(name, v)| subvolume(environment, &volume(name, v.incarnation))),
+            );
             all
         }
         Stage::Services(names) => {
             let found = names.iter().filter_map(|name| Some((name, stack.services.get(name)?)));
-            found.flat_map(|(name, s)| unit_footprint(instance, spec, &UnitName::service(name), &s.workload)).collect()
+            found
+                .flat_map(|(name, s)| unit_footprint(instance, spec, &UnitName::service(name), &s.workload))
+                .collect()
         }
         Stage::Prune | Stage::Whole => Vec::new(),
     }
 }
 
 /// What one container needs.
-pub(crate) fn unit_footprint(instance: &InstanceId, spec: &EnvironmentSpec, unit: &UnitName, workload: &Workload) -> Vec<Resource> {
+pub(crate) fn unit_footprint(
+    instance: &InstanceId,
+    spec: &EnvironmentSpec,
+    unit: &UnitName,
+    workload: &Workload,
+) -> Vec<Resource> {
     let environment = &spec.environment;
     let mut all = vec![
         container(environment, container_id(instance, environment, unit)),
         cgroup(environment, format!("{environment}/{}", unit.as_str())),
     ];
-    all.extend(layers(spec, unit, workload).iter().map(|name| subvolume(environment, name)));
+    all.extend(
+        layers(spec, unit, workload)
+            .iter()
+            .map(|name| subvolume(environment, name)),
+    );
     all
 }
 
 /// The layers of one container, each once.
-pub(crate) fn layers(spec: &EnvironmentSpec, unit: &UnitName, workload: &Workload) -> std::collections::BTreeSet<String> {
+pub(crate) fn layers(
+    spec: &EnvironmentSpec,
+    unit: &UnitName,
+    workload: &Workload,
+) -> std::collections::BTreeSet<String> {
     if matches!(workload.root, Root::Image { .. }) {
         return std::collections::BTreeSet::new();
     }
-    let written = workload.mounts.iter().filter(|m| !m.read_only).filter_map(|m| match &m.kind {
-        MountKind::Source { source, .. } => Some(layer(unit, source, spec.sources.get(source)?)),
-        _ => None,
-    });
+    let written = workload
+        .mounts
+        .iter()
+        .filter(|m| !m.read_only)
+        .filter_map(|m| match &m.kind {
+            MountKind::Source { source, .. } => Some(layer(unit, source, spec.sources.get(source)?)),
+            _ => None,
+        });
     written.collect()
 }
 
@@ -184,19 +220,43 @@ mod tests {
 
     #[test]
     fn pool_names_are_plain_and_never_meet() {
-        let names = ["a_b", "aB", "a__b", "A_b", "a.b", "a-b", "AB", &"X".repeat(60), &"x".repeat(60)];
-        let volumes: std::collections::BTreeSet<String> =
-            names.iter().map(|n| volume(&n.parse().unwrap(), Generation(7))).collect();
+        let names = [
+            "a_b",
+            "aB",
+            "a__b",
+            "A_b",
+            "a.b",
+            "a-b",
+            "AB",
+            &"X".repeat(60),
+            &"x".repeat(60),
+        ];
+        let volumes: std::collections::BTreeSet<String> = names
+            .iter()
+            .map(|n| volume(&n.parse().unwrap(), Generation(7)))
+            .collect();
         assert_eq!(volumes.len(), names.len());
         for name in &volumes {
-            assert!(name.len() <= 96 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)), "{name}");
+            assert!(
+                name.len() <= 96
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn the_incarnation_of_a_volume_can_be_read_from_its_name() {
         let name: VolumeName = "Data_1".parse().unwrap();
-        assert_eq!(volume_incarnation(&volume(&name, Generation(12)), &name), Some(Generation(12)));
-        assert_eq!(volume_incarnation(&volume(&name, Generation(12)), &"other".parse().unwrap()), None);
+        assert_eq!(
+            volume_incarnation(&volume(&name, Generation(12)), &name),
+            Some(Generation(12))
+        );
+        assert_eq!(
+            volume_incarnation(&volume(&name, Generation(12)), &"other".parse().unwrap()),
+            None
+        );
     }
 }

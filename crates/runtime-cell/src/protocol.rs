@@ -3,7 +3,10 @@
 //! The host treats every request as hostile: frames are capped before they are parsed, and ids and names are types that
 //! refuse what could be a path.
 
-use model::{Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef, ServiceName, SnapshotId, Stage, VolumeName};
+use model::{
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef,
+    ServiceName, SnapshotId, Stage, VolumeName,
+};
 use runtime::{JobOutcome, LogQuery, RuntimeError, SourceKey, Target};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt, io};
@@ -36,24 +39,74 @@ impl fmt::Debug for SecretValues {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     Capabilities,
-    SourceExists { key: SourceKey },
-    SourceBegin { key: SourceKey },
-    SourceSeal { key: SourceKey },
+    SourceExists {
+        key: SourceKey,
+    },
+    SourceBegin {
+        key: SourceKey,
+    },
+    SourceSeal {
+        key: SourceKey,
+    },
     SourceList,
-    SourceRemove { key: SourceKey },
-    Apply { spec: Box<EnvironmentSpec>, stage: Stage, secrets: SecretValues },
-    Observe { environment: EnvironmentId },
-    JobRun { spec: Box<EnvironmentSpec>, job: JobName, secrets: SecretValues },
-    Power { environment: EnvironmentId, generation: Generation, power: Power },
-    ServicesStop { environment: EnvironmentId, generation: Generation, services: Vec<ServiceName> },
-    SnapshotCreate { environment: EnvironmentId, volume: VolumeName, snapshot: SnapshotId },
+    SourceRemove {
+        key: SourceKey,
+    },
+    Apply {
+        spec: Box<EnvironmentSpec>,
+        stage: Stage,
+        secrets: SecretValues,
+    },
+    Observe {
+        environment: EnvironmentId,
+    },
+    JobRun {
+        spec: Box<EnvironmentSpec>,
+        job: JobName,
+        secrets: SecretValues,
+    },
+    Power {
+        environment: EnvironmentId,
+        generation: Generation,
+        power: Power,
+    },
+    ServicesStop {
+        environment: EnvironmentId,
+        generation: Generation,
+        services: Vec<ServiceName>,
+    },
+    SnapshotCreate {
+        environment: EnvironmentId,
+        volume: VolumeName,
+        snapshot: SnapshotId,
+    },
     SnapshotList,
-    SnapshotRemove { snapshot: SnapshotId },
-    Dial { environment: EnvironmentId, service: ServiceName, target: Target },
-    Logs { environment: EnvironmentId, name: String, query: LogQuery },
-    Exec { environment: EnvironmentId, service: ServiceName, argv: Vec<String>, variables: BTreeMap<String, String> },
-    Remove { environment: EnvironmentId, generation: Generation },
-    Inventory { environment: Option<EnvironmentId> },
+    SnapshotRemove {
+        snapshot: SnapshotId,
+    },
+    Dial {
+        environment: EnvironmentId,
+        service: ServiceName,
+        target: Target,
+    },
+    Logs {
+        environment: EnvironmentId,
+        name: String,
+        query: LogQuery,
+    },
+    Exec {
+        environment: EnvironmentId,
+        service: ServiceName,
+        argv: Vec<String>,
+        variables: BTreeMap<String, String>,
+    },
+    Remove {
+        environment: EnvironmentId,
+        generation: Generation,
+    },
+    Inventory {
+        environment: Option<EnvironmentId>,
+    },
     Changes,
 }
 
@@ -71,20 +124,44 @@ pub(crate) enum Answer {
     Snapshots(Vec<SnapshotId>),
     Resources(Vec<Resource>),
     /// The connected socket comes with this frame; `unix` says of which family it is.
-    Connected { unix: bool },
+    Connected {
+        unix: bool,
+    },
 }
 
 /// The port's errors on the wire.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WireError {
-    Superseded { environment: EnvironmentId, given: Generation, newest: Generation },
-    Unsupported { runtime: String, what: String, hint: String },
-    NotFound { what: String },
-    Invalid { what: String, reason: String },
-    Full { what: String, reason: String },
-    Unreachable { runtime: String, reason: String },
-    Failed { action: String, reason: String },
+    Superseded {
+        environment: EnvironmentId,
+        given: Generation,
+        newest: Generation,
+    },
+    Unsupported {
+        runtime: String,
+        what: String,
+        hint: String,
+    },
+    NotFound {
+        what: String,
+    },
+    Invalid {
+        what: String,
+        reason: String,
+    },
+    Full {
+        what: String,
+        reason: String,
+    },
+    Unreachable {
+        runtime: String,
+        reason: String,
+    },
+    Failed {
+        action: String,
+        reason: String,
+    },
 }
 
 macro_rules! convert {
@@ -92,7 +169,15 @@ macro_rules! convert {
         impl From<$from> for $to {
             fn from(error: $from) -> Self {
                 match error {
-                    $from::Superseded { environment, given, newest } => Self::Superseded { environment, given, newest },
+                    $from::Superseded {
+                        environment,
+                        given,
+                        newest,
+                    } => Self::Superseded {
+                        environment,
+                        given,
+                        newest,
+                    },
                     $from::Unsupported { runtime, what, hint } => Self::Unsupported { runtime, what, hint },
                     $from::NotFound { what } => Self::NotFound { what },
                     $from::Invalid { what, reason } => Self::Invalid { what, reason },
@@ -130,10 +215,17 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), max: usize
 }
 
 /// Reads the rest of a frame of which the length is known.
-pub(crate) async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: [u8; 4], max: usize) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    length: [u8; 4],
+    max: usize,
+) -> io::Result<Vec<u8>> {
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is over the limit of {max}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {length} bytes is over the limit of {max}"),
+        ));
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
@@ -171,7 +263,10 @@ mod tests {
     #[tokio::test]
     async fn a_frame_over_the_limit_is_refused_before_it_is_read() {
         let mut claim: &[u8] = &[0xff, 0xff, 0xff, 0xff, b'x'];
-        assert_eq!(read_frame(&mut claim, 4096).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read_frame(&mut claim, 4096).await.unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         let mut short: &[u8] = &[0, 0, 0, 9, b'x'];
         assert!(read_frame(&mut short, 4096).await.is_err());
         let mut none: &[u8] = &[];

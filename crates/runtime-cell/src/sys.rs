@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::Command,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// One line of a uid or gid map: `count` ids from `inside` on appear as `outside` and the following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,10 @@ const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 /// Maps the ids of a detached mount through a user namespace and forbids devices and set-uid files on it.
 pub(crate) fn mount_map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
     let attr = MountAttr {
-        attr_set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
+        attr_set: MOUNT_ATTR_IDMAP
+            | MOUNT_ATTR_NOSUID
+            | MOUNT_ATTR_NODEV
+            | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
         attr_clr: 0,
         propagation: 0,
         userns_fd: u64::try_from(user_namespace.as_raw_fd()).unwrap_or(0),
@@ -54,13 +58,18 @@ pub(crate) fn mount_map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes a user namespace with these maps and returns a descriptor of it.
 pub(crate) fn user_namespace(users: &[Extent], groups: &[Extent]) -> io::Result<OwnedFd> {
     let child = spawn_in_user_namespace()?;
-    let made = write_maps(child, users, groups).and_then(|()| fs::File::open(format!("/proc/{child}/ns/user")).map(OwnedFd::from));
+    let made = write_maps(child, users, groups)
+        .and_then(|()| fs::File::open(format!("/proc/{child}/ns/user")).map(OwnedFd::from));
     // SAFETY: the child is ours and not yet waited for, so its id can not have been given to another process.
     unsafe { libc::kill(child, libc::SIGKILL) };
     let mut status = 0;
@@ -71,7 +80,10 @@ pub(crate) fn user_namespace(users: &[Extent], groups: &[Extent]) -> io::Result<
 
 fn write_maps(child: libc::pid_t, users: &[Extent], groups: &[Extent]) -> io::Result<()> {
     for (file, map) in [("uid_map", users), ("gid_map", groups)] {
-        let text: String = map.iter().map(|e| format!("{} {} {}\n", e.inside, e.outside, e.count)).collect();
+        let text: String = map
+            .iter()
+            .map(|e| format!("{} {} {}\n", e.inside, e.outside, e.count))
+            .collect();
         fs::write(format!("/proc/{child}/{file}"), &text)?;
     }
     Ok(())
@@ -88,7 +100,11 @@ fn spawn_in_user_namespace() -> io::Result<libc::pid_t> {
             unsafe { libc::pause() };
         }
     }
-    if child < 0 { Err(io::Error::last_os_error()) } else { Ok(libc::pid_t::try_from(child).unwrap_or(-1)) }
+    if child < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(libc::pid_t::try_from(child).unwrap_or(-1))
+    }
 }
 
 /// Writes files under `/proc/sys/user` as seen from inside a user namespace: the kernel shows each process those of its own.
@@ -122,7 +138,11 @@ pub(crate) fn write_inside_user_namespace(user_namespace: BorrowedFd<'_>, files:
     let mut status = 0;
     // SAFETY: the child is ours; `status` lives for the call.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    if waited == child && status == 0 { Ok(()) } else { Err(io::Error::other("the limits of a user namespace could not be set")) }
+    if waited == child && status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other("the limits of a user namespace could not be set"))
+    }
 }
 
 /// Lets the started process inherit these descriptors under the numbers that they have.
@@ -140,4 +160,10 @@ pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
     };
     // SAFETY: `clear` allocates nothing and only makes async-signal-safe calls.
     unsafe { command.pre_exec(clear) };
+}
+
+/// Lets the event loop watch a descriptor for becoming readable.
+pub(crate) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, so it stays the same and open for as long as it is registered.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

@@ -1,8 +1,17 @@
 //! Attacks from inside a cell. Each says what a neighbour or the machine would notice if it worked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test, outside of a test function too"
+)]
 
 mod support;
 
-use model::{EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, Restart, ServiceState, Stack, Volume, VolumeOrigin};
+use model::{
+    EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, Restart, ServiceState, Stack, Volume,
+    VolumeOrigin,
+};
 use runtime::{NoSecrets, Runtime as _, Target};
 use runtime_cell::CellRuntime;
 use std::{
@@ -41,7 +50,11 @@ impl Town {
         let rig = Rig::start();
         let runtime = rig.runtime().await;
         let (victim, attacker) = (rig.environment(), rig.environment());
-        up(&runtime, &spec(victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))])).await;
+        up(
+            &runtime,
+            &spec(victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))]),
+        )
+        .await;
         let mut shell = service(&["sleep", "1000"], &[]);
         shell.workload.limits.pids = Some(64);
         shell.aliases = vec!["the-shell".into()];
@@ -49,16 +62,27 @@ impl Town {
         with_volume(&mut made, 16 << 20);
         up(&runtime, &made).await;
         ready(&runtime, &victim, "web").await;
-        Self { rig, runtime, victim, attacker }
+        Self {
+            rig,
+            runtime,
+            victim,
+            attacker,
+        }
     }
 
     /// Runs a Python program as the attacker and returns what it printed.
     async fn attack(&self, program: &str) -> String {
-        exec(&self.runtime, &self.attacker, "shell", &["python3", "-c", program]).await.1
+        exec(&self.runtime, &self.attacker, "shell", &["python3", "-c", program])
+            .await
+            .1
     }
 
     async fn victim_lives(&self) {
-        let mut connection = self.runtime.dial(&self.victim, &"web".parse().unwrap(), Target::Port(8123)).await.unwrap();
+        let mut connection = self
+            .runtime
+            .dial(&self.victim, &"web".parse().unwrap(), Target::Port(8123))
+            .await
+            .unwrap();
         let mut text = String::new();
         connection.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "the victim is alive");
@@ -73,12 +97,24 @@ impl Town {
 }
 
 fn with_volume(spec: &mut EnvironmentSpec, limit: u64) {
-    let Stack::Services(stack) = &mut spec.stack else { unreachable!() };
-    let volume = Volume { origin: VolumeOrigin::Empty, incarnation: Generation(1), limit_bytes: Some(limit) };
+    let Stack::Services(stack) = &mut spec.stack else {
+        unreachable!()
+    };
+    let volume = Volume {
+        origin: VolumeOrigin::Empty,
+        incarnation: Generation(1),
+        limit_bytes: Some(limit),
+    };
     stack.volumes.insert("disk".parse().unwrap(), volume);
     for service in stack.services.values_mut() {
-        let kind = MountKind::Volume { volume: "disk".parse().unwrap() };
-        service.workload.mounts.push(Mount { target: "/disk".into(), kind, read_only: false });
+        let kind = MountKind::Volume {
+            volume: "disk".parse().unwrap(),
+        };
+        service.workload.mounts.push(Mount {
+            target: "/disk".into(),
+            kind,
+            read_only: false,
+        });
     }
 }
 
@@ -97,9 +133,15 @@ async fn network(town: &Town) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
     let name = format!("cell-attack-{}", std::process::id());
-    let abstract_name = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes()).unwrap();
-    let _abstract: std::os::unix::net::UnixListener = std::os::unix::net::UnixListener::bind_addr(&abstract_name).unwrap();
-    let (port, other) = (listener.local_addr().unwrap().port(), everywhere.local_addr().unwrap().port());
+    let abstract_name =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes())
+            .unwrap();
+    let _abstract: std::os::unix::net::UnixListener =
+        std::os::unix::net::UnixListener::bind_addr(&abstract_name).unwrap();
+    let (port, other) = (
+        listener.local_addr().unwrap().port(),
+        everywhere.local_addr().unwrap().port(),
+    );
     let seen = town
         .attack(&format!(
             "
@@ -124,8 +166,15 @@ with socket.create_server(('', 80)): print('port 80 is mine')
         ))
         .await;
     assert!(!seen.contains("CONNECTED") && !seen.contains("MADE"), "{seen}");
-    assert_eq!(seen.matches("outside ENETUNREACH").count(), 4, "there is no route at all: {seen}");
-    assert!(seen.contains("interfaces ['eth0', 'lo']") && seen.contains("port 80 is mine"), "{seen}");
+    assert_eq!(
+        seen.matches("outside ENETUNREACH").count(),
+        4,
+        "there is no route at all: {seen}"
+    );
+    assert!(
+        seen.contains("interfaces ['eth0', 'lo']") && seen.contains("port 80 is mine"),
+        "{seen}"
+    );
 }
 
 async fn names(town: &Town) {
@@ -141,8 +190,17 @@ for name in ['shell', 'the-shell', 'web', 'example.com', 'localhost']:
 ",
         )
         .await;
-    for line in ["shell 10.77.1.2 fast", "the-shell 10.77.1.2 fast", "web unknown fast", "example.com unknown fast", "localhost 127.0.0.1 fast"] {
-        assert!(seen.contains(line) || seen.contains(&line.replace("10.77.1.2", "10.77.1.3")), "{line}: {seen}");
+    for line in [
+        "shell 10.77.1.2 fast",
+        "the-shell 10.77.1.2 fast",
+        "web unknown fast",
+        "example.com unknown fast",
+        "localhost 127.0.0.1 fast",
+    ] {
+        assert!(
+            seen.contains(line) || seen.contains(&line.replace("10.77.1.2", "10.77.1.3")),
+            "{line}: {seen}"
+        );
     }
 }
 
@@ -173,7 +231,10 @@ print('environment', sorted(os.environ))
         assert!(!seen.contains(bad), "{seen}");
     }
     assert!(seen.contains("devices []") && seen.contains("processes 2"), "{seen}");
-    assert!(seen.contains("environment ['HOME', 'LC_CTYPE', 'PATH']") || seen.contains("environment ['HOME', 'PATH']"), "{seen}");
+    assert!(
+        seen.contains("environment ['HOME', 'LC_CTYPE', 'PATH']") || seen.contains("environment ['HOME', 'PATH']"),
+        "{seen}"
+    );
 }
 
 async fn privileges(town: &Town) {
@@ -207,13 +268,30 @@ print('map', ' '.join(open('/proc/self/uid_map').read().split()))
         )
         .await;
     assert!(!seen.contains("ALLOWED"), "{seen}");
-    for line in ["CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "clone3 ENOSYS", "an unknown one ENOSYS", "mount EPERM"] {
+    for line in [
+        "CapEff: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "clone3 ENOSYS",
+        "an unknown one ENOSYS",
+        "mount EPERM",
+    ] {
         assert!(seen.contains(line), "{line}: {seen}");
     }
-    let first = seen.lines().find_map(|l| l.strip_prefix("map 0 ")).and_then(|l| l.split(' ').next()?.parse::<u32>().ok()).unwrap();
-    let other = exec(&town.runtime, &town.victim, "web", &["cat", "/proc/self/uid_map"]).await.1;
+    let first = seen
+        .lines()
+        .find_map(|l| l.strip_prefix("map 0 "))
+        .and_then(|l| l.split(' ').next()?.parse::<u32>().ok())
+        .unwrap();
+    let other = exec(&town.runtime, &town.victim, "web", &["cat", "/proc/self/uid_map"])
+        .await
+        .1;
     let second: u32 = other.split_whitespace().nth(1).unwrap().parse().unwrap();
-    assert!(first > 0 && second > 0 && first.abs_diff(second) >= 65_536, "each environment has ids of its own: {first} {second}");
+    assert!(
+        first > 0 && second > 0 && first.abs_diff(second) >= 65_536,
+        "each environment has ids of its own: {first} {second}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,7 +310,11 @@ except OSError as e: print('stopped at', children, e.errno)
 ",
         )
         .await;
-    let count: u32 = forks.split(' ').nth(2).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{forks}"));
+    let count: u32 = forks
+        .split(' ')
+        .nth(2)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or_else(|| panic!("{forks}"));
     assert!((30..64).contains(&count), "{forks}");
     town.victim_lives().await;
 
@@ -245,8 +327,15 @@ print('instances', count)
 ";
     let seen = town.attack(watches).await;
     let count: u32 = seen.trim().strip_prefix("instances ").unwrap().parse().unwrap();
-    let all: u32 = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap().trim().parse().unwrap();
-    assert!((1..=all / 16 + 8).contains(&count), "one environment takes {count} of {all} that the whole machine shares");
+    let all: u32 = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(
+        (1..=all / 16 + 8).contains(&count),
+        "one environment takes {count} of {all} that the whole machine shares"
+    );
 
     let disk = town
         .attack(
@@ -271,23 +360,55 @@ except OSError as e: print(errno.errorcode[e.errno], written >> 20)
 }
 
 async fn memory(town: &Town) {
-    let mut bomb = service(&["python3", "-c", "x = []\nwhile True: x.append(bytearray(b'x') * (1 << 20))"], &[]);
+    let mut bomb = service(
+        &[
+            "python3",
+            "-c",
+            "x = []\nwhile True: x.append(bytearray(b'x') * (1 << 20))",
+        ],
+        &[],
+    );
     bomb.restart = Restart::Always;
-    bomb.workload.limits = Limits { memory_bytes: Some(48 << 20), ..Limits::default() };
+    bomb.workload.limits = Limits {
+        memory_bytes: Some(48 << 20),
+        ..Limits::default()
+    };
     let id = town.rig.environment();
     up(&town.runtime, &spec(id.clone(), &[("bomb", bomb)])).await;
-    let fact = state(&town.runtime, &id, "bomb", |s| matches!(s, ServiceState::BackingOff { code: 137, .. })).await;
-    assert!(fact.message.as_deref().is_some_and(|m| m.contains("memory limit")), "{fact:?}");
+    let fact = state(&town.runtime, &id, "bomb", |s| {
+        matches!(s, ServiceState::BackingOff { code: 137, .. })
+    })
+    .await;
+    assert!(
+        fact.message.as_deref().is_some_and(|m| m.contains("memory limit")),
+        "{fact:?}"
+    );
     town.victim_lives().await;
     town.runtime.remove(&id, Generation(1)).await.unwrap();
 }
 
 async fn noise(town: &Town) {
     let id = town.rig.environment();
-    up(&town.runtime, &spec(id.clone(), &[("noise", service(&["yes", "noise noise noise noise noise noise"], &[]))])).await;
+    up(
+        &town.runtime,
+        &spec(
+            id.clone(),
+            &[("noise", service(&["yes", "noise noise noise noise noise noise"], &[]))],
+        ),
+    )
+    .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let logs = town.rig.directory.join("state/environments").join(id.as_str()).join("logs");
-    let size: u64 = std::fs::read_dir(logs).unwrap().flatten().map(|e| e.metadata().unwrap().len()).sum();
+    let logs = town
+        .rig
+        .directory
+        .join("state/environments")
+        .join(id.as_str())
+        .join("logs");
+    let size: u64 = std::fs::read_dir(logs)
+        .unwrap()
+        .flatten()
+        .map(|e| e.metadata().unwrap().len())
+        .sum();
     assert!(size > 1000 && size < (5 << 20), "a log is bounded: {size}");
     town.runtime.remove(&id, Generation(1)).await.unwrap();
 }
@@ -303,7 +424,10 @@ async fn an_engine_can_not_send_its_administrator_elsewhere() {
         image: "postgres".into(),
         versions: model::VersionRange { min: 0, max: u32::MAX },
     });
-    engine.workload.environment.insert("POSTGRES_PASSWORD".into(), "pw".into());
+    engine
+        .workload
+        .environment
+        .insert("POSTGRES_PASSWORD".into(), "pw".into());
     let mut made = spec(rig.environment(), &[("db", engine)]);
     with_volume(&mut made, 256 << 20);
     let id = made.environment.clone();
@@ -329,16 +453,41 @@ async fn an_engine_can_not_send_its_administrator_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_environment_is_not_dialled_and_wakes_with_its_memory() {
     let town = Town::build().await;
-    town.runtime.power(&town.victim, Generation(1), model::Power::Frozen).await.unwrap();
+    town.runtime
+        .power(&town.victim, Generation(1), model::Power::Frozen)
+        .await
+        .unwrap();
     let begun = Instant::now();
     let name = "web".parse().unwrap();
     assert!(town.rig.dialer().dial(&town.victim, &name, 8123).await.is_err());
-    assert!(begun.elapsed() < Duration::from_secs(2), "a frozen listener would accept and hang");
-    assert!(town.runtime.exec(&town.victim, &name, &["true".into()], &std::collections::BTreeMap::new()).await.is_err());
-    town.runtime.power(&town.victim, Generation(1), model::Power::Running).await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "a frozen listener would accept and hang"
+    );
+    assert!(
+        town.runtime
+            .exec(
+                &town.victim,
+                &name,
+                &["true".into()],
+                &std::collections::BTreeMap::new()
+            )
+            .await
+            .is_err()
+    );
+    town.runtime
+        .power(&town.victim, Generation(1), model::Power::Running)
+        .await
+        .unwrap();
     town.victim_lives().await;
-    let made = spec(town.victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))]);
-    town.runtime.power(&town.victim, Generation(1), model::Power::Frozen).await.unwrap();
+    let made = spec(
+        town.victim.clone(),
+        &[("web", service(&["python3", "-c", VICTIM], &[8123]))],
+    );
+    town.runtime
+        .power(&town.victim, Generation(1), model::Power::Frozen)
+        .await
+        .unwrap();
     town.runtime.apply(&made, &all(&made), &NoSecrets).await.unwrap();
     town.victim_lives().await;
     town.end().await;

@@ -1,4 +1,10 @@
 //! The suite that every runtime must pass, on real cells.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test, outside of a test function too"
+)]
 
 mod support;
 
@@ -41,15 +47,27 @@ impl Fixture for Cells {
     }
 
     fn engine(&self) -> Option<Service> {
-        self.runtime.capabilities().engines.iter().find(|e| e.kind == "postgres")?;
+        self.runtime
+            .capabilities()
+            .engines
+            .iter()
+            .find(|e| e.kind == "postgres")?;
         let mut engine = service(&[], &[5432]);
         engine.workload.command = None;
-        engine.workload.root =
-            Root::Engine(Engine { kind: "postgres".into(), image: "postgres".into(), versions: VersionRange { min: 0, max: u32::MAX } });
-        engine.workload.environment.insert("POSTGRES_PASSWORD".into(), Value::from("secret"));
+        engine.workload.root = Root::Engine(Engine {
+            kind: "postgres".into(),
+            image: "postgres".into(),
+            versions: VersionRange { min: 0, max: u32::MAX },
+        });
+        engine
+            .workload
+            .environment
+            .insert("POSTGRES_PASSWORD".into(), Value::from("secret"));
         engine.workload.mounts = vec![Mount {
             target: "/var/lib/postgresql/data".into(),
-            kind: MountKind::Volume { volume: "data".parse().unwrap() },
+            kind: MountKind::Volume {
+                volume: "data".parse().unwrap(),
+            },
             read_only: false,
         }];
         Some(engine)
@@ -70,9 +88,18 @@ async fn cells_keep_what_every_runtime_must() {
     for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
         let begun = std::time::Instant::now();
         let failure = case.run(&cells).await.err();
-        eprintln!("{:>7} ms {} {}", begun.elapsed().as_millis(), if failure.is_some() { "FAIL" } else { "ok  " }, case.name);
+        eprintln!(
+            "{:>7} ms {} {}",
+            begun.elapsed().as_millis(),
+            if failure.is_some() { "FAIL" } else { "ok  " },
+            case.name
+        );
         failures.extend(failure);
     }
-    assert!(failures.is_empty(), "{}", failures.iter().map(|f| format!("\n- {f}")).collect::<String>());
+    assert!(
+        failures.is_empty(),
+        "{}",
+        failures.iter().map(|f| format!("\n- {f}")).collect::<String>()
+    );
     assert!(cells.runtime.inventory(None).await.unwrap().is_empty());
 }

@@ -1,4 +1,10 @@
 //! Prints what cells cost. Run by hand: `cargo test -p runtime-cell --test measure -- --ignored --nocapture measure`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test, outside of a test function too"
+)]
 
 mod support;
 
@@ -18,7 +24,9 @@ fn host_process() {
 
 fn pss(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    text.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn cpu_ticks(pid: u32) -> u64 {
@@ -46,7 +54,10 @@ async fn measure() {
     let listen = "import socket, signal\nl = socket.create_server(('', 8000))\nsignal.pause()";
     for services in [1, 1, 1, 6, 6, 6, 10] {
         let names: Vec<String> = (0..services).map(|n| format!("s{n}")).collect();
-        let list: Vec<(&str, model::Service)> = names.iter().map(|n| (n.as_str(), service(&["sleep", "1000"], &[]))).collect();
+        let list: Vec<(&str, model::Service)> = names
+            .iter()
+            .map(|n| (n.as_str(), service(&["sleep", "1000"], &[])))
+            .collect();
         let made = spec(rig.environment(), &list);
         let begun = Instant::now();
         runtime.apply(&made, &Stage::Envelope, &NoSecrets).await.unwrap();
@@ -71,20 +82,34 @@ async fn measure() {
     let many = 30;
     let mut environments = Vec::new();
     for _ in 0..many {
-        let made = spec(rig.environment(), &[("web", service(&["python3", "-c", listen], &[8000]))]);
+        let made = spec(
+            rig.environment(),
+            &[("web", service(&["python3", "-c", listen], &[8000]))],
+        );
         support::up(&runtime, &made).await;
         ready(&runtime, &made.environment, "web").await;
         environments.push(made.environment);
     }
     let all_pss: Vec<u64> = monitors(rig.instance.as_str()).iter().map(|pid| pss(*pid)).collect();
-    eprintln!("{} monitors, {} kB PSS each", all_pss.len(), all_pss.iter().sum::<u64>() / all_pss.len().max(1) as u64);
+    eprintln!(
+        "{} monitors, {} kB PSS each",
+        all_pss.len(),
+        all_pss.iter().sum::<u64>() / all_pss.len().max(1) as u64
+    );
     let host = rig.host_pid();
     let before = cpu_ticks(host);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    eprintln!("host with {many} idle environments: {} kB PSS, {} ticks of CPU in 10 s", pss(host), cpu_ticks(host) - before);
+    eprintln!(
+        "host with {many} idle environments: {} kB PSS, {} ticks of CPU in 10 s",
+        pss(host),
+        cpu_ticks(host) - before
+    );
     let begun = Instant::now();
     for id in &environments {
         runtime.remove(id, Generation(1)).await.unwrap();
     }
-    eprintln!("removed in {:.1} ms each", begun.elapsed().as_secs_f64() * 1e3 / f64::from(many));
+    eprintln!(
+        "removed in {:.1} ms each",
+        begun.elapsed().as_secs_f64() * 1e3 / f64::from(many)
+    );
 }

@@ -1,4 +1,10 @@
 //! Containers do not notice the end of the cell host, and whatever it was doing when it was killed can be done again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test, outside of a test function too"
+)]
 
 mod support;
 
@@ -32,7 +38,10 @@ while True:
 ";
 
 async fn born(runtime: &CellRuntime, made: &EnvironmentSpec) -> String {
-    let mut connection = runtime.dial(&made.environment, &"web".parse().unwrap(), Target::Port(8000)).await.unwrap();
+    let mut connection = runtime
+        .dial(&made.environment, &"web".parse().unwrap(), Target::Port(8000))
+        .await
+        .unwrap();
     let mut text = String::new();
     connection.read_to_string(&mut text).await.unwrap();
     text
@@ -48,7 +57,9 @@ fn server(rig: &Rig) -> EnvironmentSpec {
 fn processes(word: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if String::from_utf8_lossy(&line).contains(word) {
             found.push(pid);
@@ -58,12 +69,20 @@ fn processes(word: &str) -> Vec<i32> {
 }
 
 fn kill(pid: i32) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
 }
 
 /// The container's first process: the only child of its monitor.
 fn first_process(rig: &Rig, made: &EnvironmentSpec) -> i32 {
-    let file = rig.run_dir().join("cells").join(made.environment.as_str()).join("s-web/container.pid");
+    let file = rig
+        .run_dir()
+        .join("cells")
+        .join(made.environment.as_str())
+        .join("s-web/container.pid");
     std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
 
@@ -78,7 +97,10 @@ async fn containers_outlive_the_host_and_are_found_again() {
     let before = born(&runtime, &made).await;
 
     rig.kill_host();
-    assert!(runtime.observe(&id).await.is_err_and(|e| e.is_transient()), "without a host nothing may be concluded");
+    assert!(
+        runtime.observe(&id).await.is_err_and(|e| e.is_transient()),
+        "without a host nothing may be concluded"
+    );
     rig.start_host();
     let _ = rig.runtime().await;
     ready(&runtime, &id, "web").await;
@@ -105,7 +127,11 @@ async fn containers_outlive_the_host_and_are_found_again() {
     monitors.iter().for_each(|pid| kill(*pid));
     state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await;
     let begun = Instant::now();
-    while state(&runtime, &id, "web", |s| *s == ServiceState::Ready).await.restarts < 2 {
+    while state(&runtime, &id, "web", |s| *s == ServiceState::Ready)
+        .await
+        .restarts
+        < 2
+    {
         assert!(begun.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -139,7 +165,11 @@ async fn a_start_or_removal_that_was_cut_anywhere_is_finished_by_asking_again() 
         up(&runtime, &made).await;
         ready(&runtime, &id, "web").await;
         born(&runtime, &made).await;
-        assert_eq!(processes(&format!("{}-{id}-s-web", rig.instance)).len(), 1, "one monitor after a cut at {delay} ms ({cut:?})");
+        assert_eq!(
+            processes(&format!("{}-{id}-s-web", rig.instance)).len(),
+            1,
+            "one monitor after a cut at {delay} ms ({cut:?})"
+        );
 
         let _ = tokio::time::timeout(Duration::from_millis(delay / 4), runtime.remove(&id, Generation(1))).await;
         rig.kill_host();
@@ -161,7 +191,13 @@ async fn what_a_lost_record_forgot_is_listed_and_removed() {
     std::fs::remove_dir_all(rig.directory.join("state/environments")).unwrap();
     rig.start_host();
     let _ = rig.runtime().await;
-    let kinds: Vec<String> = runtime.inventory(None).await.unwrap().into_iter().map(|r| r.kind).collect();
+    let kinds: Vec<String> = runtime
+        .inventory(None)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|r| r.kind)
+        .collect();
     for kind in ["container", "cgroup", "network-namespace", "directory"] {
         assert!(kinds.iter().any(|k| k == kind), "{kind}: {kinds:?}");
     }
@@ -169,7 +205,8 @@ async fn what_a_lost_record_forgot_is_listed_and_removed() {
     assert_eq!(runtime.inventory(None).await.unwrap(), []);
 }
 
-struct Files;
+/// Writes a checkout as this user and its group.
+struct Files(u32);
 
 #[async_trait::async_trait]
 impl Checkout for Files {
@@ -178,7 +215,12 @@ impl Checkout for Files {
             std::fs::write(into.join("page.html"), "from the checkout")?;
             std::fs::create_dir(into.join("sub"))?;
             std::fs::write(into.join("sub/file"), "below")?;
-            std::os::unix::fs::symlink("/etc", into.join("sub/link"))
+            std::os::unix::fs::symlink("/etc", into.join("sub/link"))?;
+            for name in ["page.html", "sub", "sub/file", "sub/link"] {
+                let group = if self.0 == 0 { 0 } else { self.0 + 1 };
+                std::os::unix::fs::lchown(into.join(name), Some(self.0), Some(group))?;
+            }
+            Ok(())
         };
         write().map_err(|e: std::io::Error| e.to_string())
     }
@@ -186,14 +228,30 @@ impl Checkout for Files {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_service_writes_to_its_own_layer_over_the_checkout() {
-    let rig = Rig::start();
+    layers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_that_an_unprivileged_control_plane_wrote_belongs_to_the_root_of_the_cell() {
+    layers(54_400).await;
+}
+
+async fn layers(control: u32) {
+    let rig = Rig::start_for(control);
     let runtime = rig.runtime().await;
     let commit: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
-    let key = SourceKey { project: "test".parse().unwrap(), source: "test".parse().unwrap(), commit: commit.clone() };
-    runtime.source_put(&key, &Files).await.unwrap();
+    let key = SourceKey {
+        project: "test".parse().unwrap(),
+        source: "test".parse().unwrap(),
+        commit: commit.clone(),
+    };
+    runtime.source_put(&key, &Files(control)).await.unwrap();
     let source = |target: &str, subpath: &str, read_only| Mount {
         target: target.into(),
-        kind: MountKind::Source { source: "test".parse().unwrap(), subpath: subpath.into() },
+        kind: MountKind::Source {
+            source: "test".parse().unwrap(),
+            subpath: subpath.into(),
+        },
         read_only,
     };
     let mut one = service(&["sleep", "1000"], &[]);
@@ -204,14 +262,46 @@ async fn each_service_writes_to_its_own_layer_over_the_checkout() {
     made.sources.insert("test".parse().unwrap(), commit);
     let id = made.environment.clone();
     up(&runtime, &made).await;
-    assert_eq!(exec(&runtime, &id, "one", &["sh", "-c", "cat /app/page.html; echo changed > /app/page.html; cat /one; echo x > /one"]).await.0, Some(2));
-    assert_eq!(exec(&runtime, &id, "one", &["cat", "/app/page.html", "/one"]).await.1, "changed\nbelow");
-    assert_eq!(exec(&runtime, &id, "two", &["cat", "/app/page.html"]).await.1, "from the checkout");
+    assert_eq!(
+        exec(
+            &runtime,
+            &id,
+            "one",
+            &[
+                "sh",
+                "-c",
+                "cat /app/page.html; echo changed > /app/page.html; cat /one; echo x > /one"
+            ]
+        )
+        .await
+        .0,
+        Some(2)
+    );
+    assert_eq!(
+        exec(&runtime, &id, "one", &["cat", "/app/page.html", "/one"]).await.1,
+        "changed\nbelow"
+    );
+    assert_eq!(
+        exec(&runtime, &id, "two", &["cat", "/app/page.html"]).await.1,
+        "from the checkout"
+    );
+    let (_, owners) = exec(
+        &runtime,
+        &id,
+        "two",
+        &["stat", "-c", "%u %g", "/app", "/app/page.html", "/app/sub/file"],
+    )
+    .await;
+    assert_eq!(owners, "0 0\n0 0\n0 0\n");
 
     one.workload.mounts = vec![source("/app", "sub/link/passwd", false)];
     let mut bad = spec(id.clone(), &[("three", one)]);
     bad.sources.clone_from(&made.sources);
-    let error = runtime.apply(&bad, &all(&bad), &NoSecrets).await.unwrap_err().to_string();
+    let error = runtime
+        .apply(&bad, &all(&bad), &NoSecrets)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("leads through a link"), "{error}");
     runtime.remove(&id, Generation(1)).await.unwrap();
     runtime.source_remove(&key).await.unwrap();
@@ -233,16 +323,25 @@ async fn only_root_and_the_control_plane_may_speak_and_others_may_only_dial() {
         );
         String::from_utf8(Command::new("python3").args(["-c", &program]).output().unwrap().stdout).unwrap()
     };
-    let dial = format!(r#"{{"dial":{{"environment":"{}","service":"web","target":{{"port":8000}}}}}}"#, made.environment);
+    let dial = format!(
+        r#"{{"dial":{{"environment":"{}","service":"web","target":{{"port":8000}}}}}}"#,
+        made.environment
+    );
     let list = r#"{"inventory":{"environment":null}}"#;
     assert!(ask(0, "control.sock", list.into()).contains("resources"));
     assert!(ask(support::DIALER, "control.sock", list.into()).contains("REFUSED"));
     assert!(ask(support::DIALER, "dial.sock", dial.clone()).contains("connected"));
     assert!(ask(support::DIALER, "dial.sock", list.into()).contains("only dials"));
     let administration = dial.replace(r#"{"port":8000}"#, r#""administration""#);
-    assert!(ask(support::DIALER, "dial.sock", administration).contains("only dials"), "the gateway is no administrator");
+    assert!(
+        ask(support::DIALER, "dial.sock", administration).contains("only dials"),
+        "the gateway is no administrator"
+    );
     let stranger = ask(support::DIALER + 1, "dial.sock", dial);
-    assert!(["", "b''"].contains(&stranger.trim()), "a stranger is told nothing: {stranger}");
+    assert!(
+        ["", "b''"].contains(&stranger.trim()),
+        "a stranger is told nothing: {stranger}"
+    );
     runtime.remove(&made.environment, Generation(1)).await.unwrap();
 }
 
@@ -252,7 +351,9 @@ async fn a_stop_is_asked_for_first_and_secrets_are_in_no_record_or_argument() {
     let runtime = rig.runtime().await;
     let polite = "import signal, sys, time\nprint('up', flush=True)\nsignal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))\ntime.sleep(1000)";
     let mut web = service(&["python3", "-c", polite], &[]);
-    web.workload.environment.insert("TOKEN".into(), model::Value::Secret(model::SecretRef("token".into())));
+    web.workload
+        .environment
+        .insert("TOKEN".into(), model::Value::Secret(model::SecretRef("token".into())));
     let made = spec(rig.environment(), &[("web", web)]);
     struct One;
     impl runtime::Secrets for One {
@@ -261,19 +362,35 @@ async fn a_stop_is_asked_for_first_and_secrets_are_in_no_record_or_argument() {
         }
     }
     runtime.apply(&made, &Stage::Envelope, &NoSecrets).await.unwrap();
-    let missing = runtime.apply(&made, &all(&made), &NoSecrets).await.unwrap_err().to_string();
+    let missing = runtime
+        .apply(&made, &all(&made), &NoSecrets)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(missing.contains("`token`"), "{missing}");
     runtime.apply(&made, &all(&made), &One).await.unwrap();
     let id = &made.environment;
-    assert_eq!(exec(&runtime, id, "web", &["printenv", "TOKEN"]).await.1, "s3cr3t-value\n");
+    assert_eq!(
+        exec(&runtime, id, "web", &["printenv", "TOKEN"]).await.1,
+        "s3cr3t-value\n"
+    );
     assert_eq!(processes("s3cr3t-value"), Vec::<i32>::new());
-    let found = Command::new("grep").args(["-rl", "s3cr3t-value"]).arg(rig.directory.join("state")).output().unwrap();
+    let found = Command::new("grep")
+        .args(["-rl", "s3cr3t-value"])
+        .arg(rig.directory.join("state"))
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     let has = |text: &'static str| {
         let runtime = &runtime;
         async move {
             use futures::StreamExt as _;
-            let lines: Vec<_> = runtime.logs(id, "web", LogQuery::default()).await.unwrap().collect().await;
+            let lines: Vec<_> = runtime
+                .logs(id, "web", LogQuery::default())
+                .await
+                .unwrap()
+                .collect()
+                .await;
             lines.iter().any(|l| l.text == text)
         }
     };

@@ -27,16 +27,26 @@ impl Link {
     }
 
     pub(crate) fn unreachable(&self, error: &io::Error) -> RuntimeError {
-        RuntimeError::Unreachable { runtime: "cell".into(), reason: format!("{}: {error}", self.socket.display()) }
+        RuntimeError::Unreachable {
+            runtime: "cell".into(),
+            reason: format!("{}: {error}", self.socket.display()),
+        }
     }
 
     pub(crate) fn unexpected(&self) -> RuntimeError {
-        RuntimeError::Unreachable { runtime: "cell".into(), reason: "the cell host answers in another language".into() }
+        RuntimeError::Unreachable {
+            runtime: "cell".into(),
+            reason: "the cell host answers in another language".into(),
+        }
     }
 
     async fn send(&self, request: &Request) -> Result<UnixStream> {
-        let mut stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
-        write_json(&mut stream, request).await.map_err(|e| self.unreachable(&e))?;
+        let mut stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
+        write_json(&mut stream, request)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
         Ok(stream)
     }
 
@@ -60,18 +70,33 @@ impl Link {
 
     async fn open_with_answer(&self, request: &Request) -> Result<(Answer, UnixStream)> {
         let mut stream = self.send(request).await?;
-        let body = read_frame(&mut stream, ANSWER_MAX).await.map_err(|e| self.unreachable(&e))?;
+        let body = read_frame(&mut stream, ANSWER_MAX)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
         let body = body.ok_or_else(|| self.unreachable(&io::ErrorKind::UnexpectedEof.into()))?;
         Ok((self.read(&body)?, stream))
     }
 
     /// Asks for a connection to a service.
-    pub(crate) async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
-        let request = Request::Dial { environment: environment.clone(), service: service.clone(), target };
+    pub(crate) async fn dial(
+        &self,
+        environment: &EnvironmentId,
+        service: &ServiceName,
+        target: Target,
+    ) -> Result<Connection> {
+        let request = Request::Dial {
+            environment: environment.clone(),
+            service: service.clone(),
+            target,
+        };
         let mut stream = self.send(&request).await?;
         let (length, socket) = receive_with_socket(&stream).await.map_err(|e| self.unreachable(&e))?;
-        let body = read_body(&mut stream, length, ANSWER_MAX).await.map_err(|e| self.unreachable(&e))?;
-        let Answer::Connected { unix } = self.read(&body)? else { return Err(self.unexpected()) };
+        let body = read_body(&mut stream, length, ANSWER_MAX)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
+        let Answer::Connected { unix } = self.read(&body)? else {
+            return Err(self.unexpected());
+        };
         let socket = socket.ok_or_else(|| self.unexpected())?;
         let connection = if unix {
             UnixStream::from_std(socket.into()).map(Connection::Unix)

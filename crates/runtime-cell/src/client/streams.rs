@@ -61,10 +61,19 @@ pub(crate) fn command(stream: UnixStream) -> Exec {
         };
         let _ = ended.send(end.unwrap_or_else(|e| ExecExit::Failed(format!("the cell host hung up: {e}"))));
     });
-    Exec { stdin, stdout, stderr, exit }
+    Exec {
+        stdin,
+        stdout,
+        stderr,
+        exit,
+    }
 }
 
-async fn receive(mut read: OwnedReadHalf, output: mpsc::Sender<Bytes>, errors: mpsc::Sender<Bytes>) -> io::Result<ExecExit> {
+async fn receive(
+    mut read: OwnedReadHalf,
+    output: mpsc::Sender<Bytes>,
+    errors: mpsc::Sender<Bytes>,
+) -> io::Result<ExecExit> {
     while let Some(frame) = read_frame(&mut read, ANSWER_MAX).await? {
         let frame = Bytes::from(frame);
         match frame.first() {

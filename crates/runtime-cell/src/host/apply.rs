@@ -17,7 +17,10 @@ use crate::{
     sandbox::{idmap::Range, network::MAX_CONTAINERS},
 };
 use futures::future::join_all;
-use model::{Digest, EnvironmentId, EnvironmentSpec, Generation, MountKind, Power, Root, ServiceName, ServiceStack, ServiceState, Stack, Stage, VolumeOrigin};
+use model::{
+    Digest, EnvironmentId, EnvironmentSpec, Generation, MountKind, Power, Root, ServiceName, ServiceStack,
+    ServiceState, Stack, Stage, VolumeOrigin,
+};
 use runtime::RuntimeError;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,7 +28,12 @@ const VOLUME_BYTES: u64 = 2 << 30;
 
 impl Host {
     /// Applies a stage.
-    pub(crate) async fn apply(self: &Arc<Self>, spec: &EnvironmentSpec, stage: &Stage, secrets: &SecretValues) -> Result<(), RuntimeError> {
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        spec: &EnvironmentSpec,
+        stage: &Stage,
+        secrets: &SecretValues,
+    ) -> Result<(), RuntimeError> {
         let stack = self.service_stack(spec)?;
         let environment = match stage {
             Stage::Envelope => self.environment_or_new(spec)?,
@@ -45,7 +53,14 @@ impl Host {
     pub(crate) fn service_stack<'a>(&self, spec: &'a EnvironmentSpec) -> Result<&'a ServiceStack, RuntimeError> {
         match &spec.stack {
             Stack::Services(stack) => Ok(stack),
-            Stack::Objects(objects) => Err(unsupported(&format!("the {:?} objects at `{}`", objects.renderer, objects.path.escape_debug()), "use the kubernetes runtime")),
+            Stack::Objects(objects) => Err(unsupported(
+                &format!(
+                    "the {:?} objects at `{}`",
+                    objects.renderer,
+                    objects.path.escape_debug()
+                ),
+                "use the kubernetes runtime",
+            )),
         }
     }
 
@@ -55,23 +70,42 @@ impl Host {
             return Ok(Arc::clone(found));
         }
         let given = spec.generation;
-        if let Some((_, newest)) = known.removed.iter().find(|(id, newest)| *id == spec.environment && given < *newest) {
-            return Err(RuntimeError::Superseded { environment: spec.environment.clone(), given, newest: *newest });
+        if let Some((_, newest)) = known
+            .removed
+            .iter()
+            .find(|(id, newest)| *id == spec.environment && given < *newest)
+        {
+            return Err(RuntimeError::Superseded {
+                environment: spec.environment.clone(),
+                given,
+                newest: *newest,
+            });
         }
         let taken: BTreeSet<u32> = known.environments.values().map(|e| e.inner().record.number).collect();
-        let number = (0..self.config.max_environments).find(|n| !taken.contains(n)).ok_or_else(|| RuntimeError::Full {
-            what: format!("environment {}", spec.environment),
-            reason: format!("there are {} already", taken.len()),
-        })?;
+        let number = (0..self.config.max_environments)
+            .find(|n| !taken.contains(n))
+            .ok_or_else(|| RuntimeError::Full {
+                what: format!("environment {}", spec.environment),
+                reason: format!("there are {} already", taken.len()),
+            })?;
         let record = Record::new(spec.environment.clone(), self.boot.clone(), number, given);
         // Before anything is made: the ids must not be given away twice.
-        record.save(&self.state_dir(spec.environment.as_str())).map_err(|e| failed(format!("recording {}", spec.environment), &e))?;
+        record
+            .save(&self.state_dir(spec.environment.as_str()))
+            .map_err(|e| failed(format!("recording {}", spec.environment), &e))?;
         let environment = Environment::new(record);
-        known.environments.insert(spec.environment.clone(), Arc::clone(&environment));
+        known
+            .environments
+            .insert(spec.environment.clone(), Arc::clone(&environment));
         Ok(environment)
     }
 
-    async fn apply_envelope(self: &Arc<Self>, environment: &Arc<Environment>, spec: &EnvironmentSpec, stack: &ServiceStack) -> Result<(), RuntimeError> {
+    async fn apply_envelope(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        spec: &EnvironmentSpec,
+        stack: &ServiceStack,
+    ) -> Result<(), RuntimeError> {
         let mut limits = spec.limits;
         let defaults = &self.config.default_limits;
         limits.memory_bytes = limits.memory_bytes.or(defaults.memory_bytes);
@@ -80,11 +114,19 @@ impl Host {
         limits.disk_bytes = limits.disk_bytes.or(defaults.disk_bytes);
         self.stop_users_of_replaced_volumes(environment, stack).await;
         let id = environment.id.clone();
-        let volumes: Vec<WantedVolume> = stack.volumes.iter().map(|(name, v)| wanted_volume(stack, name, v)).collect();
+        let volumes: Vec<WantedVolume> = stack
+            .volumes
+            .iter()
+            .map(|(name, v)| wanted_volume(stack, name, v))
+            .collect();
         let disks = self.block(move |host| {
-            host.groups.ensure(id.as_str(), &limits).map_err(|e| failed(format!("limiting {id}"), &e))?;
+            host.groups
+                .ensure(id.as_str(), &limits)
+                .map_err(|e| failed(format!("limiting {id}"), &e))?;
             host.pool.admit(0).map_err(|e| pool_error(format!("making {id}"), e))?;
-            host.pool.environment_create(id.as_str(), limits.disk_bytes).map_err(|e| pool_error(format!("making {id}"), e))?;
+            host.pool
+                .environment_create(id.as_str(), limits.disk_bytes)
+                .map_err(|e| pool_error(format!("making {id}"), e))?;
             volumes.iter().try_for_each(|v| host.make_volume(&id, v))
         });
         let (network, disks) = tokio::join!(self.connect_hub(environment), disks);
@@ -102,24 +144,56 @@ impl Host {
     async fn stop_users_of_replaced_volumes(self: &Arc<Self>, environment: &Arc<Environment>, stack: &ServiceStack) {
         let replaced: Vec<String> = {
             let inner = environment.inner();
-            let differs = |(name, v): &(&model::VolumeName, &model::Volume)| inner.record.volumes.get(name.as_str()).is_some_and(|i| *i != v.incarnation);
-            stack.volumes.iter().filter(differs).map(|(name, _)| name.to_string()).collect()
+            let differs = |(name, v): &(&model::VolumeName, &model::Volume)| {
+                inner
+                    .record
+                    .volumes
+                    .get(name.as_str())
+                    .is_some_and(|i| *i != v.incarnation)
+            };
+            stack
+                .volumes
+                .iter()
+                .filter(differs)
+                .map(|(name, _)| name.to_string())
+                .collect()
         };
         let uses = |r: &UnitRecord| r.manner.volumes.iter().any(|v| replaced.contains(v));
-        let users: Vec<UnitName> = environment.inner().record.units.iter().filter(|(_, r)| uses(r)).map(|(n, _)| n.clone()).collect();
-        join_all(users.iter().map(|unit| supervise::stop(environment, unit, Stop::Gently))).await;
+        let users: Vec<UnitName> = environment
+            .inner()
+            .record
+            .units
+            .iter()
+            .filter(|(_, r)| uses(r))
+            .map(|(n, _)| n.clone())
+            .collect();
+        join_all(
+            users
+                .iter()
+                .map(|unit| supervise::stop(environment, unit, Stop::Gently)),
+        )
+        .await;
     }
 
     fn make_volume(&self, id: &EnvironmentId, wanted: &WantedVolume) -> Result<(), RuntimeError> {
         let action = || format!("making the volume {} of {id}", wanted.volume);
         let in_pool = names::volume(&wanted.volume, wanted.incarnation);
-        for name in self.pool.volume_list(id.as_str()).map_err(|e| pool_error(action(), e))? {
+        for name in self
+            .pool
+            .volume_list(id.as_str())
+            .map_err(|e| pool_error(action(), e))?
+        {
             if name != in_pool && names::volume_incarnation(&name, &wanted.volume).is_some() {
-                self.pool.volume_remove(id.as_str(), &name).map_err(|e| pool_error(action(), e))?;
+                self.pool
+                    .volume_remove(id.as_str(), &name)
+                    .map_err(|e| pool_error(action(), e))?;
             }
         }
         // One that exists was made for this incarnation, so from this origin: only its limit may be new.
-        self.pool.volume_create(id.as_str(), &in_pool, &wanted.origin, wanted.limit).map(drop).map_err(|e| pool_error(action(), e))
+        self.pool
+            .volume_create(id.as_str(), &in_pool, &wanted.origin, wanted.limit)
+            .map(drop)
+            .map_err(|e| pool_error(action(), e))
     }
 
     async fn apply_services(
@@ -133,14 +207,20 @@ impl Host {
         // Everything is refused before anything is made.
         let mut wanted = Vec::new();
         for name in names {
-            let service = stack.services.get(name).ok_or_else(|| RuntimeError::NotFound { what: format!("service {name} in the stack") })?;
+            let service = stack.services.get(name).ok_or_else(|| RuntimeError::NotFound {
+                what: format!("service {name} in the stack"),
+            })?;
             let unit = UnitName::service(name);
             let resolved = resolve::service(spec, &unit, service, secrets)?;
-            let digest = spec.service_digest(name).ok_or_else(|| RuntimeError::NotFound { what: format!("service {name}") })?;
+            let digest = spec.service_digest(name).ok_or_else(|| RuntimeError::NotFound {
+                what: format!("service {name}"),
+            })?;
             wanted.push((unit, digest, resolved));
         }
         self.wake(environment).await?;
-        let starts = wanted.into_iter().filter(|(unit, digest, _)| !already_runs(environment, unit, digest));
+        let starts = wanted
+            .into_iter()
+            .filter(|(unit, digest, _)| !already_runs(environment, unit, digest));
         let starts = starts.map(|(unit, digest, resolved)| self.replace(environment, unit, digest, resolved));
         join_all(starts).await.into_iter().collect()
     }
@@ -151,7 +231,12 @@ impl Host {
             return Ok(());
         }
         let id = environment.id.clone();
-        self.block(move |host| host.groups.thaw(id.as_str()).map_err(|e| failed(format!("thawing {id}"), &e))).await?;
+        self.block(move |host| {
+            host.groups
+                .thaw(id.as_str())
+                .map_err(|e| failed(format!("thawing {id}"), &e))
+        })
+        .await?;
         self.update(environment, |record| record.power = Power::Running)
     }
 
@@ -193,10 +278,20 @@ impl Host {
     }
 
     /// Gives a container its address and writes down that it is about to be made.
-    async fn reserve(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName, digest: Digest, resolved: &Resolved) -> Result<Cell, RuntimeError> {
+    async fn reserve(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        unit: &UnitName,
+        digest: Digest,
+        resolved: &Resolved,
+    ) -> Result<Cell, RuntimeError> {
         let mut number = None;
         self.update(environment, |record| {
-            number = record.units.get(unit).map(|old| old.number).or_else(|| record.free_number(MAX_CONTAINERS));
+            number = record
+                .units
+                .get(unit)
+                .map(|old| old.number)
+                .or_else(|| record.free_number(MAX_CONTAINERS));
             if let Some(number) = number {
                 let time = now();
                 let fresh = UnitRecord {
@@ -215,7 +310,10 @@ impl Host {
             }
         })?;
         if number.is_none() {
-            return Err(RuntimeError::Full { what: unit.plain().to_owned(), reason: format!("an environment has {MAX_CONTAINERS} addresses") });
+            return Err(RuntimeError::Full {
+                what: unit.plain().to_owned(),
+                reason: format!("an environment has {MAX_CONTAINERS} addresses"),
+            });
         }
         self.cell(environment, unit)
     }
@@ -224,43 +322,81 @@ impl Host {
     pub(crate) fn cell(&self, environment: &Environment, unit: &UnitName) -> Result<Cell, RuntimeError> {
         let hub = environment.hub()?;
         let mut inner = environment.inner();
-        let record = inner.record.units.get(unit).ok_or_else(|| RuntimeError::NotFound { what: unit.plain().to_owned() })?;
+        let record = inner.record.units.get(unit).ok_or_else(|| RuntimeError::NotFound {
+            what: unit.plain().to_owned(),
+        })?;
         let (number, manner) = (record.number, record.manner.clone());
         let range = Range::numbered(self.config.first_uid, inner.record.number);
-        let range = range.ok_or_else(|| RuntimeError::Full { what: environment.id.to_string(), reason: "the user ids are used up".into() })?;
+        let range = range.ok_or_else(|| RuntimeError::Full {
+            what: environment.id.to_string(),
+            reason: "the user ids are used up".into(),
+        })?;
         let namespace = match &inner.namespace {
             Some(namespace) => Arc::clone(namespace),
             None => {
-                let made = range.namespace().map_err(|e| failed(format!("mapping the ids of {}", environment.id), &e))?;
+                let made = range
+                    .namespace()
+                    .map_err(|e| failed(format!("mapping the ids of {}", environment.id), &e))?;
                 Arc::clone(inner.namespace.insert(Arc::new(made)))
             }
         };
-        Ok(Cell { environment: environment.id.clone(), unit: unit.clone(), number, range, hub, namespace, manner })
+        Ok(Cell {
+            environment: environment.id.clone(),
+            unit: unit.clone(),
+            number,
+            range,
+            hub,
+            namespace,
+            manner,
+        })
     }
 
     async fn prune(self: &Arc<Self>, environment: &Arc<Environment>, stack: &ServiceStack) -> Result<(), RuntimeError> {
         let wanted = |unit: &UnitName| {
-            unit.as_service().is_some_and(|s| stack.services.contains_key(&s)) || unit.as_job().is_some_and(|j| stack.jobs.contains_key(&j))
+            unit.as_service().is_some_and(|s| stack.services.contains_key(&s))
+                || unit.as_job().is_some_and(|j| stack.jobs.contains_key(&j))
         };
-        let leftover: Vec<UnitName> = environment.inner().record.units.keys().filter(|u| !wanted(u)).cloned().collect();
+        let leftover: Vec<UnitName> = environment
+            .inner()
+            .record
+            .units
+            .keys()
+            .filter(|u| !wanted(u))
+            .cloned()
+            .collect();
         if !leftover.is_empty() {
             self.wake(environment).await?;
         }
-        join_all(leftover.iter().map(|unit| self.discard(environment, unit))).await.into_iter().collect::<Result<(), _>>()?;
+        join_all(leftover.iter().map(|unit| self.discard(environment, unit)))
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         let id = environment.id.clone();
         let keep: Vec<model::VolumeName> = stack.volumes.keys().cloned().collect();
         self.block(move |host| {
             let action = || format!("pruning the volumes of {id}");
-            for name in host.pool.volume_list(id.as_str()).map_err(|e| pool_error(action(), e))? {
-                let kept = keep.iter().any(|volume| names::volume_incarnation(&name, volume).is_some());
+            for name in host
+                .pool
+                .volume_list(id.as_str())
+                .map_err(|e| pool_error(action(), e))?
+            {
+                let kept = keep
+                    .iter()
+                    .any(|volume| names::volume_incarnation(&name, volume).is_some());
                 if name.starts_with('v') && !kept {
-                    host.pool.volume_remove(id.as_str(), &name).map_err(|e| pool_error(action(), e))?;
+                    host.pool
+                        .volume_remove(id.as_str(), &name)
+                        .map_err(|e| pool_error(action(), e))?;
                 }
             }
             Ok(())
         })
         .await?;
-        self.update(environment, |record| record.volumes.retain(|name, _| stack.volumes.keys().any(|v| v.as_str() == name)))
+        self.update(environment, |record| {
+            record
+                .volumes
+                .retain(|name, _| stack.volumes.keys().any(|v| v.as_str() == name))
+        })
     }
 
     /// Ends a container and forgets it, its log included.
@@ -290,9 +426,29 @@ struct WantedVolume {
 
 /// An empty volume belongs to the user of the service that mounts it.
 fn wanted_volume(stack: &ServiceStack, name: &model::VolumeName, volume: &model::Volume) -> WantedVolume {
-    let mounts = |workload: &model::Workload| workload.mounts.iter().any(|m| matches!(&m.kind, MountKind::Volume { volume } if volume == name));
-    let of_engine = stack.services.values().any(|s| matches!(s.workload.root, Root::Engine(_)) && mounts(&s.workload));
-    let owner = if of_engine { Owner { uid: 999, gid: 999, mode: 0o700 } } else { Owner { uid: 0, gid: 0, mode: 0o755 } };
+    let mounts = |workload: &model::Workload| {
+        workload
+            .mounts
+            .iter()
+            .any(|m| matches!(&m.kind, MountKind::Volume { volume } if volume == name))
+    };
+    let of_engine = stack
+        .services
+        .values()
+        .any(|s| matches!(s.workload.root, Root::Engine(_)) && mounts(&s.workload));
+    let owner = if of_engine {
+        Owner {
+            uid: 999,
+            gid: 999,
+            mode: 0o700,
+        }
+    } else {
+        Owner {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        }
+    };
     WantedVolume {
         volume: name.clone(),
         incarnation: volume.incarnation,
@@ -305,10 +461,15 @@ fn wanted_volume(stack: &ServiceStack, name: &model::VolumeName, volume: &model:
 }
 
 fn already_runs(environment: &Environment, unit: &UnitName, digest: &Digest) -> bool {
-    let runs = environment.unit(unit).is_some_and(|r| r.digest == *digest && r.launched && r.state != ServiceState::Stopped);
-    runs
+    environment
+        .unit(unit)
+        .is_some_and(|r| r.digest == *digest && r.launched && r.state != ServiceState::Stopped)
 }
 
 pub(crate) fn unsupported(what: &str, hint: &str) -> RuntimeError {
-    RuntimeError::Unsupported { runtime: super::NAME.to_owned(), what: what.to_owned(), hint: hint.to_owned() }
+    RuntimeError::Unsupported {
+        runtime: super::NAME.to_owned(),
+        what: what.to_owned(),
+        hint: hint.to_owned(),
+    }
 }

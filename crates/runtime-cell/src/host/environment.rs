@@ -1,6 +1,9 @@
 //! One environment in the host's memory: its record, its hub, the tasks that watch its containers.
 
-use super::{Host, failed, nameserver, now, record::{Record, UnitRecord}};
+use super::{
+    Host, failed, nameserver, now,
+    record::{Record, UnitRecord},
+};
 use crate::{names::UnitName, sandbox::network::Hub};
 use model::{EnvironmentId, Generation, JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
 use runtime::RuntimeError;
@@ -60,7 +63,14 @@ pub(crate) struct Inner {
 
 impl Environment {
     pub(crate) fn new(record: Record) -> Arc<Self> {
-        let inner = Inner { record, hub: None, namespace: None, nameserver: Vec::new(), watchers: HashMap::new(), removed: false };
+        let inner = Inner {
+            record,
+            hub: None,
+            namespace: None,
+            nameserver: Vec::new(),
+            watchers: HashMap::new(),
+            removed: false,
+        };
         Arc::new(Self {
             id: inner.record.environment.clone(),
             gate: tokio::sync::Mutex::default(),
@@ -77,7 +87,9 @@ impl Environment {
     /// The network.
     pub(crate) fn hub(&self) -> Result<Arc<Hub>, RuntimeError> {
         let hub = self.inner().hub.clone();
-        hub.ok_or_else(|| RuntimeError::NotFound { what: format!("the network of {}", self.id) })
+        hub.ok_or_else(|| RuntimeError::NotFound {
+            what: format!("the network of {}", self.id),
+        })
     }
 
     /// Whether it runs.
@@ -109,11 +121,17 @@ impl Host {
     /// An environment that is known.
     pub(crate) fn environment(&self, id: &EnvironmentId) -> Result<Arc<Environment>, RuntimeError> {
         let found = self.known().environments.get(id).cloned();
-        found.ok_or_else(|| RuntimeError::NotFound { what: format!("environment {id}") })
+        found.ok_or_else(|| RuntimeError::NotFound {
+            what: format!("environment {id}"),
+        })
     }
 
     /// Changes an environment's record, writes it to disk and tells everybody.
-    pub(crate) fn update(&self, environment: &Environment, change: impl FnOnce(&mut Record)) -> Result<(), RuntimeError> {
+    pub(crate) fn update(
+        &self,
+        environment: &Environment,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), RuntimeError> {
         let saved = {
             let mut inner = environment.inner();
             change(&mut inner.record);
@@ -140,7 +158,13 @@ impl Host {
     }
 
     /// Sets the state of a container.
-    pub(crate) fn set_state(&self, environment: &Environment, name: &UnitName, state: ServiceState, message: Option<String>) {
+    pub(crate) fn set_state(
+        &self,
+        environment: &Environment,
+        name: &UnitName,
+        state: ServiceState,
+        message: Option<String>,
+    ) {
         self.update_unit(environment, name, |unit| {
             unit.state = state;
             unit.since = now();
@@ -157,12 +181,22 @@ impl Host {
             (inner.record.generation, inner.removed)
         };
         if removed {
-            return Err(RuntimeError::NotFound { what: format!("environment {}", environment.id) });
+            return Err(RuntimeError::NotFound {
+                what: format!("environment {}", environment.id),
+            });
         }
         if given < newest {
-            return Err(RuntimeError::Superseded { environment: environment.id.clone(), given, newest });
+            return Err(RuntimeError::Superseded {
+                environment: environment.id.clone(),
+                given,
+                newest,
+            });
         }
-        if given > newest { self.update(environment, |record| record.generation = given) } else { Ok(()) }
+        if given > newest {
+            self.update(environment, |record| record.generation = given)
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes or finds the network of an environment and serves its names.
@@ -205,12 +239,31 @@ impl Host {
                 };
                 services.insert(service, fact);
             } else if let Some(job) = name.as_job() {
-                let exit = if let ServiceState::Exited { code } = unit.state { Some(code) } else { None };
+                let exit = if let ServiceState::Exited { code } = unit.state {
+                    Some(code)
+                } else {
+                    None
+                };
                 let ended = exit.map(|_| unit.since);
-                jobs.insert(job, JobFact { digest: unit.digest.clone(), exit, started: unit.started, ended });
+                jobs.insert(
+                    job,
+                    JobFact {
+                        digest: unit.digest.clone(),
+                        exit,
+                        started: unit.started,
+                        ended,
+                    },
+                );
             }
         }
-        let volume = |(name, incarnation): (&String, &Generation)| Some((name.parse().ok()?, VolumeFact { incarnation: *incarnation }));
+        let volume = |(name, incarnation): (&String, &Generation)| {
+            Some((
+                name.parse().ok()?,
+                VolumeFact {
+                    incarnation: *incarnation,
+                },
+            ))
+        };
         Some(Observation {
             environment: id.clone(),
             at: now(),

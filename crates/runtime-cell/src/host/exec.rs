@@ -38,7 +38,10 @@ struct Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if let Some(pid) = fs::read_to_string(&self.pid).ok().and_then(|text| text.trim().parse().ok()) {
+        if let Some(pid) = fs::read_to_string(&self.pid)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+        {
             // Usually it has ended. The number is of this moment: the runtime wrote it and is our child.
             let _ = signal(pid, Signal::KILL);
         }
@@ -49,29 +52,57 @@ impl Drop for Files {
 
 impl Host {
     /// Starts a command in a container.
-    fn exec_command(&self, environment: &EnvironmentId, unit: &UnitName, argv: &[String], variables: &BTreeMap<String, String>) -> io::Result<(Command, Files)> {
+    fn exec_command(
+        &self,
+        environment: &EnvironmentId,
+        unit: &UnitName,
+        argv: &[String],
+        variables: &BTreeMap<String, String>,
+    ) -> io::Result<(Command, Files)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let container = self.container(environment, unit);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| container.bundle.join(format!("exec-{number}.{kind}"));
-        let files = Files { process: file("json"), pid: file("pid") };
+        let files = Files {
+            process: file("json"),
+            pid: file("pid"),
+        };
         let process = process_of(&container.bundle, argv, variables)?;
         let mut options = fs::OpenOptions::new();
-        let written = options.write(true).create(true).truncate(true).mode(0o600).open(&files.process)?;
+        let written = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&files.process)?;
         serde_json::to_writer(written, &process)?;
         let mut runtime = container.runtime(&self.programs);
-        runtime.arg("exec").arg("--process").arg(&files.process).arg("--pid-file").arg(&files.pid).arg(&container.id);
+        runtime
+            .arg("exec")
+            .arg("--process")
+            .arg(&files.process)
+            .arg("--pid-file")
+            .arg(&files.pid)
+            .arg(&container.id);
         let mut command = Command::from(runtime);
         command.kill_on_drop(true);
         Ok((command, files))
     }
 
     /// Runs a command without input or output and tells its exit status.
-    pub(crate) async fn exec_status(&self, environment: &Environment, unit: &UnitName, argv: &[String]) -> Result<i32, String> {
+    pub(crate) async fn exec_status(
+        &self,
+        environment: &Environment,
+        unit: &UnitName,
+        argv: &[String],
+    ) -> Result<i32, String> {
         let started = self.exec_command(&environment.id, unit, argv, &BTreeMap::new());
         let (mut command, files) = started.map_err(|e| format!("the command can not be run: {e}"))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status().await.map_err(|e| format!("the command can not be run: {e}"))?;
+        let status = command
+            .status()
+            .await
+            .map_err(|e| format!("the command can not be run: {e}"))?;
         forget_pid(&files);
         Ok(status_code(status))
     }
@@ -89,17 +120,30 @@ impl Host {
         let unit = UnitName::service(service);
         let runs = found.inner().watchers.get(&unit).is_some_and(|w| !*w.done.borrow());
         if !runs {
-            return Err(RuntimeError::NotFound { what: format!("a running container of {service}") });
+            return Err(RuntimeError::NotFound {
+                what: format!("a running container of {service}"),
+            });
         }
-        let failed = |reason: String| RuntimeError::Failed { action: format!("running a command in {service}"), reason };
+        let failed = |reason: String| RuntimeError::Failed {
+            action: format!("running a command in {service}"),
+            reason,
+        };
         if found.power() != Power::Running {
             return Err(failed("the environment sleeps".into()));
         }
         if argv.is_empty() || argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS {
-            return Err(RuntimeError::Invalid { what: service.to_string(), reason: "the command is empty or too long".into() });
+            return Err(RuntimeError::Invalid {
+                what: service.to_string(),
+                reason: "the command is empty or too long".into(),
+            });
         }
-        let (mut command, files) = self.exec_command(environment, &unit, argv, variables).map_err(|e| failed(e.to_string()))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (mut command, files) = self
+            .exec_command(environment, &unit, argv, variables)
+            .map_err(|e| failed(e.to_string()))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let child = command.spawn().map_err(|e| failed(e.to_string()))?;
         let accepted = write_json(stream, &Ok::<_, WireError>(Answer::Done)).await;
         accepted.map_err(|e| failed(e.to_string()))?;
@@ -139,9 +183,14 @@ async fn relay(stream: &mut UnixStream, mut child: Child, files: &Files) -> io::
     let (mut from_client, to_client) = stream.split();
     let to_client = tokio::sync::Mutex::new(to_client);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err(io::Error::other("a pipe is missing")) };
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        return Err(io::Error::other("a pipe is missing"));
+    };
     let outputs = async {
-        tokio::try_join!(forward(stdout, exec_frame::STDOUT, &to_client), forward(stderr, exec_frame::STDERR, &to_client))?;
+        tokio::try_join!(
+            forward(stdout, exec_frame::STDOUT, &to_client),
+            forward(stderr, exec_frame::STDERR, &to_client)
+        )?;
         child.wait().await
     };
     let status = tokio::select! {
@@ -161,7 +210,11 @@ async fn relay(stream: &mut UnixStream, mut child: Child, files: &Files) -> io::
     write_frame(&mut *to_client.lock().await, &frame).await
 }
 
-async fn forward(mut from: impl AsyncRead + Unpin, kind: u8, to: &tokio::sync::Mutex<impl AsyncWrite + Unpin>) -> io::Result<()> {
+async fn forward(
+    mut from: impl AsyncRead + Unpin,
+    kind: u8,
+    to: &tokio::sync::Mutex<impl AsyncWrite + Unpin>,
+) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK + 1];
     chunk[0] = kind;
     loop {
@@ -191,4 +244,3 @@ async fn feed(from: &mut (impl AsyncRead + Unpin), stdin: impl AsyncWrite + Unpi
     }
     Ok(())
 }
-

@@ -8,29 +8,52 @@ use std::sync::Arc;
 
 impl Host {
     /// Runs a job to its end, or waits for the one that runs, or tells how it ended if it has succeeded.
-    pub(crate) async fn job_run(self: &Arc<Self>, spec: &EnvironmentSpec, name: &JobName, secrets: &SecretValues) -> Result<JobOutcome, RuntimeError> {
+    pub(crate) async fn job_run(
+        self: &Arc<Self>,
+        spec: &EnvironmentSpec,
+        name: &JobName,
+        secrets: &SecretValues,
+    ) -> Result<JobOutcome, RuntimeError> {
         let stack = self.service_stack(spec)?;
-        let job = stack.jobs.get(name).ok_or_else(|| RuntimeError::NotFound { what: format!("job {name} in the stack") })?;
-        let digest = spec.job_digest(name).ok_or_else(|| RuntimeError::NotFound { what: format!("job {name}") })?;
+        let job = stack.jobs.get(name).ok_or_else(|| RuntimeError::NotFound {
+            what: format!("job {name} in the stack"),
+        })?;
+        let digest = spec.job_digest(name).ok_or_else(|| RuntimeError::NotFound {
+            what: format!("job {name}"),
+        })?;
         let environment = self.environment(&spec.environment)?;
         let unit = UnitName::job(name);
         {
             let _turn = environment.gate.lock().await;
             self.accept(&environment, spec.generation)?;
-            let keep = environment.unit(&unit).is_some_and(|r| r.digest == digest && r.launched && (ended(&r.state).is_none_or(|code| code == 0)));
+            let keep = environment
+                .unit(&unit)
+                .is_some_and(|r| r.digest == digest && r.launched && (ended(&r.state).is_none_or(|code| code == 0)));
             if !keep {
                 let resolved = resolve::job(spec, &unit, job, secrets)?;
                 self.wake(&environment).await?;
-                self.replace(&environment, unit.clone(), digest.clone(), resolved).await?;
+                self.replace(&environment, unit.clone(), digest.clone(), resolved)
+                    .await?;
             }
         }
-        let over = |r: &super::record::Record| r.units.get(&unit).is_none_or(|u| u.digest != digest || ended(&u.state).is_some());
+        let over = |r: &super::record::Record| {
+            r.units
+                .get(&unit)
+                .is_none_or(|u| u.digest != digest || ended(&u.state).is_some())
+        };
         environment.until(over).await;
         self.finish_job(&environment, &unit).await;
         let record = environment.unit(&unit).filter(|r| r.digest == digest);
-        let record = record.ok_or_else(|| RuntimeError::NotFound { what: format!("job {name}: it was replaced") })?;
-        let exit = ended(&record.state).ok_or_else(|| RuntimeError::NotFound { what: format!("the end of job {name}") })?;
-        Ok(JobOutcome { exit, timed_out: record.timed_out })
+        let record = record.ok_or_else(|| RuntimeError::NotFound {
+            what: format!("job {name}: it was replaced"),
+        })?;
+        let exit = ended(&record.state).ok_or_else(|| RuntimeError::NotFound {
+            what: format!("the end of job {name}"),
+        })?;
+        Ok(JobOutcome {
+            exit,
+            timed_out: record.timed_out,
+        })
     }
 
     /// What an ended job leaves: its record and its log. Layer, bundle and secret values go.
@@ -56,5 +79,9 @@ impl Host {
 }
 
 fn ended(state: &ServiceState) -> Option<i32> {
-    if let ServiceState::Exited { code } = state { Some(*code) } else { None }
+    if let ServiceState::Exited { code } = state {
+        Some(*code)
+    } else {
+        None
+    }
 }

@@ -56,7 +56,10 @@ fn refused(cell: &Cell, error: ContainerError) -> RuntimeError {
     let what = cell.unit.plain().to_owned();
     match error {
         ContainerError::Refused(reason) => RuntimeError::Invalid { what, reason },
-        other => RuntimeError::Failed { action: format!("starting {what}"), reason: chain(&other) },
+        other => RuntimeError::Failed {
+            action: format!("starting {what}"),
+            reason: chain(&other),
+        },
     }
 }
 
@@ -68,7 +71,10 @@ impl Host {
             id: names::container_id(&self.config.instance, environment, unit),
             bundle: cell.join(unit.as_str()),
             runtime_root: cell.join("runc"),
-            log: self.state_dir(environment.as_str()).join("logs").join(format!("{}.log", unit.as_str())),
+            log: self
+                .state_dir(environment.as_str())
+                .join("logs")
+                .join(format!("{}.log", unit.as_str())),
             log_max: self.config.log_bytes,
         }
     }
@@ -90,12 +96,25 @@ impl Host {
         for layer in &resolved.layers {
             let environment = cell.environment.as_str();
             self.pool
-                .volume_create(environment, &layer.name, &Origin::Source(layer.source.clone()), resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES))
+                .volume_create(
+                    environment,
+                    &layer.name,
+                    &Origin::Source(layer.source.clone()),
+                    resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES),
+                )
                 .map_err(|e| pool_error(action(), e))?;
         }
         let container = self.container(&cell.environment, &cell.unit);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(container.log.parent().unwrap_or(Path::new("/"))).map_err(io)?;
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(self.cell_dir(cell.environment.as_str())).map_err(io)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(container.log.parent().unwrap_or(Path::new("/")))
+            .map_err(io)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(self.cell_dir(cell.environment.as_str()))
+            .map_err(io)?;
         if let Some(engine) = &resolved.engine {
             self.furnish_engine(cell, engine).map_err(io)?;
         }
@@ -112,22 +131,38 @@ impl Host {
         let mut mounts = Vec::new();
         for (target, place) in &resolved.places {
             let entry = match place {
-                Place::Tmpfs(size, owner) => Entry::Tmpfs { size: *size, owner: *owner },
+                Place::Tmpfs(size, owner) => Entry::Tmpfs {
+                    size: *size,
+                    owner: *owner,
+                },
                 Place::Administration => {
                     let source = self.administration_dir(&cell.environment, &cell.unit);
-                    Entry::Bind { source, directory: true, read_only: false }
+                    Entry::Bind {
+                        source,
+                        directory: true,
+                        read_only: false,
+                    }
                 }
                 Place::Disk(number) => {
                     let mount = cell.manner.mounts.get(*number);
-                    let mount = mount.ok_or_else(|| RuntimeError::NotFound { what: format!("mount {number}") })?;
+                    let mount = mount.ok_or_else(|| RuntimeError::NotFound {
+                        what: format!("mount {number}"),
+                    })?;
                     let (file, _) = self.open_disk(cell, mount)?;
                     let directory = fs::File::from(file).metadata().is_ok_and(|m| m.is_dir());
-                    Entry::Bind { source: staging.join(number.to_string()), directory, read_only: mount.read_only }
+                    Entry::Bind {
+                        source: staging.join(number.to_string()),
+                        directory,
+                        read_only: mount.read_only,
+                    }
                 }
             };
             mounts.push((target.clone(), entry));
         }
-        let limits = Limits { disk_bytes: None, ..resolved.limits };
+        let limits = Limits {
+            disk_bytes: None,
+            ..resolved.limits
+        };
         Ok(Plan {
             host_name: cell.unit.plain().chars().take(63).collect(),
             address: container_address(cell.number),
@@ -151,20 +186,37 @@ impl Host {
             DiskOrigin::Volume(name) => self.pool.volume_path(cell.environment.as_str(), name),
         };
         let root = root.map_err(|e| pool_error(action(), e))?;
-        let open = |path: &Path, name: &Path, resolve| openat2(CWD, path.join(name), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        let open = |path: &Path, name: &Path, resolve| {
+            openat2(
+                CWD,
+                path.join(name),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            )
+        };
         let top = open(&root, Path::new(""), ResolveFlags::empty()).map_err(|e| failed(action(), &e))?;
-        let owner = fs::File::from(top.try_clone().map_err(|e| failed(action(), &e))?).metadata().map_err(|e| failed(action(), &e))?;
+        let owner = fs::File::from(top.try_clone().map_err(|e| failed(action(), &e))?)
+            .metadata()
+            .map_err(|e| failed(action(), &e))?;
         if mount.subpath.is_empty() {
             return Ok((top, (owner.uid(), owner.gid())));
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let found = openat2(&top, mount.subpath.as_str(), flags, Mode::empty(), resolve).map_err(|e| RuntimeError::Invalid {
-            what: cell.unit.plain().to_owned(),
-            reason: match e {
-                rustix::io::Errno::NOENT => format!("there is no `{}` in the checkout", mount.subpath.escape_debug()),
-                _ => format!("`{}` in the checkout leads through a link", mount.subpath.escape_debug()),
-            },
+        let found = openat2(&top, mount.subpath.as_str(), flags, Mode::empty(), resolve).map_err(|e| {
+            RuntimeError::Invalid {
+                what: cell.unit.plain().to_owned(),
+                reason: match e {
+                    rustix::io::Errno::NOENT => {
+                        format!("there is no `{}` in the checkout", mount.subpath.escape_debug())
+                    }
+                    _ => format!(
+                        "`{}` in the checkout leads through a link",
+                        mount.subpath.escape_debug()
+                    ),
+                },
+            }
         })?;
         Ok((found, (owner.uid(), owner.gid())))
     }
@@ -175,7 +227,8 @@ impl Host {
         let staging = self.unit_mounts(&cell.environment, &cell.unit);
         let launched = self.launch_mounted(cell, &container, &staging);
         // The container has its own copies by now, or there is none.
-        let cleared = idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
+        let cleared =
+            idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
         let running = launched?;
         cleared?;
         Ok(running)
@@ -202,7 +255,9 @@ impl Host {
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
         let running = container.create(&self.programs).map_err(|e| refused(cell, e))?;
-        cell.hub.attach(cell.number, cell.unit.plain(), running.pid).map_err(io)?;
+        cell.hub
+            .attach(cell.number, cell.unit.plain(), running.pid)
+            .map_err(io)?;
         self.bound_kernel_objects(running.pid);
         container.start(&self.programs).map_err(|e| refused(cell, e))?;
         Ok(running)
@@ -210,7 +265,13 @@ impl Host {
 
     /// Counters that all user namespaces share get a bound of their own, or one environment could take them all.
     fn bound_kernel_objects(&self, pid: u32) {
-        let host = |name: &str| fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<u64>().ok();
+        let host = |name: &str| {
+            fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"))
+                .ok()?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        };
         let instances = host("max_user_instances").map_or(8, |n| (n / 16).clamp(8, 128));
         let watches = host("max_user_watches").map_or(8192, |n| (n / 16).max(1024));
         let path = |name: &str| PathBuf::from(format!("/proc/sys/user/{name}"));
@@ -221,7 +282,8 @@ impl Host {
             (path("max_fanotify_groups"), 0),
         ];
         let files: Vec<(&Path, u64)> = files.iter().map(|(p, v)| (p.as_path(), *v)).collect();
-        let set = fs::File::open(format!("/proc/{pid}/ns/user")).and_then(|ns| sys::write_inside_user_namespace(ns.as_fd(), &files));
+        let set = fs::File::open(format!("/proc/{pid}/ns/user"))
+            .and_then(|ns| sys::write_inside_user_namespace(ns.as_fd(), &files));
         if let Err(error) = set {
             tracing::warn!(%error, pid, "a container runs without bounds on the kernel objects that all share");
         }
@@ -240,10 +302,18 @@ impl Host {
         let outside = |path: &Path| {
             let below = path.strip_prefix(inside).map_err(io::Error::other)?;
             let plain = below.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-            if plain { Ok(root.join(below)) } else { Err(io::Error::other("an engine's file lies outside of its directory")) }
+            if plain {
+                Ok(root.join(below))
+            } else {
+                Err(io::Error::other("an engine's file lies outside of its directory"))
+            }
         };
         // What lies elsewhere is in the data directory, which the engine owns and furnishes itself.
-        for directory in engine.directories.iter().filter(|directory| directory.path.starts_with(inside)) {
+        for directory in engine
+            .directories
+            .iter()
+            .filter(|directory| directory.path.starts_with(inside))
+        {
             make(&outside(&directory.path)?, directory.mode)?;
         }
         for file in &engine.files {
@@ -260,12 +330,17 @@ impl Host {
     fn initialise(&self, cell: &Cell, engine: &EngineRun, plan: &Plan) -> Result<(), RuntimeError> {
         let Some(first) = &engine.initialise else { return Ok(()) };
         let io = |e: io::Error| failed(format!("initialising {}", cell.unit.plain()), &e);
-        let Some(name) = first.marker.file_name() else { return Ok(()) };
+        let Some(name) = first.marker.file_name() else {
+            return Ok(());
+        };
         let Some(data) = cell.manner.mounts.iter().find_map(|m| match &m.origin {
             DiskOrigin::Volume(name) => self.pool.volume_path(cell.environment.as_str(), name).ok(),
             DiskOrigin::Source(_) => None,
         }) else {
-            return Err(RuntimeError::Invalid { what: cell.unit.plain().to_owned(), reason: "it needs a volume for its data".into() });
+            return Err(RuntimeError::Invalid {
+                what: cell.unit.plain().to_owned(),
+                reason: "it needs a volume for its data".into(),
+            });
         };
         let marker = data.join(name);
         if fs::symlink_metadata(&marker).is_ok() {
@@ -273,23 +348,41 @@ impl Host {
         }
         for entry in fs::read_dir(&data).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(io)?;
+            if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            }
+            .map_err(io)?;
         }
         let container = self.container(&cell.environment, &cell.unit);
         let file = container.bundle.join("config.json");
-        let once = bundle::config(&Plan { argv: first.argv.clone(), ..plan.clone() });
+        let once = bundle::config(&Plan {
+            argv: first.argv.clone(),
+            ..plan.clone()
+        });
         fs::write(&file, serde_json::to_vec(&once).map_err(|e| io(e.into()))?).map_err(io)?;
         let running = self.launch(cell)?;
         let ended = crate::sandbox::conmon::wait_gone(&running.monitor, INITIALISE_PATIENCE).map_err(io)?;
         let status = container.exit_status();
         self.end_unit(cell)?;
         if !ended || status != Some(0) {
-            let reason = format!("its first run ended with {}", status.map_or("no status".into(), |s| s.to_string()));
-            return Err(RuntimeError::Failed { action: format!("initialising {}", cell.unit.plain()), reason });
+            let reason = format!(
+                "its first run ended with {}",
+                status.map_or("no status".into(), |s| s.to_string())
+            );
+            return Err(RuntimeError::Failed {
+                action: format!("initialising {}", cell.unit.plain()),
+                reason,
+            });
         }
         fs::write(&marker, []).map_err(io)?;
         chown(&marker, Some(cell.manner.user), Some(cell.manner.user)).map_err(io)?;
-        fs::write(&file, serde_json::to_vec(&bundle::config(plan)).map_err(|e| io(e.into()))?).map_err(io)
+        fs::write(
+            &file,
+            serde_json::to_vec(&bundle::config(plan)).map_err(|e| io(e.into()))?,
+        )
+        .map_err(io)
     }
 
     /// Ends what runs of a container and removes what the runtime keeps of it. Bundle and layers stay for the next start.
@@ -316,9 +409,15 @@ impl Host {
         self.container(&cell.environment, &cell.unit).forget().map_err(io)?;
         remove_directory(&self.administration_dir(&cell.environment, &cell.unit)).map_err(io)?;
         let environment = cell.environment.as_str();
-        for name in self.pool.volume_list(environment).map_err(|e| pool_error(action(), e))? {
+        for name in self
+            .pool
+            .volume_list(environment)
+            .map_err(|e| pool_error(action(), e))?
+        {
             if names::is_layer_of(&name, &cell.unit) {
-                self.pool.volume_remove(environment, &name).map_err(|e| pool_error(action(), e))?;
+                self.pool
+                    .volume_remove(environment, &name)
+                    .map_err(|e| pool_error(action(), e))?;
             }
         }
         Ok(())
@@ -329,9 +428,17 @@ impl Host {
 pub(crate) fn pool_error(action: String, error: crate::pool::PoolError) -> RuntimeError {
     use crate::pool::PoolError;
     match &error {
-        PoolError::Missing { kind, id } => RuntimeError::NotFound { what: format!("{kind} {id}") },
-        PoolError::Full { .. } | PoolError::NoRoom { .. } => RuntimeError::Full { what: action, reason: chain(&error) },
-        PoolError::SourceRefused { key, .. } => RuntimeError::Invalid { what: format!("source {key}"), reason: error.to_string() },
+        PoolError::Missing { kind, id } => RuntimeError::NotFound {
+            what: format!("{kind} {id}"),
+        },
+        PoolError::Full { .. } | PoolError::NoRoom { .. } => RuntimeError::Full {
+            what: action,
+            reason: chain(&error),
+        },
+        PoolError::SourceRefused { key, .. } => RuntimeError::Invalid {
+            what: format!("source {key}"),
+            reason: error.to_string(),
+        },
         _ => failed(action, &error),
     }
 }

@@ -20,21 +20,38 @@ const BATCH: usize = 256;
 
 impl Host {
     /// The log file of a service or job; a service goes first.
-    pub(crate) fn log_of(&self, id: &EnvironmentId, name: &str) -> Result<(Arc<Environment>, UnitName, PathBuf), RuntimeError> {
+    pub(crate) fn log_of(
+        &self,
+        id: &EnvironmentId,
+        name: &str,
+    ) -> Result<(Arc<Environment>, UnitName, PathBuf), RuntimeError> {
         let environment = self.environment(id)?;
         let service = name.parse().ok().map(|name| UnitName::service(&name));
         let job = name.parse().ok().map(|name| UnitName::job(&name));
-        let known = service.into_iter().chain(job).find(|unit| environment.unit(unit).is_some());
-        let unit = known.ok_or_else(|| RuntimeError::NotFound { what: format!("a service or job `{}`", name.escape_debug()) })?;
+        let known = service
+            .into_iter()
+            .chain(job)
+            .find(|unit| environment.unit(unit).is_some());
+        let unit = known.ok_or_else(|| RuntimeError::NotFound {
+            what: format!("a service or job `{}`", name.escape_debug()),
+        })?;
         let log = self.container(id, &unit).log;
         Ok((environment, unit, log))
     }
 
     /// Sends lines until all are sent or, when following, until the container is removed or the caller hangs up.
-    pub(crate) async fn send_logs(self: &Arc<Self>, stream: &mut UnixStream, id: &EnvironmentId, name: &str, query: LogQuery) -> Result<(), RuntimeError> {
+    pub(crate) async fn send_logs(
+        self: &Arc<Self>,
+        stream: &mut UnixStream,
+        id: &EnvironmentId,
+        name: &str,
+        query: LogQuery,
+    ) -> Result<(), RuntimeError> {
         let (environment, unit, path) = self.log_of(id, name)?;
         let tail = query.tail;
-        let first = self.block(move |_| Reader::open(&path, tail).map_err(|e| failed("reading a log", &e))).await?;
+        let first = self
+            .block(move |_| Reader::open(&path, tail).map_err(|e| failed("reading a log", &e)))
+            .await?;
         let sent = self.follow_log(stream, &environment, &unit, first, query.follow).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a reader of logs hung up");
@@ -42,7 +59,14 @@ impl Host {
         Ok(())
     }
 
-    async fn follow_log(self: &Arc<Self>, stream: &mut UnixStream, environment: &Environment, unit: &UnitName, mut reader: Reader, follow: bool) -> io::Result<()> {
+    async fn follow_log(
+        self: &Arc<Self>,
+        stream: &mut UnixStream,
+        environment: &Environment,
+        unit: &UnitName,
+        mut reader: Reader,
+        follow: bool,
+    ) -> io::Result<()> {
         loop {
             let over = environment.inner().removed || environment.unit(unit).is_none();
             let (back, lines) = tokio::task::spawn_blocking(move || {
@@ -88,7 +112,13 @@ struct Reader {
 
 impl Reader {
     fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
-        let mut reader = Self { path: path.to_owned(), file: None, partial: String::new(), rest: Vec::new(), ready: std::collections::VecDeque::new() };
+        let mut reader = Self {
+            path: path.to_owned(),
+            file: None,
+            partial: String::new(),
+            rest: Vec::new(),
+            ready: std::collections::VecDeque::new(),
+        };
         if let Some(tail) = tail {
             while let Some(line) = reader.next_line()? {
                 reader.ready.push_back(line);
@@ -168,10 +198,17 @@ fn parse_line(raw: &str, partial: &mut String) -> Option<LogLine> {
     let whole = parts.next()? == "F";
     partial.push_str(parts.next().unwrap_or_default());
     if partial.len() > LINE_MAX {
-        let end = (0..=LINE_MAX).rev().find(|end| partial.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=LINE_MAX)
+            .rev()
+            .find(|end| partial.is_char_boundary(*end))
+            .unwrap_or(0);
         partial.truncate(end);
     }
-    whole.then(|| LogLine { at, stream, text: std::mem::take(partial) })
+    whole.then(|| LogLine {
+        at,
+        stream,
+        text: std::mem::take(partial),
+    })
 }
 
 /// `2026-11-21T11:42:32.051341772+00:00` in milliseconds since the epoch.
@@ -188,7 +225,11 @@ fn parse_time(text: &str) -> Option<Timestamp> {
         if zone.starts_with('-') { -minutes } else { minutes }
     };
     // Days since the epoch in the proleptic Gregorian calendar, the year beginning in March.
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (y, m) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + hour * 3600 + (minute - offset) * 60 + second;
     u64::try_from(seconds * 1000 + millis).ok().map(Timestamp)
@@ -203,8 +244,16 @@ mod tests {
         let mut partial = String::new();
         assert!(parse_line("2026-11-21T11:42:32.051341772+00:00 stdout P one ", &mut partial).is_none());
         let line = parse_line("2026-11-21T12:42:32.051341772+01:00 stdout F and two\n", &mut partial).unwrap();
-        assert_eq!((line.text.as_str(), line.stream, line.at), ("one and two", LogStream::Stdout, Timestamp(1_795_261_352_051)));
-        for odd in ["", "x", "2026-11-21T11:42:32.0+00:00 other F x", "9999999999999 stdout F x"] {
+        assert_eq!(
+            (line.text.as_str(), line.stream, line.at),
+            ("one and two", LogStream::Stdout, Timestamp(1_795_261_352_051))
+        );
+        for odd in [
+            "",
+            "x",
+            "2026-11-21T11:42:32.0+00:00 other F x",
+            "9999999999999 stdout F x",
+        ] {
             assert!(parse_line(odd, &mut String::new()).is_none(), "{odd}");
         }
     }
@@ -213,7 +262,9 @@ mod tests {
     fn only_the_newest_lines_are_given_and_a_cut_file_is_read_on() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let text: String = (0..10).map(|n| format!("2026-11-21T11:42:32.05+00:00 stderr F line {n}\n")).collect();
+        let text: String = (0..10)
+            .map(|n| format!("2026-11-21T11:42:32.05+00:00 stderr F line {n}\n"))
+            .collect();
         std::fs::write(&path, text).unwrap();
         let mut reader = Reader::open(&path, Some(2)).unwrap();
         let texts = |lines: Vec<LogLine>| lines.into_iter().map(|l| l.text).collect::<Vec<_>>();

@@ -42,7 +42,10 @@ pub(crate) fn bind(hub: &Hub) -> io::Result<(UdpSocket, TcpListener)> {
 }
 
 /// Serves an environment's names until the tasks are aborted or the environment is dropped.
-pub(crate) fn serve((udp, tcp): (UdpSocket, TcpListener), environment: &Arc<Environment>) -> io::Result<Vec<AbortHandle>> {
+pub(crate) fn serve(
+    (udp, tcp): (UdpSocket, TcpListener),
+    environment: &Arc<Environment>,
+) -> io::Result<Vec<AbortHandle>> {
     let udp = tokio::net::UdpSocket::from_std(udp)?;
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let datagrams = tokio::spawn(serve_udp(udp, Arc::downgrade(environment)));
@@ -58,7 +61,9 @@ async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>
             tokio::task::yield_now().await;
             continue;
         };
-        let Some(environment) = environment.upgrade() else { return };
+        let Some(environment) = environment.upgrade() else {
+            return;
+        };
         if let Some(reply) = answer(&query[..length], |name| lookup(&environment, name)) {
             let _ = socket.send_to(&reply, from).await;
         }
@@ -68,7 +73,9 @@ async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>
 async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environment>) {
     let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -89,8 +96,12 @@ async fn converse(mut stream: tokio::net::TcpStream, environment: Weak<Environme
         }
         let mut query = vec![0; length];
         stream.read_exact(&mut query).await?;
-        let Some(environment) = environment.upgrade() else { return Ok(()) };
-        let Some(reply) = answer(&query, |name| lookup(&environment, name)) else { return Ok(()) };
+        let Some(environment) = environment.upgrade() else {
+            return Ok(());
+        };
+        let Some(reply) = answer(&query, |name| lookup(&environment, name)) else {
+            return Ok(());
+        };
         stream.write_u16(u16::try_from(reply.len()).unwrap_or(0)).await?;
         stream.write_all(&reply).await?;
     }
@@ -98,14 +109,23 @@ async fn converse(mut stream: tokio::net::TcpStream, environment: Weak<Environme
 
 fn lookup(environment: &Environment, name: &str) -> Option<Ipv4Addr> {
     let inner = environment.inner();
-    let services = inner.record.units.iter().filter_map(|(unit, record)| Some((unit.as_service()?, record)));
+    let services = inner
+        .record
+        .units
+        .iter()
+        .filter_map(|(unit, record)| Some((unit.as_service()?, record)));
     let mut found = None;
     for (service, record) in services {
         // A service's own name goes before an alias of another.
         if service.as_str().eq_ignore_ascii_case(name) {
             return Some(container_address(record.number));
         }
-        if record.manner.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name)) {
+        if record
+            .manner
+            .aliases
+            .iter()
+            .any(|alias| alias.eq_ignore_ascii_case(name))
+        {
             found = found.or(Some(container_address(record.number)));
         }
     }
@@ -139,7 +159,12 @@ fn parse(query: &[u8]) -> Option<Question<'_>> {
         at += 1 + length;
     }
     let half = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
-    Some(Question { name, kind: half(at + 1)?, class: half(at + 3)?, bytes: query.get(12..at + 5)? })
+    Some(Question {
+        name,
+        kind: half(at + 1)?,
+        class: half(at + 3)?,
+        bytes: query.get(12..at + 5)?,
+    })
 }
 
 /// The answer to a query; nothing for what is no query at all.
@@ -169,7 +194,16 @@ fn answer(query: &[u8], lookup: impl FnOnce(&str) -> Option<Ipv4Addr>) -> Option
     reply.extend(&header[..2]);
     // A response, authoritative, recursion "available": resolvers complain otherwise.
     reply.extend([0x84 | (header[2] & 0x79), 0x80 | code]);
-    reply.extend([0, u8::from(question.is_some()), 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    reply.extend([
+        0,
+        u8::from(question.is_some()),
+        0,
+        u8::from(address.is_some()),
+        0,
+        0,
+        0,
+        0,
+    ]);
     if let Some(question) = &question {
         reply.extend(question.bytes);
     }

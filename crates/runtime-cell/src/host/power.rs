@@ -21,7 +21,12 @@ const DEPENDENCY_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Host {
     /// Brings an environment to a power state.
-    pub(crate) async fn power(self: &Arc<Self>, id: &EnvironmentId, generation: Generation, power: Power) -> Result<(), RuntimeError> {
+    pub(crate) async fn power(
+        self: &Arc<Self>,
+        id: &EnvironmentId,
+        generation: Generation,
+        power: Power,
+    ) -> Result<(), RuntimeError> {
         let environment = self.environment(id)?;
         let _turn = environment.gate.lock().await;
         self.accept(&environment, generation)?;
@@ -31,7 +36,12 @@ impl Host {
             Power::Stopped => {
                 self.wake(&environment).await?;
                 let units: Vec<UnitName> = environment.inner().watchers.keys().cloned().collect();
-                join_all(units.iter().map(|unit| supervise::stop(&environment, unit, Stop::Gently))).await;
+                join_all(
+                    units
+                        .iter()
+                        .map(|unit| supervise::stop(&environment, unit, Stop::Gently)),
+                )
+                .await;
                 self.update(&environment, |record| record.power = Power::Stopped)
             }
             Power::Running => {
@@ -45,7 +55,13 @@ impl Host {
         // Said first: probes and restarts hold back before the group stops.
         self.update(environment, |record| record.power = Power::Frozen)?;
         let id = environment.id.clone();
-        let frozen = self.block(move |host| host.groups.freeze(id.as_str()).map_err(|e| failed(format!("freezing {id}"), &e))).await;
+        let frozen = self
+            .block(move |host| {
+                host.groups
+                    .freeze(id.as_str())
+                    .map_err(|e| failed(format!("freezing {id}"), &e))
+            })
+            .await;
         if frozen.is_err() {
             self.wake(environment).await?;
         }
@@ -54,14 +70,28 @@ impl Host {
 
     async fn start_stopped(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
         let stopped = |r: &UnitRecord| r.launched && r.state == ServiceState::Stopped;
-        let units: Vec<UnitName> = environment.inner().record.units.iter().filter(|(_, r)| stopped(r)).map(|(n, _)| n.clone()).collect();
-        join_all(units.iter().map(|unit| self.start_one(environment, unit))).await.into_iter().collect()
+        let units: Vec<UnitName> = environment
+            .inner()
+            .record
+            .units
+            .iter()
+            .filter(|(_, r)| stopped(r))
+            .map(|(n, _)| n.clone())
+            .collect();
+        join_all(units.iter().map(|unit| self.start_one(environment, unit)))
+            .await
+            .into_iter()
+            .collect()
     }
 
     async fn start_one(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
         let cell = self.cell(environment, unit)?;
-        let waits: Vec<(UnitName, Condition)> =
-            cell.manner.depends_on.iter().map(|(name, condition)| (UnitName::service(name), *condition)).collect();
+        let waits: Vec<(UnitName, Condition)> = cell
+            .manner
+            .depends_on
+            .iter()
+            .map(|(name, condition)| (UnitName::service(name), *condition))
+            .collect();
         let met = environment.until(|record| waits.iter().all(|(on, condition)| is_met(record, on, *condition)));
         // What it waits for may be broken; the service then says so itself.
         let _ = timeout(DEPENDENCY_PATIENCE, met).await;
@@ -83,13 +113,23 @@ impl Host {
     }
 
     /// Stops some services.
-    pub(crate) async fn services_stop(self: &Arc<Self>, id: &EnvironmentId, generation: Generation, services: &[ServiceName]) -> Result<(), RuntimeError> {
+    pub(crate) async fn services_stop(
+        self: &Arc<Self>,
+        id: &EnvironmentId,
+        generation: Generation,
+        services: &[ServiceName],
+    ) -> Result<(), RuntimeError> {
         let environment = self.environment(id)?;
         let _turn = environment.gate.lock().await;
         self.accept(&environment, generation)?;
         self.wake(&environment).await?;
         let units: Vec<UnitName> = services.iter().map(UnitName::service).collect();
-        join_all(units.iter().map(|unit| supervise::stop(&environment, unit, Stop::Gently))).await;
+        join_all(
+            units
+                .iter()
+                .map(|unit| supervise::stop(&environment, unit, Stop::Gently)),
+        )
+        .await;
         Ok(())
     }
 
@@ -99,8 +139,12 @@ impl Host {
         let Ok(entries) = fs::read_dir(directory) else { return };
         for entry in entries.flatten() {
             match Record::load(&entry.path()) {
-                Ok(Some(record)) if entry.file_name().to_str() == Some(record.environment.as_str()) => self.adopt(record).await,
-                Ok(_) => tracing::warn!(path = %entry.path().display(), "an environment without a record can only be removed"),
+                Ok(Some(record)) if entry.file_name().to_str() == Some(record.environment.as_str()) => {
+                    self.adopt(record).await
+                }
+                Ok(_) => {
+                    tracing::warn!(path = %entry.path().display(), "an environment without a record can only be removed")
+                }
                 Err(error) => tracing::warn!(path = %entry.path().display(), %error, "a record can not be read"),
             }
         }
@@ -110,7 +154,9 @@ impl Host {
         let rebooted = record.boot != self.boot;
         if rebooted {
             // Processes, network and bundles went with the machine; disks and what jobs achieved are still there.
-            record.units.retain(|name, unit| name.as_job().is_some() && matches!(unit.state, ServiceState::Exited { .. }));
+            record
+                .units
+                .retain(|name, unit| name.as_job().is_some() && matches!(unit.state, ServiceState::Exited { .. }));
             record.boot.clone_from(&self.boot);
             record.envelope = None;
             record.power = Power::Running;
@@ -118,7 +164,9 @@ impl Host {
         let units: Vec<UnitName> = record.units.keys().cloned().collect();
         let had_envelope = record.envelope.is_some();
         let environment = Environment::new(record);
-        self.known().environments.insert(environment.id.clone(), Arc::clone(&environment));
+        self.known()
+            .environments
+            .insert(environment.id.clone(), Arc::clone(&environment));
         if !had_envelope {
             return;
         }
@@ -134,7 +182,9 @@ impl Host {
     }
 
     async fn adopt_unit(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
-        let Some(record) = environment.unit(unit) else { return Ok(()) };
+        let Some(record) = environment.unit(unit) else {
+            return Ok(());
+        };
         let cell = self.cell(environment, unit)?;
         if !record.launched {
             // A start that was interrupted: whoever wanted it asks again.

@@ -1,6 +1,11 @@
 //! Whether a container is ready. Probes run until it is, then not before its next start: an idle environment costs nothing.
 
-use super::{Host, environment::Environment, launch::Cell, record::{Check, EngineProtocol}};
+use super::{
+    Host,
+    environment::Environment,
+    launch::Cell,
+    record::{Check, EngineProtocol},
+};
 use crate::{
     engine::{Address, Probe, Protocol, Verdict},
     sandbox::network::container_address,
@@ -49,21 +54,32 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
 fn failures_allowed(cell: &Cell) -> u32 {
     match cell.manner.check {
         Check::Exec(_) => cell.manner.pace.retries,
-        _ => u32::try_from(cell.manner.pace.interval_ms / 10).unwrap_or(u32::MAX).saturating_mul(cell.manner.pace.retries),
+        _ => u32::try_from(cell.manner.pace.interval_ms / 10)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(cell.manner.pace.retries),
     }
 }
 
 fn tell_failure(host: &Host, environment: &Environment, cell: &Cell, reason: &str, unhealthy: bool) {
-    let Some(unit) = environment.unit(&cell.unit) else { return };
+    let Some(unit) = environment.unit(&cell.unit) else {
+        return;
+    };
     if unhealthy && unit.state != ServiceState::Unhealthy {
-        host.set_state(environment, &cell.unit, ServiceState::Unhealthy, Some(reason.to_owned()));
+        host.set_state(
+            environment,
+            &cell.unit,
+            ServiceState::Unhealthy,
+            Some(reason.to_owned()),
+        );
     }
 }
 
 /// Short while it matters, longer for what has not come up for a while.
 fn pause(cell: &Cell, elapsed: Duration) -> Duration {
     match &cell.manner.check {
-        Check::Exec(_) => (elapsed / 4).max(EXEC_PAUSE).min(Duration::from_millis(cell.manner.pace.interval_ms).max(EXEC_PAUSE)),
+        Check::Exec(_) => (elapsed / 4)
+            .max(EXEC_PAUSE)
+            .min(Duration::from_millis(cell.manner.pace.interval_ms).max(EXEC_PAUSE)),
         _ if elapsed < Duration::from_secs(1) => Duration::from_millis(3),
         _ if elapsed < Duration::from_secs(15) => Duration::from_millis(10),
         _ => Duration::from_millis(200),
@@ -76,7 +92,9 @@ async fn probe(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) ->
         Check::Started => Ok(()),
         Check::Tcp(port) => {
             let connected = connect(environment, cell.number, *port).await;
-            connected.map(drop).map_err(|e| format!("port {port} does not accept connections: {e}"))
+            connected
+                .map(drop)
+                .map_err(|e| format!("port {port} does not accept connections: {e}"))
         }
         Check::Exec(argv) => match timeout(patience, host.exec_status(environment, &cell.unit, argv)).await {
             Ok(Ok(0)) => Ok(()),
@@ -85,19 +103,35 @@ async fn probe(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) ->
             Err(_) => Err(format!("the health check took longer than {} ms", patience.as_millis())),
         },
         Check::Engine { protocol, socket, port } => {
-            let answer = timeout(patience, ask_engine(host, environment, cell, *protocol, socket.as_deref(), *port)).await;
-            answer.map_err(|_| "the engine does not answer".to_owned())?.map_err(|e| format!("the engine is not ready: {e}"))
+            let answer = timeout(
+                patience,
+                ask_engine(host, environment, cell, *protocol, socket.as_deref(), *port),
+            )
+            .await;
+            answer
+                .map_err(|_| "the engine does not answer".to_owned())?
+                .map_err(|e| format!("the engine is not ready: {e}"))
         }
     }
 }
 
-async fn ask_engine(host: &Host, environment: &Environment, cell: &Cell, protocol: EngineProtocol, socket: Option<&str>, port: u16) -> io::Result<()> {
+async fn ask_engine(
+    host: &Host,
+    environment: &Environment,
+    cell: &Cell,
+    protocol: EngineProtocol,
+    socket: Option<&str>,
+    port: u16,
+) -> io::Result<()> {
     let protocol = match protocol {
         EngineProtocol::Postgres => Protocol::Postgres,
         EngineProtocol::Redis => Protocol::Redis,
         EngineProtocol::Amqp => Protocol::Amqp,
     };
-    let probe = Probe { address: Address::Tcp(port), protocol };
+    let probe = Probe {
+        address: Address::Tcp(port),
+        protocol,
+    };
     match socket {
         Some(socket) => converse(&probe, administration(host, cell, socket).await?).await,
         None => converse(&probe, connect(environment, cell.number, port).await?).await,
@@ -125,10 +159,14 @@ async fn converse(probe: &Probe, mut stream: impl AsyncRead + AsyncWrite + Unpin
 
 /// Connects to a port of a container.
 pub(crate) async fn connect(environment: &Environment, number: u16, port: u16) -> io::Result<TcpStream> {
-    let hub = environment.hub().map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+    let hub = environment
+        .hub()
+        .map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
     let socket = hub.connect(SocketAddrV4::new(container_address(number), port))?;
     let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
-    timeout(CONNECT_PATIENCE, stream.writable()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    timeout(CONNECT_PATIENCE, stream.writable())
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }

@@ -1,7 +1,9 @@
 //! What the host remembers of an environment across its own restarts: a file per environment, without secret values.
 
 use crate::names::UnitName;
-use model::{Condition, Digest, EnvironmentId, Generation, Limits, Power, Restart, ServiceName, ServiceState, Timestamp};
+use model::{
+    Condition, Digest, EnvironmentId, Generation, Limits, Power, Restart, ServiceName, ServiceState, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -140,7 +142,12 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { interval_ms: 1_000, timeout_ms: 5_000, retries: 30, start_period_ms: 30_000 }
+        Self {
+            interval_ms: 1_000,
+            timeout_ms: 5_000,
+            retries: 30,
+            start_period_ms: 30_000,
+        }
     }
 }
 
@@ -217,7 +224,12 @@ impl Record {
     pub(crate) fn save(&self, directory: &Path) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let part = directory.join("record.part");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(part, directory.join(FILE))
     }

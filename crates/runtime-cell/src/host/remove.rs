@@ -1,13 +1,7 @@
 //! Removal, and the list of everything that exists. Both go by what is found on the machine, not by what is remembered: they
 //! also finish what a killed host has begun, and see what a lost record forgot.
 
-use super::{
-    Host,
-    environment::Stop,
-    failed,
-    launch::pool_error,
-    supervise,
-};
+use super::{Host, environment::Stop, failed, launch::pool_error, supervise};
 use crate::{
     names,
     sandbox::{
@@ -32,7 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Host {
     /// Removes everything of an environment and returns when it was seen to be gone.
-    pub(crate) async fn remove(self: &Arc<Self>, id: &EnvironmentId, generation: Generation) -> Result<(), RuntimeError> {
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        id: &EnvironmentId,
+        generation: Generation,
+    ) -> Result<(), RuntimeError> {
         if let Ok(environment) = self.environment(id) {
             let _turn = environment.gate.lock().await;
             self.accept(&environment, generation)?;
@@ -75,7 +73,12 @@ impl Host {
                 None => Ok(()),
                 Some(first) => Err(RuntimeError::Failed {
                     action: format!("removing {id}"),
-                    reason: format!("{} things are still there, among them the {} {}", left.len(), first.kind, first.name),
+                    reason: format!(
+                        "{} things are still there, among them the {} {}",
+                        left.len(),
+                        first.kind,
+                        first.name
+                    ),
                 }),
             }
         })
@@ -98,7 +101,9 @@ impl Host {
         }
         self.remove_network(id).map_err(io)?;
         remove_directory(&self.cell_dir(environment)).map_err(io)?;
-        self.pool.environment_remove(environment).map_err(|e| pool_error(format!("removing {id}"), e))?;
+        self.pool
+            .environment_remove(environment)
+            .map_err(|e| pool_error(format!("removing {id}"), e))?;
         // Last: as long as the record is there, the ids are not given to another.
         remove_directory(&self.state_dir(environment)).map_err(io)
     }
@@ -137,7 +142,10 @@ impl Host {
     /// Directories with mounts for containers that are just being made.
     fn staged(&self, id: &EnvironmentId) -> io::Result<Vec<String>> {
         let prefix = format!("{id}.");
-        Ok(names_in(&self.mounts_dir())?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
+        Ok(names_in(&self.mounts_dir())?
+            .into_iter()
+            .filter(|name| name.starts_with(&prefix))
+            .collect())
     }
 
     /// Everything that exists of one environment, or of all.
@@ -157,12 +165,24 @@ impl Host {
     fn found_environments(&self) -> Result<BTreeSet<EnvironmentId>, RuntimeError> {
         let io = |e: io::Error| failed("listing the environments", &e);
         let mut found: BTreeSet<String> = self.groups.environments().map_err(io)?;
-        for directory in [self.config.run_dir.join("net"), self.config.run_dir.join("cells"), self.config.state_dir.join("environments")] {
+        for directory in [
+            self.config.run_dir.join("net"),
+            self.config.run_dir.join("cells"),
+            self.config.state_dir.join("environments"),
+        ] {
             found.extend(names_in(&directory).map_err(io)?);
         }
         let staged = names_in(&self.mounts_dir()).map_err(io)?;
-        found.extend(staged.iter().filter_map(|name| name.split('.').next().map(str::to_owned)));
-        found.extend(self.pool.environment_list().map_err(|e| pool_error("listing the environments".into(), e))?);
+        found.extend(
+            staged
+                .iter()
+                .filter_map(|name| name.split('.').next().map(str::to_owned)),
+        );
+        found.extend(
+            self.pool
+                .environment_list()
+                .map_err(|e| pool_error("listing the environments".into(), e))?,
+        );
         Ok(found.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -170,22 +190,53 @@ impl Host {
         let environment = id.as_str();
         let io = |e: io::Error| failed(format!("listing {id}"), &e);
         let mut all = Vec::new();
-        all.extend(self.monitors(id).map_err(io)?.into_iter().map(|(_, container)| names::container(id, container)));
-        all.extend(self.groups.groups(environment).map_err(io)?.into_iter().map(|path| names::cgroup(id, path)));
+        all.extend(
+            self.monitors(id)
+                .map_err(io)?
+                .into_iter()
+                .map(|(_, container)| names::container(id, container)),
+        );
+        all.extend(
+            self.groups
+                .groups(environment)
+                .map_err(io)?
+                .into_iter()
+                .map(|path| names::cgroup(id, path)),
+        );
         if self.pin(environment).exists() {
             all.push(names::network(id));
         }
-        all.extend(self.staged(id).map_err(io)?.into_iter().map(|name| names::mount(id, name)));
-        for (kind, path) in [("run", self.cell_dir(environment)), ("state", self.state_dir(environment))] {
+        all.extend(
+            self.staged(id)
+                .map_err(io)?
+                .into_iter()
+                .map(|name| names::mount(id, name)),
+        );
+        for (kind, path) in [
+            ("run", self.cell_dir(environment)),
+            ("state", self.state_dir(environment)),
+        ] {
             if path.exists() {
                 all.push(names::directory(id, format!("{kind}/{id}")));
             }
         }
         let pool = |e| pool_error(format!("listing {id}"), e);
-        if self.pool.environment_list().map_err(pool)?.iter().any(|name| name == environment) {
+        if self
+            .pool
+            .environment_list()
+            .map_err(pool)?
+            .iter()
+            .any(|name| name == environment)
+        {
             all.push(names::directory(id, format!("pool/{id}")));
         }
-        all.extend(self.pool.volume_list(environment).map_err(pool)?.iter().map(|name| names::subvolume(id, name)));
+        all.extend(
+            self.pool
+                .volume_list(environment)
+                .map_err(pool)?
+                .iter()
+                .map(|name| names::subvolume(id, name)),
+        );
         Ok(all)
     }
 }
@@ -196,5 +247,7 @@ fn names_in(directory: &Path) -> io::Result<Vec<String>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }

@@ -5,14 +5,19 @@ use super::{
     record::{Check, DiskMount, DiskOrigin, EngineProtocol, Manner, Pace},
 };
 use crate::{
-    engine::{Address, EngineKind, EnginePlace, EngineRequest, EngineRun, HostEngines, Protocol, Sensitive, engine_run, probe_host, recognise},
+    engine::{
+        Address, EngineKind, EnginePlace, EngineRequest, EngineRun, HostEngines, Protocol, Sensitive, engine_run,
+        probe_host, recognise,
+    },
     names::{self, UnitName},
     protocol::SecretValues,
     sandbox::bundle::check_target,
 };
-use model::{Engine, EngineOffer, EnvironmentSpec, HealthTest, Job, MountKind, Restart, Root, Service, Value, Workload};
-use rustix::process::Signal;
+use model::{
+    Engine, EngineOffer, EnvironmentSpec, HealthTest, Job, MountKind, Restart, Root, Service, Value, Workload,
+};
 use runtime::{RuntimeError, SourceKey};
+use rustix::process::Signal;
 use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 
 const MAX_ARGUMENTS: usize = 1 << 17;
@@ -67,7 +72,11 @@ fn host_engines() -> &'static HostEngines {
 
 /// The engines that the host has.
 pub(crate) fn engines() -> Vec<EngineOffer> {
-    let offer = |i: &crate::engine::Installed| EngineOffer { kind: i.kind.to_string(), major: i.major, version: i.version.clone() };
+    let offer = |i: &crate::engine::Installed| EngineOffer {
+        kind: i.kind.to_string(),
+        major: i.major,
+        version: i.version.clone(),
+    };
     host_engines().installed.iter().map(offer).collect()
 }
 
@@ -80,7 +89,10 @@ struct Author<'a> {
 impl Author<'_> {
     fn invalid(&self, reason: impl Into<String>) -> RuntimeError {
         let kind = if self.unit.as_job().is_some() { "job" } else { "service" };
-        RuntimeError::Invalid { what: format!("{kind} {}", self.unit.plain()), reason: reason.into() }
+        RuntimeError::Invalid {
+            what: format!("{kind} {}", self.unit.plain()),
+            reason: reason.into(),
+        }
     }
 
     fn value(&self, name: &str, value: &Value) -> Result<String, RuntimeError> {
@@ -92,7 +104,10 @@ impl Author<'_> {
             }
         };
         if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
-            return Err(self.invalid(format!("the variable `{}` can not be passed to a process", name.escape_debug())));
+            return Err(self.invalid(format!(
+                "the variable `{}` can not be passed to a process",
+                name.escape_debug()
+            )));
         }
         Ok(text)
     }
@@ -103,22 +118,34 @@ impl Author<'_> {
             MountKind::Volume { volume } => {
                 let wanted = self.spec.services().and_then(|s| s.volumes.get(volume));
                 let wanted = wanted.ok_or_else(|| self.invalid(format!("the volume `{volume}` is not declared")))?;
-                (DiskOrigin::Volume(names::volume(volume, wanted.incarnation)), String::new())
+                (
+                    DiskOrigin::Volume(names::volume(volume, wanted.incarnation)),
+                    String::new(),
+                )
             }
             MountKind::Source { source, subpath } => {
                 let commit = self.spec.sources.get(source);
                 let commit = commit.ok_or_else(|| self.invalid(format!("the source `{source}` has no commit")))?;
-                let key = SourceKey { project: self.spec.project.clone(), source: source.clone(), commit: commit.clone() };
+                let key = SourceKey {
+                    project: self.spec.project.clone(),
+                    source: source.clone(),
+                    commit: commit.clone(),
+                };
                 let sealed = names::source(&key);
                 let plain = subpath.is_empty()
-                    || subpath.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
+                    || subpath
+                        .split('/')
+                        .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
                 if !plain {
                     return Err(self.invalid(format!("the path `{}` leaves the checkout", subpath.escape_debug())));
                 }
                 if mount.read_only {
                     (DiskOrigin::Source(sealed), subpath.clone())
                 } else {
-                    let layer = Layer { name: names::layer(self.unit, source, commit), source: sealed };
+                    let layer = Layer {
+                        name: names::layer(self.unit, source, commit),
+                        source: sealed,
+                    };
                     let origin = DiskOrigin::Volume(layer.name.clone());
                     if !layers.contains(&layer) {
                         layers.push(layer);
@@ -127,12 +154,21 @@ impl Author<'_> {
                 }
             }
         };
-        Ok(Some(DiskMount { origin, subpath, read_only: mount.read_only }))
+        Ok(Some(DiskMount {
+            origin,
+            subpath,
+            read_only: mount.read_only,
+        }))
     }
 }
 
 /// What a service needs.
-pub(crate) fn service(spec: &EnvironmentSpec, unit: &UnitName, service: &Service, secrets: &SecretValues) -> Result<Resolved, RuntimeError> {
+pub(crate) fn service(
+    spec: &EnvironmentSpec,
+    unit: &UnitName,
+    service: &Service,
+    secrets: &SecretValues,
+) -> Result<Resolved, RuntimeError> {
     let author = Author { spec, unit, secrets };
     let mut resolved = workload(&author, &service.workload)?;
     let manner = &mut resolved.manner;
@@ -164,7 +200,12 @@ pub(crate) fn service(spec: &EnvironmentSpec, unit: &UnitName, service: &Service
 }
 
 /// What a job needs.
-pub(crate) fn job(spec: &EnvironmentSpec, unit: &UnitName, job: &Job, secrets: &SecretValues) -> Result<Resolved, RuntimeError> {
+pub(crate) fn job(
+    spec: &EnvironmentSpec,
+    unit: &UnitName,
+    job: &Job,
+    secrets: &SecretValues,
+) -> Result<Resolved, RuntimeError> {
     let author = Author { spec, unit, secrets };
     let mut resolved = workload(&author, &job.workload)?;
     resolved.manner.timeout_ms = Some(job.timeout_ms.max(1));
@@ -196,7 +237,14 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
                 mounts.push(disk);
                 Place::Disk(mounts.len() - 1)
             }
-            None => Place::Tmpfs(if let MountKind::Tmpfs { size_bytes } = mount.kind { size_bytes } else { None }, None),
+            None => Place::Tmpfs(
+                if let MountKind::Tmpfs { size_bytes } = mount.kind {
+                    size_bytes
+                } else {
+                    None
+                },
+                None,
+            ),
         };
         places.push((mount.target.clone(), place));
     }
@@ -219,13 +267,23 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         administration: None,
     };
     let working_directory = workload.working_dir.clone().unwrap_or_else(|| "/".into());
-    let mut resolved =
-        Resolved { argv: Vec::new(), variables: Vec::new(), working_directory, places, layers, manner, engine: None, limits: workload.limits };
+    let mut resolved = Resolved {
+        argv: Vec::new(),
+        variables: Vec::new(),
+        working_directory,
+        places,
+        layers,
+        manner,
+        engine: None,
+        limits: workload.limits,
+    };
     match engine {
         Some((run, place)) => use_engine(&mut resolved, run, &place),
         None => use_host(author, workload, &mut resolved)?,
     }
-    if resolved.argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS || resolved.argv.iter().any(|a| a.contains('\0')) {
+    if resolved.argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS
+        || resolved.argv.iter().any(|a| a.contains('\0'))
+    {
         return Err(author.invalid("the command can not be passed to a process"));
     }
     Ok(resolved)
@@ -246,7 +304,11 @@ fn use_host(author: &Author<'_>, workload: &Workload, resolved: &mut Resolved) -
     Ok(())
 }
 
-fn resolve_engine(author: &Author<'_>, workload: &Workload, engine: &Engine) -> Result<(EngineRun, EnginePlace), RuntimeError> {
+fn resolve_engine(
+    author: &Author<'_>,
+    workload: &Workload,
+    engine: &Engine,
+) -> Result<(EngineRun, EnginePlace), RuntimeError> {
     let kind = EngineKind::from_name(&engine.kind).ok_or_else(|| RuntimeError::Unsupported {
         runtime: NAME.to_owned(),
         what: format!("the engine `{}`", engine.kind.escape_debug()),
@@ -257,7 +319,11 @@ fn resolve_engine(author: &Author<'_>, workload: &Workload, engine: &Engine) -> 
         environment.insert(name.clone(), Sensitive::new(author.value(name, value)?));
     }
     let mut place = EnginePlace::cell(kind);
-    if let Some(mount) = workload.mounts.iter().find(|m| matches!(m.kind, MountKind::Volume { .. })) {
+    if let Some(mount) = workload
+        .mounts
+        .iter()
+        .find(|m| matches!(m.kind, MountKind::Volume { .. }))
+    {
         place.data = mount.target.clone().into();
     }
     let command: Vec<String> = workload.command.clone().unwrap_or_default();
@@ -284,9 +350,13 @@ fn resolve_engine(author: &Author<'_>, workload: &Workload, engine: &Engine) -> 
 fn use_engine(resolved: &mut Resolved, run: EngineRun, place: &EnginePlace) {
     let data = place.data.display().to_string();
     if !resolved.places.iter().any(|(target, _)| *target == data) {
-        resolved.places.push((data, Place::Tmpfs(Some(DEFAULT_ENGINE_TMPFS), Some(place.user.uid))));
+        resolved
+            .places
+            .push((data, Place::Tmpfs(Some(DEFAULT_ENGINE_TMPFS), Some(place.user.uid))));
     }
-    resolved.places.push((place.run.display().to_string(), Place::Administration));
+    resolved
+        .places
+        .push((place.run.display().to_string(), Place::Administration));
     resolved.argv.clone_from(&run.argv);
     resolved.variables = run.environment.clone().into_iter().collect();
     resolved.working_directory = "/".into();
@@ -317,6 +387,10 @@ fn signal(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
         return (1..=31).contains(&number).then_some(number);
     }
-    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    let full = if name.starts_with("SIG") {
+        name.to_owned()
+    } else {
+        format!("SIG{name}")
+    };
     full.parse::<nix::sys::signal::Signal>().ok().map(|s| s as i32)
 }

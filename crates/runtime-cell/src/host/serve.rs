@@ -3,7 +3,10 @@
 use super::{Host, HostError, at, environment::Environment, probe};
 use crate::{
     names::UnitName,
-    protocol::{Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, WireError, frame, parse, read_frame, write_json},
+    protocol::{
+        Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, WireError, frame, parse,
+        read_frame, write_json,
+    },
 };
 use model::{EnvironmentId, Power, ServiceName};
 use runtime::{RuntimeError, Target};
@@ -34,7 +37,8 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// Serves both sockets until the process is asked to end.
 pub(super) async fn serve(host: Arc<Host>) -> Result<(), HostError> {
     let run = host.config.run_dir.clone();
-    let control = listen(&run.join(CONTROL_SOCKET), 0o600, Some(host.config.control_uid)).map_err(at("listening below", &run))?;
+    let control =
+        listen(&run.join(CONTROL_SOCKET), 0o600, Some(host.config.control_uid)).map_err(at("listening below", &run))?;
     // Everybody may connect here; who is not listed is told nothing.
     let dial = listen(&run.join(DIAL_SOCKET), 0o666, None).map_err(at("listening below", &run))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(at("waiting for signals in", &run))?;
@@ -69,7 +73,9 @@ fn listen(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<UnixListener
 async fn accept(host: Arc<Host>, listener: UnixListener, door: Door) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let host = Arc::clone(&host);
@@ -100,11 +106,28 @@ async fn converse(host: &Arc<Host>, mut stream: UnixStream, door: Door) -> io::R
         tracing::warn!(uid = stream.peer_cred()?.uid(), "a stranger was turned away");
         return Ok(());
     }
-    let max = if door == Door::Control { REQUEST_MAX } else { DIAL_REQUEST_MAX };
-    let Some(body) = timeout(REQUEST_PATIENCE, read_frame(&mut stream, max)).await?? else { return Ok(()) };
+    let max = if door == Door::Control {
+        REQUEST_MAX
+    } else {
+        DIAL_REQUEST_MAX
+    };
+    let Some(body) = timeout(REQUEST_PATIENCE, read_frame(&mut stream, max)).await?? else {
+        return Ok(());
+    };
     let request = match parse::<Request>(&body) {
         // An engine's administration is not for whoever only dials.
-        Ok(request) if door == Door::Control || matches!(request, Request::Dial { target: Target::Port(_), .. }) => request,
+        Ok(request)
+            if door == Door::Control
+                || matches!(
+                    request,
+                    Request::Dial {
+                        target: Target::Port(_),
+                        ..
+                    }
+                ) =>
+        {
+            request
+        }
         Ok(_) => return refuse(&mut stream, "this socket only dials").await,
         Err(error) => return refuse(&mut stream, &error.to_string()).await,
     };
@@ -113,22 +136,41 @@ async fn converse(host: &Arc<Host>, mut stream: UnixStream, door: Door) -> io::R
 }
 
 async fn refuse(stream: &mut UnixStream, reason: &str) -> io::Result<()> {
-    let error = WireError::Invalid { what: "request".into(), reason: reason.chars().take(300).collect() };
+    let error = WireError::Invalid {
+        what: "request".into(),
+        reason: reason.chars().take(300).collect(),
+    };
     write_json(stream, &Err::<Answer, _>(error)).await
 }
 
 async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request) -> io::Result<()> {
     let answer = match request {
-        Request::Dial { environment, service, target } => return dial(host, stream, &environment, &service, target).await,
+        Request::Dial {
+            environment,
+            service,
+            target,
+        } => return dial(host, stream, &environment, &service, target).await,
         Request::Changes => return changes(host, stream).await,
-        Request::Logs { environment, name, query } => {
+        Request::Logs {
+            environment,
+            name,
+            query,
+        } => {
             if let Err(error) = host.log_of(&environment, &name) {
                 return write_json(stream, &Err::<Answer, WireError>(error.into())).await;
             }
             write_json(stream, &Ok::<_, WireError>(Answer::Done)).await?;
-            return host.send_logs(stream, &environment, &name, query).await.map_err(io::Error::other);
+            return host
+                .send_logs(stream, &environment, &name, query)
+                .await
+                .map_err(io::Error::other);
         }
-        Request::Exec { environment, service, argv, variables } => match host.exec(stream, &environment, &service, &argv, &variables).await {
+        Request::Exec {
+            environment,
+            service,
+            argv,
+            variables,
+        } => match host.exec(stream, &environment, &service, &argv, &variables).await {
             Ok(()) => return Ok(()),
             Err(error) => Err(error),
         },
@@ -152,17 +194,38 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::Apply { spec, stage, secrets } => done(host.apply(&spec, &stage, &secrets).await?),
         Request::Observe { environment } => Answer::Observation(host.observe(&environment).map(Box::new)),
         Request::JobRun { spec, job, secrets } => Answer::Job(host.job_run(&spec, &job, &secrets).await?),
-        Request::Power { environment, generation, power } => done(host.power(&environment, generation, power).await?),
-        Request::ServicesStop { environment, generation, services } => done(host.services_stop(&environment, generation, &services).await?),
-        Request::SnapshotCreate { environment, volume, snapshot } => {
-            done(host.block(move |h| h.snapshot_create(&environment, &volume, &snapshot)).await?)
-        }
+        Request::Power {
+            environment,
+            generation,
+            power,
+        } => done(host.power(&environment, generation, power).await?),
+        Request::ServicesStop {
+            environment,
+            generation,
+            services,
+        } => done(host.services_stop(&environment, generation, &services).await?),
+        Request::SnapshotCreate {
+            environment,
+            volume,
+            snapshot,
+        } => done(
+            host.block(move |h| h.snapshot_create(&environment, &volume, &snapshot))
+                .await?,
+        ),
         Request::SnapshotList => Answer::Snapshots(host.block(|h| h.snapshot_list()).await?),
         Request::SnapshotRemove { snapshot } => done(host.block(move |h| h.snapshot_remove(&snapshot)).await?),
-        Request::Remove { environment, generation } => done(host.remove(&environment, generation).await?),
-        Request::Inventory { environment } => Answer::Resources(host.block(move |h| h.inventory(environment.as_ref())).await?),
+        Request::Remove {
+            environment,
+            generation,
+        } => done(host.remove(&environment, generation).await?),
+        Request::Inventory { environment } => {
+            Answer::Resources(host.block(move |h| h.inventory(environment.as_ref())).await?)
+        }
         Request::Dial { .. } | Request::Logs { .. } | Request::Exec { .. } | Request::Changes => {
-            return Err(RuntimeError::Invalid { what: "request".into(), reason: "it streams".into() });
+            return Err(RuntimeError::Invalid {
+                what: "request".into(),
+                reason: "it streams".into(),
+            });
         }
     })
 }
@@ -192,7 +255,13 @@ async fn changes(host: &Host, stream: &mut UnixStream) -> io::Result<()> {
     }
 }
 
-async fn dial(host: &Arc<Host>, stream: &mut UnixStream, id: &EnvironmentId, service: &ServiceName, target: Target) -> io::Result<()> {
+async fn dial(
+    host: &Arc<Host>,
+    stream: &mut UnixStream,
+    id: &EnvironmentId,
+    service: &ServiceName,
+    target: Target,
+) -> io::Result<()> {
     let connected = match host.environment(id) {
         Ok(environment) => connect(host, &environment, service, target).await,
         Err(error) => Err(error),
@@ -206,24 +275,40 @@ async fn dial(host: &Arc<Host>, stream: &mut UnixStream, id: &EnvironmentId, ser
     }
 }
 
-async fn connect(host: &Arc<Host>, environment: &Arc<Environment>, service: &ServiceName, target: Target) -> Result<(OwnedFd, bool), RuntimeError> {
+async fn connect(
+    host: &Arc<Host>,
+    environment: &Arc<Environment>,
+    service: &ServiceName,
+    target: Target,
+) -> Result<(OwnedFd, bool), RuntimeError> {
     let unit = UnitName::service(service);
-    let record = environment.unit(&unit).ok_or_else(|| RuntimeError::NotFound { what: format!("service {service}") })?;
-    let failed = |reason: String| RuntimeError::Failed { action: format!("connecting to {service}"), reason };
+    let record = environment.unit(&unit).ok_or_else(|| RuntimeError::NotFound {
+        what: format!("service {service}"),
+    })?;
+    let failed = |reason: String| RuntimeError::Failed {
+        action: format!("connecting to {service}"),
+        reason,
+    };
     if environment.power() != Power::Running {
         // A frozen listener accepts and then hangs.
         return Err(failed("the environment sleeps".into()));
     }
     match target {
         Target::Port(port) => {
-            let stream = probe::connect(environment, record.number, port).await.map_err(|e| failed(format!("port {port}: {e}")))?;
+            let stream = probe::connect(environment, record.number, port)
+                .await
+                .map_err(|e| failed(format!("port {port}: {e}")))?;
             Ok((stream.into_std().map_err(|e| failed(e.to_string()))?.into(), false))
         }
         Target::Administration => {
             let socket = record.manner.administration.as_deref();
-            let socket = socket.ok_or_else(|| RuntimeError::NotFound { what: format!("a way in for the administrator of {service}") })?;
+            let socket = socket.ok_or_else(|| RuntimeError::NotFound {
+                what: format!("a way in for the administrator of {service}"),
+            })?;
             let cell = host.cell(environment, &unit)?;
-            let stream = probe::administration(host, &cell, socket).await.map_err(|e| failed(e.to_string()))?;
+            let stream = probe::administration(host, &cell, socket)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
             Ok((stream.into_std().map_err(|e| failed(e.to_string()))?.into(), true))
         }
     }
@@ -237,8 +322,17 @@ async fn send_with_socket(stream: &UnixStream, bytes: &[u8], socket: &OwnedFd) -
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
-            Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+            Ok(sendmsg(
+                stream,
+                &[IoSlice::new(bytes)],
+                &mut control,
+                SendFlags::NOSIGNAL,
+            )?)
         })
         .await?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }

@@ -15,7 +15,9 @@ impl Host {
 
     /// Whether a source is there.
     pub(crate) fn source_exists(&self, key: &SourceKey) -> Result<bool, RuntimeError> {
-        self.pool.source_exists(&names::source(key)).map_err(|e| pool_error("looking for a source".into(), e))
+        self.pool
+            .source_exists(&names::source(key))
+            .map_err(|e| pool_error("looking for a source".into(), e))
     }
 
     /// Makes an empty tree that the control plane fills.
@@ -27,20 +29,32 @@ impl Host {
         let directory = self.keys_dir();
         let io = |e: std::io::Error| failed(action(), &e);
         fs::create_dir_all(&directory).map_err(io)?;
-        fs::write(directory.join(format!("{name}.part")), serde_json::to_vec(key).map_err(|e| io(e.into()))?).map_err(io)?;
+        fs::write(
+            directory.join(format!("{name}.part")),
+            serde_json::to_vec(key).map_err(|e| io(e.into()))?,
+        )
+        .map_err(io)?;
         fs::rename(directory.join(format!("{name}.part")), directory.join(&name)).map_err(io)?;
-        self.pool.source_begin(&name, self.config.control_uid, self.config.control_gid).map_err(|e| pool_error(action(), e))
+        self.pool
+            .source_begin(&name, self.config.control_uid, self.config.control_gid)
+            .map_err(|e| pool_error(action(), e))
     }
 
     /// Ends the filling.
     pub(crate) fn source_seal(&self, key: &SourceKey) -> Result<(), RuntimeError> {
-        self.pool.source_seal(&names::source(key)).map_err(|e| pool_error(format!("sealing the source {} at {}", key.source, key.commit), e))
+        self.pool
+            .source_seal(&names::source(key))
+            .map_err(|e| pool_error(format!("sealing the source {} at {}", key.source, key.commit), e))
     }
 
     /// The sources that are there.
     pub(crate) fn source_list(&self) -> Result<Vec<SourceKey>, RuntimeError> {
         let mut keys = Vec::new();
-        for name in self.pool.source_list().map_err(|e| pool_error("listing the sources".into(), e))? {
+        for name in self
+            .pool
+            .source_list()
+            .map_err(|e| pool_error("listing the sources".into(), e))?
+        {
             let path = self.keys_dir().join(&name);
             if fs::metadata(&path).is_ok_and(|m| m.len() <= KEY_MAX)
                 && let Ok(bytes) = fs::read(&path)
@@ -57,7 +71,9 @@ impl Host {
     /// Removes a source.
     pub(crate) fn source_remove(&self, key: &SourceKey) -> Result<(), RuntimeError> {
         let name = names::source(key);
-        self.pool.source_remove(&name).map_err(|e| pool_error(format!("removing the source {} at {}", key.source, key.commit), e))?;
+        self.pool
+            .source_remove(&name)
+            .map_err(|e| pool_error(format!("removing the source {} at {}", key.source, key.commit), e))?;
         match fs::remove_file(self.keys_dir().join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removing the name of a source", &e)),
             _ => Ok(()),
@@ -65,34 +81,60 @@ impl Host {
     }
 
     /// Makes a snapshot of a volume that nothing writes to.
-    pub(crate) fn snapshot_create(&self, id: &EnvironmentId, volume: &VolumeName, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+    pub(crate) fn snapshot_create(
+        &self,
+        id: &EnvironmentId,
+        volume: &VolumeName,
+        snapshot: &SnapshotId,
+    ) -> Result<(), RuntimeError> {
         let action = || format!("making the snapshot {snapshot} of {volume} in {id}");
-        if self.pool.snapshot_exists(snapshot.as_str()).map_err(|e| pool_error(action(), e))? {
+        if self
+            .pool
+            .snapshot_exists(snapshot.as_str())
+            .map_err(|e| pool_error(action(), e))?
+        {
             return Ok(());
         }
         let environment = self.environment(id)?;
         let incarnation = {
             let inner = environment.inner();
             let uses = |name: &UnitName| inner.watchers.get(name).is_some_and(|w| !*w.done.borrow());
-            let mut users = inner.record.units.iter().filter(|(name, r)| uses(name) && r.manner.volumes.iter().any(|v| v == volume.as_str()));
+            let mut users = inner
+                .record
+                .units
+                .iter()
+                .filter(|(name, r)| uses(name) && r.manner.volumes.iter().any(|v| v == volume.as_str()));
             if let Some((user, _)) = users.next() {
-                return Err(RuntimeError::Failed { action: action(), reason: format!("{} still runs", user.plain()) });
+                return Err(RuntimeError::Failed {
+                    action: action(),
+                    reason: format!("{} still runs", user.plain()),
+                });
             }
             inner.record.volumes.get(volume.as_str()).copied()
         };
-        let incarnation = incarnation.ok_or_else(|| RuntimeError::NotFound { what: format!("volume {volume} of {id}") })?;
+        let incarnation = incarnation.ok_or_else(|| RuntimeError::NotFound {
+            what: format!("volume {volume} of {id}"),
+        })?;
         let name = names::volume(volume, incarnation);
-        self.pool.snapshot_create(id.as_str(), &name, snapshot.as_str()).map_err(|e| pool_error(action(), e))
+        self.pool
+            .snapshot_create(id.as_str(), &name, snapshot.as_str())
+            .map_err(|e| pool_error(action(), e))
     }
 
     /// The snapshots that are there.
     pub(crate) fn snapshot_list(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
-        let all = self.pool.snapshot_list().map_err(|e| pool_error("listing the snapshots".into(), e))?;
+        let all = self
+            .pool
+            .snapshot_list()
+            .map_err(|e| pool_error("listing the snapshots".into(), e))?;
         Ok(all.into_iter().filter_map(|s| s.id.parse().ok()).collect())
     }
 
     /// Removes a snapshot.
     pub(crate) fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
-        self.pool.snapshot_remove(snapshot.as_str()).map(drop).map_err(|e| pool_error(format!("removing the snapshot {snapshot}"), e))
+        self.pool
+            .snapshot_remove(snapshot.as_str())
+            .map(drop)
+            .map_err(|e| pool_error(format!("removing the snapshot {snapshot}"), e))
     }
 }

@@ -6,7 +6,10 @@ use super::{
     launch::Cell,
     now, probe,
 };
-use crate::sandbox::conmon::{Container, Running, signal};
+use crate::{
+    sandbox::conmon::{Container, Running, signal},
+    sys,
+};
 use model::{Power, Restart, ServiceState};
 use rustix::process::Signal;
 use std::{
@@ -15,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -31,7 +34,12 @@ const NOT_STARTED: i32 = 127;
 pub(crate) fn watch(host: &Arc<Host>, environment: &Arc<Environment>, cell: Cell, running: Option<Running>) -> Watcher {
     let (stop, stop_asked) = watch::channel(None);
     let (done_set, done) = watch::channel(false);
-    let supervisor = Supervisor { host: Arc::clone(host), environment: Arc::clone(environment), cell, stop: stop_asked };
+    let supervisor = Supervisor {
+        host: Arc::clone(host),
+        environment: Arc::clone(environment),
+        cell,
+        stop: stop_asked,
+    };
     tokio::spawn(async move {
         supervisor.run(running).await;
         let _ = done_set.send(true);
@@ -74,7 +82,15 @@ impl Supervisor {
             quick_ends = if began.elapsed() > SETTLED { 0 } else { quick_ends + 1 };
             let pause = (FIRST_PAUSE * 2u32.saturating_pow(quick_ends.min(16) - 1)).min(LONGEST_PAUSE);
             let message = memory.unwrap_or_else(|| format!("ended with status {code}"));
-            self.host.set_state(&self.environment, &self.cell.unit, ServiceState::BackingOff { code, until: now().plus(pause) }, Some(message));
+            self.host.set_state(
+                &self.environment,
+                &self.cell.unit,
+                ServiceState::BackingOff {
+                    code,
+                    until: now().plus(pause),
+                },
+                Some(message),
+            );
             if self.paused(pause).await {
                 return self.finished(code, true, None);
             }
@@ -122,13 +138,17 @@ impl Supervisor {
         let memory = self.memory_message();
         let cell = self.cell.clone();
         if let Err(error) = self.host.block(move |host| host.end_unit(&cell)).await {
-            tracing::warn!(container = container.id, error = chain(&error), "the remains of a container stay until the next start");
+            tracing::warn!(
+                container = container.id,
+                error = chain(&error),
+                "the remains of a container stay until the next start"
+            );
         }
         (end, memory)
     }
 
     async fn watch_run(&mut self, run: &Running, container: &Container) -> End {
-        let monitor = match run.monitor.try_clone().and_then(|fd| Ok(AsyncFd::try_with_interest(fd, Interest::READABLE)?)) {
+        let monitor = match run.monitor.try_clone().and_then(sys::watch_readable) {
             Ok(monitor) => monitor,
             Err(error) => {
                 tracing::error!(container = container.id, %error, "a container can not be watched");
@@ -162,7 +182,9 @@ impl Supervisor {
     /// Asks a container to end, and waits; who then is still there is killed by the cleaning up.
     async fn end_run(&self, kind: Stop, run: &Running, monitor: &AsyncFd<OwnedFd>) {
         let manner = &self.cell.manner;
-        let Some(wanted) = Signal::from_named_raw(manner.stop_signal) else { return };
+        let Some(wanted) = Signal::from_named_raw(manner.stop_signal) else {
+            return;
+        };
         if kind == Stop::Now || !Container::handles(run.pid, wanted) {
             return;
         }
@@ -179,7 +201,11 @@ impl Supervisor {
 
     fn finished(&self, code: i32, asked: bool, memory: Option<String>) {
         let service = self.cell.unit.as_service().is_some();
-        let state = if asked && service { ServiceState::Stopped } else { ServiceState::Exited { code } };
+        let state = if asked && service {
+            ServiceState::Stopped
+        } else {
+            ServiceState::Exited { code }
+        };
         let message = memory.or_else(|| (!asked && code != 0).then(|| format!("ended with status {code}")));
         self.host.set_state(&self.environment, &self.cell.unit, state, message);
     }

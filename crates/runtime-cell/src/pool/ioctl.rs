@@ -2,6 +2,7 @@
 //!
 //! The layouts are the kernel's (`linux/btrfs.h`, `linux/loop.h`). Every structure here is `repr(C)`, holds
 //! plain integers only and has its size asserted, so that any bytes which the kernel writes are valid.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

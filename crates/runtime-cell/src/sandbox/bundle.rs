@@ -14,15 +14,41 @@ use std::{
 
 /// Directories of the host's root that containers see, or links to them, as the host has it.
 const HOST_DIRECTORIES: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-const EMPTY_DIRECTORIES: [&str; 14] =
-    ["proc", "sys", "dev", "etc", "tmp", "run", "var/lib", "var/log", "var/cache", "home", "root", "srv", "opt", "mnt"];
+const EMPTY_DIRECTORIES: [&str; 14] = [
+    "proc",
+    "sys",
+    "dev",
+    "etc",
+    "tmp",
+    "run",
+    "var/lib",
+    "var/log",
+    "var/cache",
+    "home",
+    "root",
+    "srv",
+    "opt",
+    "mnt",
+];
 /// Mount targets below these would hide what the sandbox is made of.
-const RESERVED: [&str; 9] = ["/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/.cell"];
+const RESERVED: [&str; 9] = [
+    "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/.cell",
+];
 const DEFAULT_TMPFS: u64 = 64 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -76,19 +102,35 @@ pub(crate) struct Plan {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("argv", &self.argv).field("mounts", &self.mounts).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("argv", &self.argv)
+            .field("mounts", &self.mounts)
+            .finish_non_exhaustive()
     }
 }
 
 /// A mount target that stays where it says. Errors are for the author of the stack.
 pub(crate) fn check_target(target: &str) -> Result<(), String> {
     let path = Path::new(target);
-    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-    if !path.is_absolute() || !plain || target.contains("//") || target.contains("/./") || target.len() > 1024 || target.contains('\0') {
-        return Err(format!("the mount target `{}` is not a plain absolute path", target.escape_debug()));
+    let plain = path
+        .components()
+        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute()
+        || !plain
+        || target.contains("//")
+        || target.contains("/./")
+        || target.len() > 1024
+        || target.contains('\0')
+    {
+        return Err(format!(
+            "the mount target `{}` is not a plain absolute path",
+            target.escape_debug()
+        ));
     }
     if target == "/" || RESERVED.iter().any(|r| path.starts_with(r)) {
-        return Err(format!("nothing can be mounted at `{target}`: the sandbox itself is there"));
+        return Err(format!(
+            "nothing can be mounted at `{target}`: the sandbox itself is there"
+        ));
     }
     Ok(())
 }
@@ -114,12 +156,19 @@ pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
     }
     let own = root.join(etc::OWN_FILES);
     directory.create(&own)?;
-    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {}\n", plan.address, plan.host_name);
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {}\n",
+        plan.address, plan.host_name
+    );
     fs::write(own.join("hosts"), hosts)?;
     fs::write(own.join("hostname"), format!("{}\n", plan.host_name))?;
     make_targets(&root, plan)?;
     let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(bundle.join("config.json"))?;
+    let file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(bundle.join("config.json"))?;
     serde_json::to_writer(io::BufWriter::new(file), &config(plan))?;
     Ok(())
 }

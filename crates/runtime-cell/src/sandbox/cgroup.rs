@@ -20,15 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The hierarchies of version 1 that Maquette itself writes to; the OCI runtime makes its groups in the others too.
 const OWN_V1: [&str; 4] = ["memory", "cpu", "pids", "freezer"];
 
-/// What a group uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// Bytes of memory, page cache included.
-    pub(crate) memory_bytes: u64,
-    /// Processes and threads.
-    pub(crate) pids: u64,
-}
-
 /// The part of the machine's control groups that belongs to one instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
@@ -41,8 +32,16 @@ impl Cgroups {
     /// Finds the hierarchies and makes the instance's own group. `parent` is a path without leading slash.
     pub(crate) fn open(parent: &str) -> io::Result<Self> {
         let unified = rustix::fs::statfs(ROOT)?.f_type == CGROUP2_MAGIC;
-        let hierarchies = if unified { vec![(String::new(), PathBuf::from(ROOT))] } else { hierarchies_v1()? };
-        let groups = Self { unified, hierarchies, parent: parent.to_owned() };
+        let hierarchies = if unified {
+            vec![(String::new(), PathBuf::from(ROOT))]
+        } else {
+            hierarchies_v1()?
+        };
+        let groups = Self {
+            unified,
+            hierarchies,
+            parent: parent.to_owned(),
+        };
         if unified {
             let mut path = PathBuf::from(ROOT);
             delegate(&path)?;
@@ -101,7 +100,9 @@ impl Cgroups {
     }
 
     fn set_frozen(&self, environment: &str, frozen: bool) -> io::Result<()> {
-        let Some(path) = self.group("freezer", environment) else { return Ok(()) };
+        let Some(path) = self.group("freezer", environment) else {
+            return Ok(());
+        };
         if !path.exists() {
             return Ok(());
         }
@@ -157,8 +158,12 @@ impl Cgroups {
 
     /// A number may have been given to another process since it was read: look again once the process is held.
     fn kill_one(&self, pid: u32, environment: &str) {
-        let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
-        let Ok(held) = pidfd_open(id, PidfdFlags::empty()) else { return };
+        let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return;
+        };
+        let Ok(held) = pidfd_open(id, PidfdFlags::empty()) else {
+            return;
+        };
         let belongs = fs::read_to_string(format!("/proc/{pid}/cgroup"))
             .is_ok_and(|groups| groups.contains(&format!("/{}/{environment}/", self.parent)));
         if belongs {
@@ -181,7 +186,11 @@ impl Cgroups {
     pub(crate) fn environments(&self) -> io::Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         for (_, root) in &self.hierarchies {
-            found.extend(children(&root.join(&self.parent))?.into_iter().filter(|name| name != HOST));
+            found.extend(
+                children(&root.join(&self.parent))?
+                    .into_iter()
+                    .filter(|name| name != HOST),
+            );
         }
         Ok(found)
     }
@@ -210,30 +219,34 @@ impl Cgroups {
 
     /// How often the kernel killed a process of this container because its memory was used up.
     pub(crate) fn memory_kills(&self, environment: &str, container: &str) -> u64 {
-        let file = if self.unified { "memory.events" } else { "memory.oom_control" };
-        let Some(path) = self.group("memory", environment) else { return 0 };
-        let text = fs::read_to_string(path.join(container).join(file)).unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
-    }
-
-    /// What an environment uses.
-    pub(crate) fn usage(&self, environment: &str) -> Usage {
-        let number = |hierarchy: &str, file: &str| {
-            let text = fs::read_to_string(self.group(hierarchy, environment)?.join(file)).ok()?;
-            text.trim().parse().ok()
+        let file = if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
         };
-        let memory = if self.unified { "memory.current" } else { "memory.usage_in_bytes" };
-        Usage { memory_bytes: number("memory", memory).unwrap_or(0), pids: number("pids", "pids.current").unwrap_or(0) }
+        let Some(path) = self.group("memory", environment) else {
+            return 0;
+        };
+        let text = fs::read_to_string(path.join(container).join(file)).unwrap_or_default();
+        text.lines()
+            .find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     fn group(&self, hierarchy: &str, environment: &str) -> Option<PathBuf> {
-        let (_, root) = self.hierarchies.iter().find(|(name, _)| self.unified || name == hierarchy)?;
+        let (_, root) = self
+            .hierarchies
+            .iter()
+            .find(|(name, _)| self.unified || name == hierarchy)?;
         Some(root.join(&self.parent).join(environment))
     }
 
     fn own(&self) -> impl Iterator<Item = (&str, &Path)> {
         let wanted = |name: &str| self.unified || OWN_V1.contains(&name);
-        self.hierarchies.iter().filter(move |(name, _)| wanted(name)).map(|(name, root)| (name.as_str(), root.as_path()))
+        self.hierarchies
+            .iter()
+            .filter(move |(name, _)| wanted(name))
+            .map(|(name, root)| (name.as_str(), root.as_path()))
     }
 }
 
@@ -245,13 +258,18 @@ fn hierarchies_v1() -> io::Result<Vec<(String, PathBuf)>> {
         if entry.file_type()?.is_dir() {
             let directory = entry.file_name().to_string_lossy().into_owned();
             let names: Vec<&str> = directory.split(',').collect();
-            let name = OWN_V1.iter().find(|own| names.contains(own)).map_or(directory.as_str(), |own| own);
+            let name = OWN_V1
+                .iter()
+                .find(|own| names.contains(own))
+                .map_or(directory.as_str(), |own| own);
             found.push((name.to_owned(), entry.path()));
         }
     }
     for needed in OWN_V1 {
         if !found.iter().any(|(name, _)| name == needed) {
-            return Err(io::Error::other(format!("the control group hierarchy `{needed}` is not mounted")));
+            return Err(io::Error::other(format!(
+                "the control group hierarchy `{needed}` is not mounted"
+            )));
         }
     }
     Ok(found)

@@ -107,10 +107,12 @@ impl Container {
             return Err(ContainerError::Refused(format!("conmon ended with {forked}")));
         }
         let text = read_report(&mut report).map_err(during("reading conmon's report"))?;
-        let parsed: Report = serde_json::from_str(text.lines().next().unwrap_or_default())
-            .map_err(|_| ContainerError::Refused(format!("conmon did not report a process: `{}`", text.escape_debug())))?;
+        let parsed: Report = serde_json::from_str(text.lines().next().unwrap_or_default()).map_err(|_| {
+            ContainerError::Refused(format!("conmon did not report a process: `{}`", text.escape_debug()))
+        })?;
         let pid = u32::try_from(parsed.data).ok().filter(|pid| *pid > 0);
-        let pid = pid.ok_or_else(|| ContainerError::Refused(readable(parsed.message.as_deref().unwrap_or("no reason given"))))?;
+        let pid = pid
+            .ok_or_else(|| ContainerError::Refused(readable(parsed.message.as_deref().unwrap_or("no reason given"))))?;
         let monitor = self.monitor().map_err(during("finding the monitor"))?;
         let monitor = monitor.ok_or_else(|| ContainerError::Refused("the monitor is gone".into()))?;
         Ok(Running { pid, monitor })
@@ -119,7 +121,15 @@ impl Container {
     fn monitor_command(&self, programs: &Programs) -> Command {
         let mut command = Command::new(&programs.conmon);
         command
-            .args(["--api-version", "1", "--full-attach", "--no-sync-log", "--no-new-keyring", "--log-level", "error"])
+            .args([
+                "--api-version",
+                "1",
+                "--full-attach",
+                "--no-sync-log",
+                "--no-new-keyring",
+                "--log-level",
+                "error",
+            ])
             .args(["-c", &self.id, "-u", &self.id, "-n", &self.id])
             .arg("-r")
             .arg(&programs.runc)
@@ -154,25 +164,40 @@ impl Container {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(during("starting the command")(e)),
         }
-        let output = self.runtime(programs).args(["start", &self.id]).output().map_err(during("running runc start"))?;
+        let output = self
+            .runtime(programs)
+            .args(["start", &self.id])
+            .output()
+            .map_err(during("running runc start"))?;
         if output.status.success() {
             Ok(())
         } else {
-            Err(ContainerError::Refused(readable(&String::from_utf8_lossy(&output.stderr))))
+            Err(ContainerError::Refused(readable(&String::from_utf8_lossy(
+                &output.stderr,
+            ))))
         }
     }
 
     /// The OCI runtime with this container's state and nothing of our environment.
     pub(crate) fn runtime(&self, programs: &Programs) -> Command {
         let mut command = Command::new(&programs.runc);
-        command.arg("--root").arg(&self.runtime_root).env_clear().current_dir("/").stdin(Stdio::null());
+        command
+            .arg("--root")
+            .arg(&self.runtime_root)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null());
         command
     }
 
     /// The running monitor of this container, found by its pid file and verified by its command line.
     pub(crate) fn monitor(&self) -> io::Result<Option<OwnedFd>> {
-        let Some(pid) = read_pid(&self.monitor_pid_file())? else { return Ok(None) };
-        let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
+        let Some(pid) = read_pid(&self.monitor_pid_file())? else {
+            return Ok(None);
+        };
+        let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(None);
+        };
         let ours = monitored(pid).is_some_and(|id| id == self.id);
         Ok(ours.then_some(held))
     }
@@ -184,14 +209,20 @@ impl Container {
 
     /// The exit status, once there is one; 128 + n after signal n.
     pub(crate) fn exit_status(&self) -> Option<i32> {
-        fs::read_to_string(self.exit_directory().join(&self.id)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.exit_directory().join(&self.id))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// Whether the first process would take notice of a signal: the first of a pid namespace is not ended by one that it does
     /// not handle.
     pub(crate) fn handles(pid: u32, signal: Signal) -> bool {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let caught = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        let caught = status
+            .lines()
+            .find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
         caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
     }
 
@@ -204,7 +235,9 @@ impl Container {
 
 /// Sends a signal to a process, held by descriptor; nothing happens if it is gone.
 pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
     match pidfd_open(id, PidfdFlags::empty()).and_then(|held| pidfd_send_signal(held, signal)) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
@@ -248,7 +281,11 @@ fn read_report(pipe: &mut io::PipeReader) -> io::Result<String> {
     let mut bytes = Vec::new();
     loop {
         let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
-        if poll(&mut [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)], Some(&left))? == 0 {
+        if poll(
+            &mut [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)],
+            Some(&left),
+        )? == 0
+        {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let mut chunk = [0; 4096];
@@ -278,7 +315,13 @@ fn read_fifo(path: &Path) -> io::Result<()> {
 
 /// The part of a runtime's error output that a person can use: its last line without the decoration of its logger.
 fn readable(text: &str) -> String {
-    let line = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no reason given");
-    let line = line.split_once("msg=\"").map_or(line, |(_, rest)| rest.trim_end_matches('"'));
+    let line = text
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or("no reason given");
+    let line = line
+        .split_once("msg=\"")
+        .map_or(line, |(_, rest)| rest.trim_end_matches('"'));
     line.replace("\\\"", "\"").chars().take(500).collect()
 }

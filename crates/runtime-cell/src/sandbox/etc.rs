@@ -44,7 +44,8 @@ www-data:x:33:33:www-data:/nonexistent:/usr/sbin/nologin\n\
 engine:x:999:999:engine:/run/maquette:/usr/sbin/nologin\n\
 service:x:1000:1000:service:/tmp:/bin/sh\n\
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nengine:x:999:\nservice:x:1000:\nnogroup:x:65534:\n";
+const GROUP: &str =
+    "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nengine:x:999:\nservice:x:1000:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
 protocols: files\nservices: files\n";
 
@@ -63,7 +64,10 @@ pub(crate) fn write(target: &Path) -> io::Result<()> {
     fs::write(part.join("passwd"), PASSWD)?;
     fs::write(part.join("group"), GROUP)?;
     fs::write(part.join("nsswitch.conf"), NSSWITCH)?;
-    fs::write(part.join("resolv.conf"), format!("nameserver {HUB_ADDRESS}\noptions timeout:1 attempts:2\n"))?;
+    fs::write(
+        part.join("resolv.conf"),
+        format!("nameserver {HUB_ADDRESS}\noptions timeout:1 attempts:2\n"),
+    )?;
     for name in ["hosts", "hostname"] {
         symlink(format!("/{OWN_FILES}/{name}"), part.join(name))?;
     }

@@ -6,7 +6,10 @@
 use crate::sys::{self, Extent};
 use rustix::{
     fs::CWD,
-    mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change, move_mount, open_tree, unmount},
+    mount::{
+        MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change, move_mount,
+        open_tree, unmount,
+    },
 };
 use std::{
     fs, io,
@@ -45,11 +48,23 @@ impl Range {
 
     fn extents(self, owner: u32) -> Vec<Extent> {
         if owner == 0 {
-            return vec![Extent { inside: 0, outside: self.first, count: WIDTH }];
+            return vec![Extent {
+                inside: 0,
+                outside: self.first,
+                count: WIDTH,
+            }];
         }
         vec![
-            Extent { inside: owner, outside: self.first, count: 1 },
-            Extent { inside: FOREIGN, outside: self.first + 1, count: WIDTH - 1 },
+            Extent {
+                inside: owner,
+                outside: self.first,
+                count: 1,
+            },
+            Extent {
+                inside: FOREIGN,
+                outside: self.first + 1,
+                count: WIDTH - 1,
+            },
         ]
     }
 }
@@ -71,7 +86,12 @@ pub(crate) fn is_mount_point(path: &Path) -> io::Result<bool> {
 }
 
 /// Mounts `source` (a file or directory, already resolved) at `target` with mapped ids.
-pub(crate) fn mount(source: BorrowedFd<'_>, target: &Path, namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
+pub(crate) fn mount(
+    source: BorrowedFd<'_>,
+    target: &Path,
+    namespace: BorrowedFd<'_>,
+    read_only: bool,
+) -> io::Result<()> {
     if rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir() {
         fs::create_dir_all(target)?;
     } else {
@@ -96,7 +116,11 @@ pub(crate) fn clear(directory: &Path) -> io::Result<()> {
         while is_mount_point(&path)? {
             unmount(&path, UnmountFlags::DETACH)?;
         }
-        if path.is_dir() { fs::remove_dir(&path)? } else { fs::remove_file(&path)? }
+        if path.is_dir() {
+            fs::remove_dir(&path)?
+        } else {
+            fs::remove_file(&path)?
+        }
     }
     fs::remove_dir(directory)
 }

@@ -2,7 +2,9 @@
 //!
 //! All calls act on the network namespace of the calling thread.
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
 use std::{
     io,
     net::Ipv4Addr,
@@ -114,7 +116,12 @@ pub(crate) struct Netlink {
 impl Netlink {
     /// Opens a socket.
     pub(crate) fn open() -> io::Result<Self> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
         let limit = nix::sys::time::TimeVal::new(5, 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
         Ok(Self { socket })
@@ -162,7 +169,9 @@ impl Netlink {
 
     /// Deletes an interface; nothing happens if there is none of that name.
     pub(crate) fn link_delete(&self, name: &str) -> io::Result<()> {
-        let request = Request::new(libc::RTM_DELLINK, NLM_F_ACK).link(0, false).text(libc::IFLA_IFNAME, name);
+        let request = Request::new(libc::RTM_DELLINK, NLM_F_ACK)
+            .link(0, false)
+            .text(libc::IFLA_IFNAME, name);
         match self.acknowledged(request) {
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             other => other,
@@ -174,14 +183,18 @@ impl Netlink {
         let mut request = Request::new(libc::RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         request.bytes.extend([libc::AF_INET as u8, prefix, 0, 0]);
         request.bytes.extend(index.to_ne_bytes());
-        let request = request.attribute(libc::IFA_LOCAL, &address.octets()).attribute(libc::IFA_ADDRESS, &address.octets());
+        let request = request
+            .attribute(libc::IFA_LOCAL, &address.octets())
+            .attribute(libc::IFA_ADDRESS, &address.octets());
         unless_there(self.acknowledged(request))
     }
 
     /// The index of an interface.
     pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
         let found = self.links()?.into_iter().find(|l| l.name == name);
-        found.map(|l| l.index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+        found
+            .map(|l| l.index)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
     /// All interfaces of this namespace.
@@ -267,7 +280,11 @@ impl<'a> Iterator for Messages<'a> {
 
 fn parse_link(body: &[u8]) -> Option<Link> {
     let index = word(body, 4)?;
-    let mut link = Link { index, name: String::new(), alias: None };
+    let mut link = Link {
+        index,
+        name: String::new(),
+        alias: None,
+    };
     let mut rest = body.get(16..)?;
     while let (Some(length), Some(kind)) = (half(rest, 0), half(rest, 2)) {
         let length = usize::from(length);

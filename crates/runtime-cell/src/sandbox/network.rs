@@ -28,7 +28,14 @@ const LOOPBACK: u32 = 1;
 /// The address of the container with that number.
 pub(crate) fn container_address(number: u16) -> Ipv4Addr {
     let [a, b, _, _] = HUB_ADDRESS.octets();
-    Ipv4Addr::new(a, b, 1, u8::try_from(number.min(MAX_CONTAINERS)).unwrap_or(u8::MAX).saturating_add(1))
+    Ipv4Addr::new(
+        a,
+        b,
+        1,
+        u8::try_from(number.min(MAX_CONTAINERS))
+            .unwrap_or(u8::MAX)
+            .saturating_add(1),
+    )
 }
 
 /// The hardware address that goes with an address. Neighbours remember hardware addresses for half a minute: a container that
@@ -81,7 +88,11 @@ impl Hub {
         let namespace = OwnedFd::from(fs::File::open(pin)?);
         // Repeats what a killed host may have left undone.
         let bridge = inside(namespace.as_fd(), || furnish(label))?;
-        Ok(Self { namespace, bridge, label: label.to_owned() })
+        Ok(Self {
+            namespace,
+            bridge,
+            label: label.to_owned(),
+        })
     }
 
     /// Links a container, by its process, into this network.
@@ -91,7 +102,14 @@ impl Hub {
         let alias = format!("{}/{service}", self.label);
         inside(self.namespace.as_fd(), || {
             let name = format!("v{number}");
-            let pair = VethPair { name: &name, alias: &alias, bridge: self.bridge, peer: "eth0", peer_mac: hardware_address(address), peer_pid: pid };
+            let pair = VethPair {
+                name: &name,
+                alias: &alias,
+                bridge: self.bridge,
+                peer: "eth0",
+                peer_mac: hardware_address(address),
+                peer_pid: pid,
+            };
             Netlink::open()?.veth_create(pair)
         })?;
         inside(container.as_fd(), || {
@@ -106,13 +124,18 @@ impl Hub {
 
     /// Deletes the near end of a container's link, if the container's end did not take it along.
     pub(crate) fn detach(&self, number: u16) -> io::Result<()> {
-        inside(self.namespace.as_fd(), || Netlink::open()?.link_delete(&format!("v{number}")))
+        inside(self.namespace.as_fd(), || {
+            Netlink::open()?.link_delete(&format!("v{number}"))
+        })
     }
 
     /// The interfaces of the hub that Maquette made.
     pub(crate) fn links(&self) -> io::Result<Vec<Link>> {
         let links = inside(self.namespace.as_fd(), || Netlink::open()?.links())?;
-        Ok(links.into_iter().filter(|l| l.alias.as_deref().is_some_and(|a| a.starts_with(&self.label))).collect())
+        Ok(links
+            .into_iter()
+            .filter(|l| l.alias.as_deref().is_some_and(|a| a.starts_with(&self.label)))
+            .collect())
     }
 
     /// Runs something with the calling thread's sockets inside this network.
@@ -174,10 +197,12 @@ fn furnish(label: &str) -> io::Result<u32> {
 /// Runs something on a thread of its own that has entered a network namespace.
 pub(crate) fn inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, || {
-            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-            work()
-        })?;
+        let thread = std::thread::Builder::new()
+            .stack_size(256 * 1024)
+            .spawn_scoped(scope, || {
+                move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                work()
+            })?;
         thread.join().map_err(|_| panicked())?
     })
 }

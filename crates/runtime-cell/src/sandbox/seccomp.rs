@@ -15,7 +15,10 @@ const EPERM: i32 = libc::EPERM;
 const NEW_NAMESPACES: u64 = 0x7E02_0080;
 
 fn names(list: &str) -> Vec<&str> {
-    list.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty()).collect()
+    list.lines()
+        .map(|l| l.split('#').next().unwrap_or_default().trim())
+        .filter(|l| !l.is_empty())
+        .collect()
 }
 
 /// The `linux.seccomp` part of a container's configuration.
@@ -53,7 +56,19 @@ mod tests {
         for refused in names(REFUSED) {
             assert!(!allowed.contains(&refused), "{refused}");
         }
-        for dangerous in ["mount", "bpf", "ptrace", "keyctl", "unshare", "setns", "io_uring_setup", "userfaultfd", "clone", "socket", "open_by_handle_at"] {
+        for dangerous in [
+            "mount",
+            "bpf",
+            "ptrace",
+            "keyctl",
+            "unshare",
+            "setns",
+            "io_uring_setup",
+            "userfaultfd",
+            "clone",
+            "socket",
+            "open_by_handle_at",
+        ] {
             assert!(!allowed.contains(&dangerous), "{dangerous}");
         }
     }

@@ -1,18 +1,28 @@
 //! One real container, through the lowest layer alone.
 
-use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network::Hub, network};
+use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network, network::Hub};
 use model::Limits;
-use std::{fs, io::Read as _, net::SocketAddrV4, net::TcpStream, os::unix::fs::PermissionsExt as _, path::PathBuf, time::*};
+use std::{
+    fs, io::Read as _, net::SocketAddrV4, net::TcpStream, os::unix::fs::PermissionsExt as _, path::PathBuf, time::*,
+};
 
 #[test]
 fn one_service_runs_is_dialled_and_leaves_nothing() {
     let begun = Instant::now();
     let step = |what: &str| eprintln!("{:>8.2} ms {what}", begun.elapsed().as_secs_f64() * 1e3);
-    let run = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+    let run = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap();
     let run = run.path();
     idmap::private_directory(run).unwrap();
     let groups = Cgroups::open("maquette-lowest").unwrap();
-    let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1000), pids: Some(32), disk_bytes: None };
+    let limits = Limits {
+        memory_bytes: Some(64 << 20),
+        cpu_millis: Some(1000),
+        pids: Some(32),
+        disk_bytes: None,
+    };
     groups.ensure("e1", &limits).unwrap();
     step("cgroup");
     etc::write(&run.join("etc")).unwrap();
@@ -30,7 +40,13 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     fs::create_dir(run.join("mounts")).unwrap();
     let mounted = run.join("mounts/0");
     use std::os::fd::AsFd as _;
-    idmap::mount(fs::File::open(&app).unwrap().as_fd(), &mounted, namespace.as_fd(), false).unwrap();
+    idmap::mount(
+        fs::File::open(&app).unwrap().as_fd(),
+        &mounted,
+        namespace.as_fd(),
+        false,
+    )
+    .unwrap();
     step("idmap");
     let plan = bundle::Plan {
         host_name: "web".into(),
@@ -39,7 +55,14 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         variables: vec![],
         working_directory: "/app".into(),
         user: 0,
-        mounts: vec![("/app".into(), bundle::Entry::Bind { source: mounted, directory: true, read_only: false })],
+        mounts: vec![(
+            "/app".into(),
+            bundle::Entry::Bind {
+                source: mounted,
+                directory: true,
+                read_only: false,
+            },
+        )],
         limits,
         cgroup: groups.oci_path("e1", "web"),
         range,
@@ -52,7 +75,10 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         log: run.join("web.log"),
         log_max: 1 << 20,
     };
-    let programs = Programs { runc: PathBuf::from("/usr/sbin/runc"), conmon: PathBuf::from("/usr/bin/conmon") };
+    let programs = Programs {
+        runc: PathBuf::from("/usr/sbin/runc"),
+        conmon: PathBuf::from("/usr/bin/conmon"),
+    };
     bundle::write(&container.bundle, &plan).unwrap();
     step("bundle");
     let running = container.create(&programs).unwrap();
@@ -76,12 +102,20 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     step("answered");
-    let pss = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| {
-        let pid: u32 = e.file_name().to_str()?.parse().ok()?;
-        let id = monitored(rustix::process::Pid::from_raw(pid as i32)?)?;
-        (id == container.id).then(|| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default())
-    }).next().unwrap();
-    eprintln!("conmon {}", pss.lines().find(|l| l.starts_with("Pss:")).unwrap_or_default());
+    let pss = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| {
+            let pid: u32 = e.file_name().to_str()?.parse().ok()?;
+            let id = monitored(rustix::process::Pid::from_raw(pid as i32)?)?;
+            (id == container.id).then(|| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default())
+        })
+        .next()
+        .unwrap();
+    eprintln!(
+        "conmon {}",
+        pss.lines().find(|l| l.starts_with("Pss:")).unwrap_or_default()
+    );
     groups.kill("e1", None).unwrap();
     assert!(wait_gone(&running.monitor, Duration::from_secs(5)).unwrap());
     step("killed");

@@ -1,7 +1,21 @@
 //! A real cell host in a process of its own, with a pool of its own, and everything of it removed at the end.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test program uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "this is a test, outside of a test function"
+)]
 
-use model::{EnvironmentId, EnvironmentSpec, Generation, InstanceId, Limits, Origin, Restart, Root, Service, ServiceStack, Stack, Stage, Workload};
+use model::{
+    EnvironmentId, EnvironmentSpec, Generation, InstanceId, Limits, Origin, Restart, Root, Service, ServiceStack,
+    Stack, Stage, Workload,
+};
 use runtime::{NoSecrets, Runtime as _};
 use runtime_cell::{
     CellDialer, CellRuntime,
@@ -22,23 +36,37 @@ use std::{
 pub const CANARY: &str = "canary-7c1f";
 const DIRECTORY: &str = "CELL_TEST_DIRECTORY";
 const INSTANCE: &str = "CELL_TEST_INSTANCE";
+const CONTROL: &str = "CELL_TEST_CONTROL";
 
 /// To be called by an ignored test of each test program: the rig runs that test as its cell host.
 pub fn host_process() {
-    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
     let instance: InstanceId = std::env::var(INSTANCE).unwrap().parse().unwrap();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::INFO).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
     run(config(Path::new(&directory), instance)).unwrap();
 }
 
 fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     let pool = PoolConfig {
-        place: Place::Image { path: directory.join("pool.img"), size: 1 << 30, mountpoint: directory.join("pool"), reserve: 0 },
+        place: Place::Image {
+            path: directory.join("pool.img"),
+            size: 1 << 30,
+            mountpoint: directory.join("pool"),
+            reserve: 0,
+        },
         instance: instance.to_string(),
         watermark_percent: 2,
     };
     let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
     config.dial_uids = vec![DIALER];
+    if let Some(uid) = std::env::var(CONTROL).ok().and_then(|text| text.parse().ok()) {
+        (config.control_uid, config.control_gid) = (uid, uid + 1);
+    }
     config
 }
 
@@ -50,27 +78,44 @@ pub struct Rig {
     pub instance: InstanceId,
     host: Option<Child>,
     next: AtomicU32,
+    control: u32,
 }
 
 impl Rig {
     pub fn start() -> Self {
+        Self::start_for(0)
+    }
+
+    /// With a control plane that runs as this user.
+    pub fn start_for(control: u32) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
         let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
         let directory = std::env::temp_dir().join(format!("cell-{instance}"));
         fs::create_dir_all(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
-        let mut rig = Self { directory, instance, host: None, next: AtomicU32::new(0) };
+        let mut rig = Self {
+            directory,
+            instance,
+            host: None,
+            next: AtomicU32::new(0),
+            control,
+        };
         rig.start_host();
         rig
     }
 
     pub fn start_host(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.join("host.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("host.log"))
+            .unwrap();
         let host = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
             .env(DIRECTORY, &self.directory)
             .env(INSTANCE, self.instance.as_str())
+            .env(CONTROL, self.control.to_string())
             .env("CELL_CANARY", CANARY)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -104,7 +149,9 @@ impl Rig {
         loop {
             match CellRuntime::connect(&self.run_dir(), self.instance.clone()).await {
                 Ok(runtime) => return runtime,
-                Err(_) if begun.elapsed() < Duration::from_secs(30) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(_) if begun.elapsed() < Duration::from_secs(30) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
                 Err(error) => panic!("{error}; the host said: {}", self.log()),
             }
         }
@@ -115,7 +162,9 @@ impl Rig {
     }
 
     pub fn environment(&self) -> EnvironmentId {
-        format!("e{:0>9}", base36(self.next.fetch_add(1, Ordering::Relaxed))).parse().unwrap()
+        format!("e{:0>9}", base36(self.next.fetch_add(1, Ordering::Relaxed)))
+            .parse()
+            .unwrap()
     }
 }
 
@@ -125,7 +174,12 @@ impl Drop for Rig {
             eprintln!("the host said: {}", self.log());
         }
         self.kill_host();
-        let groups = || fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path().join(format!("maquette-{}", self.instance)));
+        let groups = || {
+            fs::read_dir("/sys/fs/cgroup")
+                .unwrap()
+                .flatten()
+                .map(|e| e.path().join(format!("maquette-{}", self.instance)))
+        };
         for _ in 0..200 {
             let mut left = Vec::new();
             groups().for_each(|group| collect(&group, &mut left));
@@ -133,14 +187,25 @@ impl Drop for Rig {
                 break;
             }
             for pid in left {
-                let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(pid).unwrap(),
+                    rustix::process::Signal::KILL,
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         groups().for_each(|group| remove_groups(&group));
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let below = |line: &&str| line.split(' ').nth(1).is_some_and(|p| Path::new(p).starts_with(&self.directory));
-        let mut points: Vec<&str> = mounts.lines().filter(below).filter_map(|l| l.split(' ').nth(1)).collect();
+        let below = |line: &&str| {
+            line.split(' ')
+                .nth(1)
+                .is_some_and(|p| Path::new(p).starts_with(&self.directory))
+        };
+        let mut points: Vec<&str> = mounts
+            .lines()
+            .filter(below)
+            .filter_map(|l| l.split(' ').nth(1))
+            .collect();
         points.reverse();
         for point in points {
             let _ = unmount(point, UnmountFlags::DETACH);
@@ -151,7 +216,9 @@ impl Drop for Rig {
 }
 
 fn detach_loop(image: &Path) {
-    let Ok(output) = Command::new("losetup").arg("-j").arg(image).output() else { return };
+    let Ok(output) = Command::new("losetup").arg("-j").arg(image).output() else {
+        return;
+    };
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         if let Some((device, _)) = line.split_once(':') {
             let _ = Command::new("losetup").args(["-d", device]).status();
@@ -198,7 +265,12 @@ pub fn workload(argv: &[&str]) -> Workload {
         environment: BTreeMap::new(),
         working_dir: None,
         mounts: Vec::new(),
-        limits: Limits { memory_bytes: Some(256 << 20), cpu_millis: None, pids: Some(128), disk_bytes: None },
+        limits: Limits {
+            memory_bytes: Some(256 << 20),
+            cpu_millis: None,
+            pids: Some(128),
+            disk_bytes: None,
+        },
         read_only: true,
     }
 }
@@ -220,14 +292,20 @@ pub fn service(argv: &[&str], ports: &[u16]) -> Service {
 
 /// The first generation of an environment with these services.
 pub fn spec(environment: EnvironmentId, services: &[(&str, Service)]) -> EnvironmentSpec {
-    let services = services.iter().map(|(name, service)| (name.parse().unwrap(), service.clone())).collect();
+    let services = services
+        .iter()
+        .map(|(name, service)| (name.parse().unwrap(), service.clone()))
+        .collect();
     EnvironmentSpec {
         environment,
         generation: Generation(1),
         project: "test".parse().unwrap(),
         origin: Origin::PullRequest { number: 1 },
         sources: BTreeMap::new(),
-        stack: Stack::Services(ServiceStack { services, ..ServiceStack::default() }),
+        stack: Stack::Services(ServiceStack {
+            services,
+            ..ServiceStack::default()
+        }),
         limits: Limits::default(),
     }
 }
@@ -245,7 +323,12 @@ pub async fn ready(runtime: &CellRuntime, environment: &EnvironmentId, service: 
     state(runtime, environment, service, |s| *s == model::ServiceState::Ready).await;
 }
 
-pub async fn state(runtime: &CellRuntime, environment: &EnvironmentId, service: &str, is: impl Fn(&model::ServiceState) -> bool) -> model::ServiceFact {
+pub async fn state(
+    runtime: &CellRuntime,
+    environment: &EnvironmentId,
+    service: &str,
+    is: impl Fn(&model::ServiceState) -> bool,
+) -> model::ServiceFact {
     let begun = Instant::now();
     loop {
         let seen = runtime.observe(environment).await.unwrap().unwrap();
@@ -261,9 +344,17 @@ pub async fn state(runtime: &CellRuntime, environment: &EnvironmentId, service: 
 }
 
 /// Runs a command in a service; exit status and everything that it printed.
-pub async fn exec(runtime: &CellRuntime, environment: &EnvironmentId, service: &str, argv: &[&str]) -> (Option<i32>, String) {
+pub async fn exec(
+    runtime: &CellRuntime,
+    environment: &EnvironmentId,
+    service: &str,
+    argv: &[&str],
+) -> (Option<i32>, String) {
     let argv: Vec<String> = argv.iter().map(|a| (*a).to_owned()).collect();
-    let mut exec = runtime.exec(environment, &service.parse().unwrap(), &argv, &BTreeMap::new()).await.unwrap();
+    let mut exec = runtime
+        .exec(environment, &service.parse().unwrap(), &argv, &BTreeMap::new())
+        .await
+        .unwrap();
     drop(exec.stdin);
     let mut text = Vec::new();
     while let Some(bytes) = exec.stdout.recv().await {

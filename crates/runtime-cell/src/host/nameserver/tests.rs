@@ -23,13 +23,21 @@ fn a_known_name_has_its_address_and_no_other_kind_of_record() {
     assert_eq!(reply[3] & 0xf, 0);
     assert_eq!(reply[reply.len() - 4..], [10, 77, 1, 7]);
     let none = answer(&query("db", TYPE_AAAA), known).unwrap();
-    assert_eq!((none[3] & 0xf, none[7]), (0, 0), "the name exists, it has no such record");
+    assert_eq!(
+        (none[3] & 0xf, none[7]),
+        (0, 0),
+        "the name exists, it has no such record"
+    );
 }
 
 #[test]
 fn any_other_name_does_not_exist() {
     for name in ["example.com", "db.example.com", "metadata.google.internal"] {
-        assert_eq!(answer(&query(name, TYPE_A), known).unwrap()[3] & 0xf, NXDOMAIN, "{name}");
+        assert_eq!(
+            answer(&query(name, TYPE_A), known).unwrap()[3] & 0xf,
+            NXDOMAIN,
+            "{name}"
+        );
     }
 }
 
@@ -38,7 +46,9 @@ fn no_bytes_make_it_fail() {
     let good = query("some.name", TYPE_A);
     let mut seed = 1u64;
     let mut random = move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(seed >> 33).unwrap()
     };
     for _ in 0..100_000 {

@@ -18,7 +18,21 @@ fn plan() -> Plan {
 
 #[test]
 fn targets_that_leave_their_place_or_hide_the_sandbox_are_refused() {
-    for bad in ["", "/", "relative", "/a/../etc", "/a/./b", "/a//b", "/proc", "/proc/sys", "/etc/passwd", "/usr/bin", "/lib/x", "/.cell/hosts", "/a\0b"] {
+    for bad in [
+        "",
+        "/",
+        "relative",
+        "/a/../etc",
+        "/a/./b",
+        "/a//b",
+        "/proc",
+        "/proc/sys",
+        "/etc/passwd",
+        "/usr/bin",
+        "/lib/x",
+        "/.cell/hosts",
+        "/a\0b",
+    ] {
         assert!(check_target(bad).is_err(), "{bad:?}");
     }
     for good in ["/app", "/srv/data", "/var/lib/x", "/library", "/tmp/x"] {
@@ -34,10 +48,18 @@ fn a_container_has_no_capabilities_and_only_the_variables_that_it_was_given() {
         assert_eq!(process["capabilities"][set], json!([]), "{set}");
     }
     assert_eq!(process["noNewPrivileges"], true);
-    let names: Vec<&str> = process["env"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().split('=').next().unwrap()).collect();
+    let names: Vec<&str> = process["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_str().unwrap().split('=').next().unwrap())
+        .collect();
     assert_eq!(names, ["PATH", "HOME", "GREETING"]);
     let text = config.to_string();
-    assert!(!text.contains("oomScoreAdj") && !text.contains("rlimits"), "these fail where CAP_SYS_RESOURCE is missing");
+    assert!(
+        !text.contains("oomScoreAdj") && !text.contains("rlimits"),
+        "these fail where CAP_SYS_RESOURCE is missing"
+    );
 }
 
 #[test]
