@@ -2,14 +2,14 @@
 
 use crate::{app::App, problem::Answer, view::public_services};
 use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
-use model::{Generation, Origin, Phase, ServiceName, Timestamp, service_label};
+use model::{EnvironmentId, Generation, Origin, Phase, ServiceName, Timestamp, service_label};
 use reconciler::{Project, standing};
 use std::{
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use store::{EnvironmentRow, GenerationRow};
+use store::{EnvironmentRow, GenerationRow, PullRequestRow};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -34,12 +34,23 @@ pub(super) struct Table {
     pub(super) routes: Arc<Vec<(RouteKey, Route)>>,
 }
 
+/// The routes of an environment, and what they were made from.
+struct Made {
+    row: EnvironmentRow,
+    pull: Option<PullRequestRow>,
+    routes: Vec<(RouteKey, Route)>,
+}
+
+/// What need not be made again: the routes of environments that are live or asleep follow from their row and pull request.
+type Settled = BTreeMap<EnvironmentId, Made>;
+
 /// Keeps the table up to date until it is told to end.
 pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: CancellationToken) {
     let mut changes = app.store.changes();
+    let mut settled = Settled::new();
     loop {
         changes.mark_unchanged();
-        match routes(&app).await {
+        match routes(&app, &mut settled).await {
             Ok(routes) => {
                 table.send_if_modified(|table| {
                     let differs = table.version == 0 || *table.routes != routes;
@@ -66,22 +77,54 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
     }
 }
 
-async fn routes(app: &App) -> Answer<Vec<(RouteKey, Route)>> {
+async fn routes(app: &App, settled: &mut Settled) -> Answer<Vec<(RouteKey, Route)>> {
     let mut routes = BTreeMap::new();
+    let mut before = std::mem::take(settled);
     for row in app.store.environment_list(None, false).await? {
-        if let Some(project) = app.project(&row.project).filter(|_| row.origin != Origin::Golden) {
-            environment(app, project, &row, &mut routes).await?;
+        let Some(project) = app.project(&row.project).filter(|_| row.origin != Origin::Golden) else {
+            continue;
+        };
+        let pull = pull_request(app, project, &row).await?;
+        if let Some(made) = before
+            .remove(&row.id)
+            .filter(|made| made.row == row && made.pull == pull)
+        {
+            routes.extend(made.routes.iter().cloned());
+            settled.insert(row.id.clone(), made);
+            continue;
+        }
+        let made = environment(app, project, &row, pull.as_ref()).await?;
+        routes.extend(made.iter().cloned());
+        let rests = |route: &Route| matches!(route.state, RouteState::Live | RouteState::Sleeping);
+        if made.iter().all(|(_, route)| rests(route)) {
+            settled.insert(
+                row.id.clone(),
+                Made {
+                    row,
+                    pull,
+                    routes: made,
+                },
+            );
         }
     }
     Ok(routes.into_iter().collect())
+}
+
+async fn pull_request(app: &App, project: &Project, row: &EnvironmentRow) -> Answer<Option<PullRequestRow>> {
+    match (&row.origin, project.primary()) {
+        (Origin::PullRequest { number }, Some(source)) => {
+            Ok(app.store.pull_request_get(&row.project, &source.name, *number).await?)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn environment(
     app: &App,
     project: &Project,
     row: &EnvironmentRow,
-    routes: &mut BTreeMap<RouteKey, Route>,
-) -> Answer<()> {
+    pull: Option<&PullRequestRow>,
+) -> Answer<Vec<(RouteKey, Route)>> {
     let generations = app.store.generation_list(&row.id).await?;
     let (facts, phase) = standing(row, &generations);
     let live = facts
@@ -90,7 +133,7 @@ async fn environment(
     let newest = generations.iter().rev().find(|row| row.restores.is_none());
     let shown = live.or(newest);
     let state = state(app, row, phase, newest).await;
-    let about = about(app, project, row, shown).await?;
+    let about = about(project, row, pull, shown);
     let stack = shown.and_then(|row| row.spec.services());
     let public = stack.map_or_else(Vec::new, public_services);
     let route = |service: ServiceName, port: u16| Route {
@@ -109,21 +152,22 @@ async fn environment(
         base: project.base.domain.as_str().into(),
         label,
     };
+    let mut routes = Vec::new();
     for (index, (service, port)) in public.iter().enumerate() {
         let label = if index == 0 {
             row.label.clone()
         } else {
             service_label(service, &row.label)
         };
-        routes.insert(key(label), route((*service).clone(), *port));
+        routes.push((key(label), route((*service).clone(), *port)));
     }
     if public.is_empty()
         && let Ok(nothing) = "nothing".parse()
     {
         // There is a host from the beginning, so that whoever follows the link early sees the progress.
-        routes.insert(key(row.label.clone()), route(nothing, 0));
+        routes.push((key(row.label.clone()), route(nothing, 0)));
     }
-    Ok(())
+    Ok(routes)
 }
 
 async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&GenerationRow>) -> RouteState {
@@ -185,27 +229,28 @@ async fn steps(app: &App, row: &EnvironmentRow, newest: Option<&GenerationRow>) 
     plan.steps.iter().map(shown).collect()
 }
 
-async fn about(app: &App, project: &Project, row: &EnvironmentRow, shown: Option<&GenerationRow>) -> Answer<About> {
-    let source = project.primary().map(|source| &source.name);
+fn about(
+    project: &Project,
+    row: &EnvironmentRow,
+    pull: Option<&PullRequestRow>,
+    shown: Option<&GenerationRow>,
+) -> About {
     let commits = shown.map_or(&row.head, |row| &row.spec.sources);
-    let commit = source
-        .and_then(|source| commits.get(source))
+    let commit = project
+        .primary()
+        .and_then(|source| commits.get(&source.name))
         .map_or_else(String::new, ToString::to_string);
-    let (title, pull_request, link) = match (&row.origin, source) {
-        (Origin::PullRequest { number }, Some(source)) => {
-            let known = app.store.pull_request_get(&row.project, source, *number).await?;
-            let (title, link) = known.map_or((String::new(), None), |pull| (pull.title, pull.web_url));
-            (title, Some(*number), link)
-        }
-        (Origin::Branch { branch } | Origin::Baseline { branch }, _) => (branch.to_string(), None, None),
-        _ => (row.label.to_string(), None, None),
+    let (title, pull_request) = match &row.origin {
+        Origin::PullRequest { number } => (pull.map_or_else(String::new, |pull| pull.title.clone()), Some(*number)),
+        Origin::Branch { branch } | Origin::Baseline { branch } => (branch.to_string(), None),
+        _ => (row.label.to_string(), None),
     };
-    Ok(About {
+    About {
         title,
         pull_request,
         commit,
-        link,
-    })
+        link: pull.and_then(|pull| pull.web_url.clone()),
+    }
 }
 
 /// The hosts that an environment may have, without port.
