@@ -109,7 +109,7 @@ fn sign_in_html(bad_link: bool) -> String {
          <label id=\"paste\"><span>Sign-in link</span>\
          <input name=\"token\" id=\"token\" type=\"password\" required spellcheck=\"false\" autofocus></label>\n\
          <button id=\"continue\">Continue</button>\n</form>\n\
-         <p class=\"small\">The link is in the comment on the pull request. Signing in keeps one cookie, for this address only.</p>\n"
+         <p class=\"small\">A link comes from whoever shares the preview. Signing in keeps one cookie, for this address only.</p>\n"
     );
     document("Private preview", head, &main, SIGN_IN_SCRIPT)
 }

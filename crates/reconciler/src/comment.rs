@@ -50,6 +50,8 @@ pub struct ShownFailure {
 pub struct Report {
     /// How the environment stands.
     pub phase: Phase,
+    /// Its label, by which commands know it.
+    pub label: String,
     /// The newest commit.
     pub head: CommitId,
     /// The commit that is live, if any.
@@ -118,19 +120,21 @@ fn addresses(text: &mut String, report: &Report) {
     match report.addresses.as_slice() {
         [] => {}
         [only] => {
-            let _ = write!(
-                text,
-                "\n{}\n\nSign in with your account; addresses show nothing before that.\n",
-                only.url
-            );
+            let _ = write!(text, "\n{}\n", only.url);
         }
         several => {
             text.push_str("\n| service | address |\n|---|---|\n");
             for address in several {
                 let _ = writeln!(text, "| {} | {} |", code(&address.service), address.url);
             }
-            text.push_str("\nSign in with your account; addresses show nothing before that.\n");
         }
+    }
+    if !report.addresses.is_empty() {
+        let _ = write!(
+            text,
+            "\nTo sign in, ask for a link: `maquette open {}`. Nothing shows before that.\n",
+            report.label
+        );
     }
 }
 
@@ -250,6 +254,7 @@ mod tests {
     fn report(phase: Phase) -> Report {
         Report {
             phase,
+            label: "pr-7".into(),
             head: "b".repeat(40).parse().unwrap(),
             live: Some("a".repeat(40).parse().unwrap()),
             addresses: vec![Address {

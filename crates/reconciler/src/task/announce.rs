@@ -141,6 +141,7 @@ async fn report(
         .and_then(|row| row.failure.clone());
     Ok(Report {
         phase,
+        label: environment.label.to_string(),
         head: pull.head.clone(),
         live: live.and_then(commit),
         addresses: shown.map_or_else(Vec::new, |row| addresses(project, environment, row)),
