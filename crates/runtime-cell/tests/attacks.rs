@@ -37,6 +37,13 @@ while True:
     connection.close()
 ";
 
+/// The first process of a cell has to reap what others leave, or its zombies use up the limit of its own cell.
+const REAPER: &str = "\
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True: signal.pause()
+";
+
 /// Two environments: `web` of the first serves, `shell` of the second is the attacker's.
 struct Town {
     rig: Rig,
@@ -55,7 +62,7 @@ impl Town {
             &spec(victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))]),
         )
         .await;
-        let mut shell = service(&["sleep", "1000"], &[]);
+        let mut shell = service(&["python3", "-c", REAPER], &[]);
         shell.workload.limits.pids = Some(64);
         shell.aliases = vec!["the-shell".into()];
         let mut made = spec(attacker.clone(), &[("shell", shell)]);

@@ -128,4 +128,8 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     rustix::mount::unmount(run, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert!(answer.ends_with("hello from the cell"), "{answer}");
     assert!(groups.environments().unwrap().is_empty());
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        // It exists only in the hierarchies that were used.
+        let _ = fs::remove_dir(hierarchy.path().join("maquette-lowest"));
+    }
 }

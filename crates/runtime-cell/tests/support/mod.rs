@@ -64,7 +64,11 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     };
     let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
     config.dial_uids = vec![DIALER];
-    if let Some(uid) = std::env::var(CONTROL).ok().and_then(|text| text.parse().ok()) {
+    if let Some(uid) = std::env::var(CONTROL)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|uid| *uid != 0)
+    {
         (config.control_uid, config.control_gid) = (uid, uid + 1);
     }
     config
