@@ -22,7 +22,7 @@ pub(crate) const LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(7089242)";
 pub(crate) struct File<'a> {
     pub(crate) path: &'a str,
     pub(crate) bytes: &'a [u8],
-    /// Run by the administrator; `{ms}` is replaced by the milliseconds that the file took.
+    /// Run by the administrator; the last `{ms}` is replaced by the milliseconds that the file took.
     pub(crate) record: String,
 }
 
@@ -61,7 +61,9 @@ pub(crate) async fn run(session: &Session, owner: &str, file: &File<'_>, deadlin
         }
     }
     let took = started.elapsed();
-    let record = file.record.replace("{ms}", &took.as_millis().to_string());
+    // The last one: the path before it is the author's and may hold the same letters.
+    let (before, after) = file.record.rsplit_once("{ms}").unwrap_or((&file.record, ""));
+    let record = format!("{before}{}{after}", took.as_millis());
     let end = format!("RESET SESSION AUTHORIZATION; {record}; COMMIT");
     let end = if matches!(script, Script::Single { .. }) {
         format!("BEGIN; {end}")

@@ -106,6 +106,20 @@ async fn names_that_would_mean_something_else_are_refused() {
 }
 
 #[tokio::test]
+async fn a_migration_is_recorded_under_its_own_name_whatever_that_is() {
+    let data = data("shop", "shop");
+    let postgres = prepared(&data).await;
+    let path = "m/1'{ms}\\{ms}.sql";
+    let odd = [migration(path, "CREATE TABLE odd (a int)")];
+    for runs in [1, 0] {
+        let ran = migrate(postgres.stream().await, &data, &odd, LONG).await.unwrap();
+        assert_eq!(ran.len(), runs);
+    }
+    let found = contents(postgres.stream().await, &data).await.unwrap();
+    assert_eq!(found.applied[0].path, path);
+}
+
+#[tokio::test]
 async fn migrations_are_applied_once_and_read_back_from_the_database() {
     let data = data("shop", "shop");
     let postgres = prepared(&data).await;
