@@ -31,15 +31,9 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) server: Option<String>,
-    /// The token
-    #[arg(
-        long,
-        global = true,
-        env = "MAQUETTE_TOKEN",
-        hide_env_values = true,
-        help_heading = "Connection"
-    )]
-    pub(crate) token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) token_file: Option<PathBuf>,
     /// The server's state directory, for its address and the operator's token
     #[arg(
         long,

@@ -14,6 +14,9 @@ const ANSWER: Duration = Duration::from_secs(70);
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 20;
 
+/// The variable that may hold the token. There is no option for it: everybody on a machine sees the options of a process.
+const TOKEN_VARIABLE: &str = "MAQUETTE_TOKEN";
+
 /// A client of one server.
 pub(crate) struct Api {
     client: Client,
@@ -33,9 +36,10 @@ impl Api {
                 "--server or MAQUETTE_SERVER",
             )?,
         };
-        let token = match &connection.token {
-            Some(token) => token.clone(),
-            None => read(&state.operator_token(), "a token", "--token or MAQUETTE_TOKEN")?,
+        let token = match (std::env::var(TOKEN_VARIABLE), &connection.token_file) {
+            (Ok(token), None) => token,
+            (_, Some(file)) => read(file, "a token", "another --token-file")?,
+            (Err(_), None) => read(&state.operator_token(), "a token", "--token-file or MAQUETTE_TOKEN")?,
         };
         let builder = Client::builder()
             .connect_timeout(CONNECT)

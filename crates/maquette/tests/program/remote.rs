@@ -104,10 +104,13 @@ async fn a_deploy_that_fails_is_a_failure_with_its_reason() {
 async fn every_kind_of_failure_has_its_exit_code_and_a_hint() {
     let bench = Bench::new().await;
     bench.ok(&["create", "--branch", "change"]).await;
+    let stale = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(stale.path(), "a".repeat(43)).unwrap();
+    let stale = stale.path().to_str().unwrap();
     for (arguments, code) in [
         (&["show", "pr-99"][..], 3),
         (&["create", "--branch", "nowhere"][..], 3),
-        (&["--token", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "list"][..], 4),
+        (&["--token-file", stale, "list"][..], 4),
         (&["--server", "http://127.0.0.1:9", "list"][..], 5),
         (&["--server", "unix:/nonexistent.sock", "list"][..], 5),
         (&["create", "--branch", "change"][..], 6),
