@@ -191,14 +191,6 @@ fn policy(out: &mut String) {
     line(out, "  triggers: { pull_requests: true, drafts: true }");
     line(
         out,
-        &format!("  sleep_after: {}", units::show_ms(policy.sleep_after_ms)),
-    );
-    line(
-        out,
-        &format!("  expire_after: {}", units::show_ms(policy.expire_after_ms)),
-    );
-    line(
-        out,
         &format!(
             "  limits: {{ memory: {}, cpus: {}, disk: {}, pids: {} }}",
             units::show_bytes(limits.memory_bytes.unwrap_or_default()),

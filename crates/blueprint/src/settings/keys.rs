@@ -151,12 +151,12 @@ pub(crate) static POLICY: [Entry; 9] = [
     ),
     entry(
         "sleep_after",
-        "After how long without a visit an environment sleeps. Default: 30m.",
+        "After how long without a visit an environment sleeps. Default: 30m. No effect in this version.",
         Shape::Duration,
     ),
     entry(
         "expire_after",
-        "After how long without a push or a visit an environment is removed. Default: 14d.",
+        "After how long without a push or a visit an environment is removed. Default: 14d. No effect in this version.",
         Shape::Duration,
     ),
     entry("limits", "Upper bounds for one environment.", Shape::Object(&LIMITS)),

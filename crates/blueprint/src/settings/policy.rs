@@ -150,6 +150,13 @@ impl Policy {
                 "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),
                 _ => {}
             }
+            if matches!(key.text.as_str(), "sleep_after" | "expire_after") {
+                report.warn_hint(
+                    key.at,
+                    format!("`{}` in the policy has no effect yet", key.text),
+                    "in this version environments run until their pull request is closed",
+                );
+            }
             note(self, report, key.at, "policy", &key.text, explanation);
         }
         // A second pass over what is nested, now that all values are known.
