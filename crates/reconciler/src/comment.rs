@@ -56,6 +56,8 @@ pub struct Report {
     pub head: CommitId,
     /// The commit that is live, if any.
     pub live: Option<CommitId>,
+    /// Whether an older commit is live and the newest one needs approval.
+    pub unapproved: bool,
     /// Where it is found, the main address first.
     pub addresses: Vec<Address>,
     /// Services and engines that run in it.
@@ -79,6 +81,9 @@ pub fn comment(report: &Report) -> String {
     let head = report.head.short();
     let live = report.live.as_ref().map_or(head, CommitId::short);
     let headline = match report.phase {
+        _ if report.unapproved => format!(
+            "**Preview: live** with `{live}`. **`{head}` needs approval:** it comes from a fork or from somebody without push permission. Nothing of it runs until somebody who may push approves this commit."
+        ),
         Phase::NeedsApproval => format!(
             "**Preview: needs approval.** `{head}` comes from a fork or from somebody without push permission. Nothing runs until somebody who may push approves this commit."
         ),
@@ -184,14 +189,18 @@ fn details(text: &mut String, report: &Report) {
     text.push_str(".\n");
 }
 
+const NEEDS_APPROVAL: &str = "needs approval by somebody who may push";
+
 /// The short text of the commit status.
 #[must_use]
 pub fn status(report: &Report) -> String {
     let head = report.head.short();
     match (report.phase, &report.failure, &report.live) {
+        _ if report.unapproved => NEEDS_APPROVAL.to_owned(),
         (Phase::LiveOlder, _, Some(live)) => format!("{} is live, {head} failed", live.short()),
         (Phase::Failed, Some(failure), _) => format!("failed: {}", plain(&failure.message)),
-        (Phase::NeedsApproval, ..) => "needs approval by somebody who may push".to_owned(),
+        (Phase::Live | Phase::Sleeping, _, Some(live)) if *live != report.head => format!("{} is live", live.short()),
+        (Phase::NeedsApproval, ..) => NEEDS_APPROVAL.to_owned(),
         (phase, ..) => phase.word().to_owned(),
     }
 }
@@ -257,6 +266,7 @@ mod tests {
             label: "pr-7".into(),
             head: "b".repeat(40).parse().unwrap(),
             live: Some("a".repeat(40).parse().unwrap()),
+            unapproved: false,
             addresses: vec![Address {
                 service: "web".into(),
                 url: "http://pr-7.preview.example".into(),
@@ -299,10 +309,21 @@ mod tests {
             log: vec!["ERROR: column \"x\" does not exist".into()],
         });
         let _ = writeln!(all, "=== failed\n{}", comment(&failed));
+        let mut unapproved = report(Phase::Live);
+        unapproved.unapproved = true;
+        let _ = writeln!(all, "=== unapproved\n{}", comment(&unapproved));
         let mut ended = report(Phase::Ended);
         ended.receipt_entries = Some(23);
         let _ = writeln!(all, "=== ended\n{}", comment(&ended));
         insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn a_commit_that_is_not_live_is_not_told_to_be() {
+        let mut report = report(Phase::Live);
+        assert_eq!(status(&report), "aaaaaaa is live");
+        report.unapproved = true;
+        assert_eq!(status(&report), NEEDS_APPROVAL);
     }
 
     #[test]

@@ -104,7 +104,9 @@ async fn set_status(
     }
     let status = CommitStatus {
         state: match report.phase {
-            Phase::Live | Phase::Sleeping => StatusState::Success,
+            _ if report.unapproved => StatusState::Pending,
+            // Another commit than the newest one may be live: somebody asked for it, or this one was just pushed.
+            Phase::Live | Phase::Sleeping if report.live.as_ref() == Some(&pull.head) => StatusState::Success,
             Phase::Failed | Phase::LiveOlder => StatusState::Failure,
             _ => StatusState::Pending,
         },
@@ -136,6 +138,7 @@ async fn report(
         .and_then(|live| generations.iter().find(|row| row.generation == live));
     let shown = live.or(newest);
     let commit = |row: &GenerationRow| row.spec.sources.get(&source.name).cloned();
+    let (phase, unapproved) = of_head(environment, pull, phase, live.and_then(commit).as_ref());
     let failed = newest
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
@@ -144,6 +147,7 @@ async fn report(
         label: environment.label.to_string(),
         head: pull.head.clone(),
         live: live.and_then(commit),
+        unapproved,
         addresses: shown.map_or_else(Vec::new, |row| addresses(project, environment, row)),
         services: shown.map_or_else(Vec::new, services),
         took_ms: took(context, live).await?,
@@ -160,6 +164,27 @@ async fn report(
             .await?
             .map(|receipt| receipt.entries.len()),
     })
+}
+
+/// The phase as the newest commit of the pull request has it: what is live may be an older one, while the newest has no
+/// generation yet or, which is the second answer, needs approval.
+fn of_head(
+    environment: &EnvironmentRow,
+    pull: &PullRequestRow,
+    phase: Phase,
+    live: Option<&model::CommitId>,
+) -> (Phase, bool) {
+    let deployed = environment.overrides.get("followed").is_some();
+    let behind = live.is_some_and(|live| *live != pull.head) && !deployed;
+    if !behind || matches!(phase, Phase::Ending | Phase::Ended) {
+        return (phase, false);
+    }
+    let approved = pull.trusted || environment.approved_commit.as_ref() == Some(&pull.head);
+    match phase {
+        _ if !approved => (phase, true),
+        Phase::Live => (Phase::Updating, false),
+        phase => (phase, false),
+    }
 }
 
 /// The public addresses of a generation, the main one first.

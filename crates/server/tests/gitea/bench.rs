@@ -1,22 +1,18 @@
 //! A Gitea with a repository and people, and a whole server of ours beside it whose runtime is simulated.
 
 use crate::{connect, eventually, name};
-use model::{CommitId, EnvironmentId, Origin, Phase, Resource};
-use reconciler::standing;
+use model::{CommitId, Origin};
 use reqwest::Method;
-use runtime::{
-    Runtime,
-    simulator::{Call, Simulator},
-};
+use runtime::simulator::Simulator;
 use serde_json::{Value, json};
 use server::{Server, StartError, StateDir, config::ServerConfig};
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use store::{EnvironmentRow, GenerationRow, PullRequestRow, Store};
+use store::{EnvironmentRow, Store};
 use tempfile::TempDir;
 use test_support::gitea::{Client, Gitea, NewRepository, WorkTree};
 use tokio::time::sleep;
@@ -73,12 +69,15 @@ pub(crate) struct Bench {
     /// Our own account.
     pub(crate) bot: Client,
     pub(crate) repository: NewRepository,
+    /// Its name as our server's configuration has it.
+    configured: String,
     pub(crate) tree: WorkTree,
     pub(crate) simulator: Simulator,
     pub(crate) store: Store,
     setting: Setting,
     directory: TempDir,
     running: Option<Running>,
+    port: u16,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -134,6 +133,7 @@ impl Bench {
             ada,
             bob,
             bot,
+            configured: repository.path.clone(),
             repository,
             tree,
             clock: tokio::spawn(keep_time(simulator.clone())),
@@ -142,6 +142,7 @@ impl Bench {
             setting,
             directory,
             running: None,
+            port: 0,
         };
         bench.start().await;
         if bench.setting.webhook {
@@ -165,7 +166,7 @@ impl Bench {
                 "sources": [{ "forge": {
                     "kind": "gitea",
                     "url": self.setting.through.clone().unwrap_or_else(|| self.gitea.url()),
-                    "repository": self.repository.path,
+                    "repository": self.configured,
                     "token_file": format!("{directory}/token"),
                     "webhook_secret_file": format!("{directory}/secret"),
                     "webhook_url": self.setting.webhook.then(|| format!("http://127.0.0.1:{port}/")),
@@ -175,15 +176,19 @@ impl Bench {
         ServerConfig::parse(&text.to_string(), Path::new("maquette-server.yaml")).unwrap()
     }
 
+    /// Starts our server, on the same port as before.
     pub(crate) async fn start(&mut self) {
         loop {
-            // The webhook's address must be known before the server listens; another program may be faster.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if self.port == 0 {
+                // The webhook's address must be known before the server listens; another program may be faster.
+                let free = TcpListener::bind("127.0.0.1:0").unwrap();
+                self.port = free.local_addr().unwrap().port();
+            }
             let end = CancellationToken::new();
             let runtime = Arc::new(self.simulator.clone());
-            match Server::start(&self.configuration(port), runtime, end.clone()).await {
+            match Server::start(&self.configuration(self.port), runtime, end.clone()).await {
                 Ok(server) => return self.running = Some(Running { server, end }),
-                Err(StartError::Listen { .. }) => {}
+                Err(StartError::Listen { .. }) => self.port = 0,
                 Err(error) => panic!("{error}: {error:#?}"),
             }
         }
@@ -262,118 +267,29 @@ impl Bench {
         self.change(number, json!({ "state": "open" })).await;
     }
 
-    /// All environments of a pull request, the newest last.
-    pub(crate) async fn environments(&self, number: u64) -> Vec<EnvironmentRow> {
-        let mut rows = self.store.environment_list(None, true).await.unwrap();
-        rows.retain(|row| row.origin == Origin::PullRequest { number });
-        rows.sort_by_key(|row| (row.ended.is_none(), row.created));
-        let open = rows.iter().filter(|row| row.ended.is_none()).count();
-        assert!(open <= 1, "{open} environments for one pull request: {rows:#?}");
-        rows
-    }
-
-    pub(crate) async fn generations(&self, id: &EnvironmentId) -> Vec<GenerationRow> {
-        self.store.generation_list(id).await.unwrap()
-    }
-
-    pub(crate) async fn phase(&self, row: &EnvironmentRow) -> Phase {
-        standing(row, &self.generations(&row.id).await).1
-    }
-
-    /// What our server knows of a pull request.
-    pub(crate) async fn pull_request(&self, number: u64) -> Option<PullRequestRow> {
-        let (project, source) = ("shop".parse().unwrap(), "shop".parse().unwrap());
-        self.store.pull_request_get(&project, &source, number).await.unwrap()
-    }
-
-    /// Waits until the pull request's newest environment is in this phase, at this commit if one is given.
-    pub(crate) async fn reaches(&self, number: u64, phase: Phase, commit: Option<&CommitId>) -> EnvironmentRow {
-        let mut seen = String::new();
-        let until = Instant::now() + crate::PATIENCE;
-        while Instant::now() < until {
-            if let Some(row) = self.environments(number).await.pop() {
-                let at = commit.is_none_or(|commit| row.head.values().any(|head| head == commit));
-                let now = self.phase(&row).await;
-                if at && now == phase {
-                    return row;
-                }
-                let newest = self.generations(&row.id).await.pop();
-                let failure = newest.and_then(|newest| newest.failure);
-                seen = format!("{now:?} at {:?}: {}; {failure:?}", row.head, row.reason);
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        panic!("pull request {number} never reached {phase:?} at {commit:?}, but {seen}");
-    }
-
-    /// Waits until our one comment contains this text; returns its id and body.
-    pub(crate) async fn comment_says(&self, number: u64, text: &str) -> (u64, String) {
-        let path = format!("repos/{}/issues/{number}/comments", self.repository.path);
-        let mut seen = Value::Null;
-        let until = Instant::now() + crate::PATIENCE;
-        while Instant::now() < until {
-            seen = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
-            let comments = seen.as_array().cloned().unwrap_or_default();
-            assert!(comments.len() <= 1, "two comments: {seen:#}");
-            if let Some(comment) = comments.first() {
-                assert_eq!(comment["user"]["login"], json!(self.bot.user()));
-                let body = comment["body"].as_str().unwrap_or_default();
-                if body.contains(text) {
-                    return (comment["id"].as_u64().unwrap(), body.to_owned());
-                }
-            }
-            sleep(Duration::from_millis(40)).await;
-        }
-        panic!("the comment never said {text:?}: {seen:#}");
-    }
-
-    /// Waits until a commit has one status, ours, and it is this; returns all that it was before.
-    pub(crate) async fn status_is(&self, commit: &CommitId, state: &str, description: &str) -> Vec<String> {
-        let path = format!("repos/{}/commits/{commit}/status", self.repository.path);
-        let mut seen = Value::Null;
-        let until = Instant::now() + crate::PATIENCE;
-        while Instant::now() < until {
-            seen = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
-            let statuses = seen["statuses"].as_array().cloned().unwrap_or_default();
-            assert!(statuses.len() <= 1, "two statuses: {seen:#}");
-            let ours = |status: &Value| {
-                assert_eq!(status["context"], "maquette");
-                status["status"] == state && status["description"] == description
-            };
-            if statuses.first().is_some_and(ours) {
-                let all = self.ada.statuses(&self.repository.path, commit.as_str()).await;
-                return all.unwrap().into_iter().map(|(.., text)| text).collect();
-            }
-            sleep(Duration::from_millis(40)).await;
-        }
-        panic!("the status of {commit} never was {state} {description:?}: {seen:#}");
-    }
-
-    pub(crate) async fn inventory(&self) -> Vec<Resource> {
-        self.simulator.inventory(None).await.unwrap()
-    }
-
-    /// Asks for an environment of a branch, as the operator, and waits until it is known.
-    pub(crate) async fn create_branch(&self, name: &str) -> EnvironmentRow {
+    /// Asks our server for something, as the operator.
+    pub(crate) async fn ask(&self, path: &str, body: Value) {
         let token = std::fs::read_to_string(self.directory.path().join("state/operator.token")).unwrap();
         let request = http_client()
-            .post(format!("http://{}/api/v1/environments", self.address()))
+            .post(format!("http://{}/api/v1/{path}", self.address()))
             .bearer_auth(token.trim())
-            .json(&json!({ "branch": name }));
+            .json(&body);
         let answer = request.send().await.unwrap();
-        assert!(answer.status().is_success(), "{answer:?}");
+        let status = answer.status();
+        assert!(
+            status.is_success(),
+            "{path}: {status}: {}",
+            answer.text().await.unwrap()
+        );
+    }
+
+    pub(crate) async fn create_branch(&self, name: &str) -> EnvironmentRow {
+        self.ask("environments", json!({ "branch": name })).await;
         let rows = self.store.environment_list(None, false).await.unwrap();
         let found = rows
             .into_iter()
             .find(|row| matches!(&row.origin, Origin::Branch { branch } if branch.as_str() == name));
         found.expect("an environment of the branch")
-    }
-
-    /// What was asked of the runtime for an environment, or to change something in it.
-    pub(crate) fn calls_for(&self, id: &EnvironmentId) -> Vec<Call> {
-        let mut calls = self.simulator.calls();
-        calls.retain(|call| call.environment.as_ref() == Some(id) || call.operation.mutates());
-        calls
     }
 
     /// Posts a delivery to our server and returns the status of its answer.

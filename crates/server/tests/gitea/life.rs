@@ -9,6 +9,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use store::PullRequestState;
 
+async fn hook_ids(bench: &Bench) -> Vec<Value> {
+    let hooks = bench.hooks().await;
+    hooks.iter().map(|hook| hook["id"].clone()).collect()
+}
+
+/// A trusted commit is never doubted, and is live once, at the end.
+fn assert_told_truly(told: &[String]) {
+    assert!(!told.iter().any(|text| text.contains("approval")), "{told:?}");
+    assert_eq!(told.iter().filter(|text| *text == "live").count(), 1, "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
     let bench = Bench::new(Setting::WEBHOOKS).await;
@@ -18,10 +29,7 @@ async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
     let (comment, body) = bench.comment_says(number, "live** with").await;
     assert!(body.contains(&format!("http://pr-{number}.preview.test")), "{body}");
     let told = bench.status_is(&opened, "success", "live").await;
-    assert!(
-        !told.iter().any(|text| text.contains("approval")),
-        "it was doubted for a moment: {told:?}"
-    );
+    assert_told_truly(&told);
 
     let pushed = bench.push("feature", &compose("three"));
     assert_eq!(bench.reaches(number, Phase::Live, Some(&pushed)).await.id, row.id);
@@ -33,10 +41,7 @@ async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
         comment
     );
     let told = bench.status_is(&pushed, "success", "live").await;
-    assert!(
-        !told.iter().any(|text| text.contains("approval")),
-        "it was doubted for a moment: {told:?}"
-    );
+    assert_told_truly(&told);
 
     let forced = bench.push_anew("feature", &compose("four"));
     assert_eq!(bench.reaches(number, Phase::Live, Some(&forced)).await.id, row.id);
@@ -220,4 +225,35 @@ async fn what_webhooks_lost_the_poll_finds() {
         comment
     );
     assert_eq!(bench.hooks().await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_repository_is_still_ours_and_its_old_name_means_nothing() {
+    let mut bench = Bench::new(Setting::WEBHOOKS).await;
+    let opened = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    let row = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    let (comment, _) = bench.comment_says(number, "live** with").await;
+    let hooks = hook_ids(&bench).await;
+
+    let rename = json!({ "name": "store" });
+    let path = format!("repos/{}", bench.repository.path);
+    bench.ada.call(Method::PATCH, &path, rename).await.unwrap();
+    // A repository that has no such pull request takes the old name.
+    let other = bench.ada.make_repository("shop", true).await.unwrap();
+    bench.ada.allow(&other.path, bench.bot.user(), "admin").await.unwrap();
+    bench.repository.path = bench.repository.path.replace("/shop", "/store");
+    let address = bench.ada.git_url(&bench.repository.path);
+    bench.tree.git(&["remote", "set-url", "origin", &address]).unwrap();
+
+    bench.stop().await;
+    bench.start().await;
+    let pushed = bench.push("feature", &compose("three"));
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&pushed)).await.id, row.id);
+    let (same, _) = bench
+        .comment_says(number, &format!("live** with `{}`", pushed.short()))
+        .await;
+    assert_eq!(same, comment);
+    bench.status_is(&pushed, "success", "live").await;
+    assert_eq!(hook_ids(&bench).await, hooks, "a restart leaves the webhook as it is");
 }

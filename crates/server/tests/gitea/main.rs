@@ -13,6 +13,7 @@ mod deliveries;
 mod hostile;
 mod life;
 mod outage;
+mod seen;
 mod trust;
 
 use forge::{

@@ -5,6 +5,7 @@ use crate::{
     name,
 };
 use model::{CommitId, Phase};
+use serde_json::json;
 use test_support::gitea::{Client, NewRepository, WorkTree};
 
 const TOLD: &str = "needs approval by somebody who may push";
@@ -120,4 +121,43 @@ async fn who_may_push_is_asked_at_that_moment() {
     bench
         .comment_says(number, &format!("live** with `{}`", ours.short()))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_is_for_one_commit_of_a_fork() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let eve = reader(&bench).await;
+    let fork = eve.fork(&bench.repository.path).await.unwrap();
+    let first = push_to(&fork, &eve, "topic", "harmless");
+    let head = format!("{}:topic", eve.user());
+    let number = eve
+        .open_pull_request(&bench.repository.path, &head, "main", "From a fork")
+        .await
+        .unwrap();
+    let row = bench.reaches(number, Phase::NeedsApproval, Some(&first)).await;
+    let deploy = json!({ "commit": first.as_str() });
+    bench.ask(&format!("environments/{}/deploy", row.id), deploy).await;
+    bench.reaches(number, Phase::Live, Some(&first)).await;
+    bench.status_is(&first, "success", "live").await;
+
+    let second = push_to(&fork, &eve, "topic", "evil");
+    // What was approved goes on, and is not taken for what was not.
+    let told = bench.status_is(&second, "pending", TOLD).await;
+    assert!(!told.iter().any(|text| text.contains("live")), "{told:?}");
+    let body = bench
+        .comment_says(number, &format!("`{}` needs approval", second.short()))
+        .await
+        .1;
+    assert!(body.contains(&format!("live** with `{}`", first.short())), "{body}");
+    bench.reaches(number, Phase::Live, Some(&second)).await;
+    let mut asked = bench.simulator.calls();
+    asked.retain(|call| call.detail.contains(second.as_str()));
+    assert_eq!(asked, []);
+    let generations = bench.generations(&row.id).await;
+    assert!(
+        generations
+            .iter()
+            .all(|row| row.spec.sources.values().all(|commit| *commit == first)),
+        "{generations:#?}"
+    );
 }
