@@ -106,7 +106,9 @@ async fn open_one(developer: &mut Developer) -> Result<PullRequestNumber> {
 async fn shown(developer: &Developer, number: PullRequestNumber, commit: &CommitId) -> Result<()> {
     let live = format!("pull request {number} live at {}", commit.short());
     let row = screen::while_doing(&live, developer.live(number, commit)).await?;
-    let comment = developer.comment(number, &format!("live** with `{}`", commit.short())).await?;
+    let comment = developer
+        .comment(number, &format!("live** with `{}`", commit.short()))
+        .await?;
     say(&format!(
         "\n  The comment on pull request {number}:\n\n{}",
         quote(&comment)

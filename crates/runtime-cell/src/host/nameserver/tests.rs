@@ -1,3 +1,5 @@
+//! The name server, asked as programs ask it.
+
 use super::*;
 
 fn query(name: &str, kind: u16) -> Vec<u8> {

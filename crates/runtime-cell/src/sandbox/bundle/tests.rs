@@ -1,3 +1,5 @@
+//! What is written into the description of a container.
+
 use super::*;
 
 fn plan() -> Plan {
