@@ -4,7 +4,7 @@ use crate::{
     context::{Context, Trouble},
     heads::PolicyHead,
     project::{Project, Source},
-    repository::CommitTree,
+    repository::{CommitTree, RepositoryError},
     service_source,
 };
 use blueprint::{Address, Blueprint, Policy};
@@ -54,18 +54,42 @@ pub(crate) async fn of_environment(
     }
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
     context.repositories.ensure(&project.name, source, commit, None).await?;
-    let head = context.repositories.tree(&project.name, &source.name, commit).await?;
+    let via = format!("refs/heads/{}", source.policy_branch);
+    context
+        .repositories
+        .ensure(&project.name, source, &policy.commit, Some(&via))
+        .await?;
+    let (head, notes) = match files(context, &project.name, &source.name, commit).await {
+        Ok(found) => found,
+        Err(error) if error.is_users() => return Ok(Err(vec![crate::text::chain(&error)])),
+        Err(error) => return Err(error.into()),
+    };
     let policy_tree = context
         .repositories
         .tree(&project.name, &source.name, &policy.commit)
         .await?;
     let mut reading = read(context, head, policy_tree, about.clone()).await;
+    if let Ok(blueprint) = &mut reading {
+        blueprint.notes.extend(notes);
+    }
     if let Ok(blueprint) = &mut reading
         && let Err(problems) = take_services(context, environment, (project, source), policy, &about, blueprint).await?
     {
         return Ok(Err(problems));
     }
     Ok(reading)
+}
+
+/// The files of a commit that can be checked out, and what people should know of them.
+async fn files(
+    context: &Context,
+    project: &ProjectName,
+    source: &SourceName,
+    commit: &CommitId,
+) -> Result<(CommitTree, Vec<String>), RepositoryError> {
+    let tree = context.repositories.tree(project, source, commit).await?;
+    let notes = tree.notes(source).await?;
+    Ok((tree, notes))
 }
 
 /// Replaces the services that somebody wants from another branch: their description and their files are that branch's.

@@ -6,14 +6,14 @@ use crate::{
 };
 use async_trait::async_trait;
 use blueprint::{FILE_BYTES_MAX, Kind, Tree};
-use forge::git::{EntryKind, ExportLimits, Git, GitError, Mirror, TreeEntry, TreeLimits};
+use forge::git::{EntryKind, ExportLimits, Finding, Git, GitError, Mirror, TreeEntry, TreeLimits};
 use model::{CommitId, ProjectName, SourceName};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::RwLock};
 
 /// Why a commit could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +46,26 @@ pub enum RepositoryError {
     },
 }
 
+impl RepositoryError {
+    /// Whether the commit itself is what can not be used, so that trying again does not help.
+    pub(crate) fn is_users(&self) -> bool {
+        matches!(
+            self,
+            Self::Git {
+                source: GitError::Path { .. } | GitError::Escape { .. } | GitError::Limit { .. },
+                ..
+            }
+        )
+    }
+}
+
 /// One mirror per source.
 #[derive(Debug)]
 pub(crate) struct Repositories {
     mirrors: BTreeMap<(ProjectName, SourceName), Mirror>,
+    /// Held for reading by whoever fetches a commit and has not yet written down that it is used; for writing while commits
+    /// that nobody uses are let go of.
+    pub(crate) in_use: RwLock<()>,
     /// The first source of each project: also holds the commits of single services that come from other branches.
     primary: BTreeMap<ProjectName, SourceName>,
 }
@@ -75,7 +91,11 @@ impl Repositories {
                 mirrors.insert((project.name.clone(), source.name.clone()), mirror);
             }
         }
-        Ok(Self { mirrors, primary })
+        Ok(Self {
+            mirrors,
+            in_use: RwLock::new(()),
+            primary,
+        })
     }
 
     fn mirror(&self, project: &ProjectName, source: &SourceName) -> Result<&Mirror, RepositoryError> {
@@ -164,7 +184,7 @@ impl Repositories {
             .map_err(git_error(source))
     }
 
-    /// Lets go of all commits of a source but these.
+    /// Lets go of all commits of a source but these. The caller holds [`Self::in_use`] since before it listed them.
     pub(crate) async fn retain(
         &self,
         project: &ProjectName,
@@ -201,6 +221,23 @@ impl runtime::Checkout for CommitCheckout {
     }
 }
 
+/// Submodules and pointers of Git LFS that are told one by one.
+const FINDINGS_MAX: usize = 5;
+
+fn note(finding: &Finding) -> String {
+    let shown = |path: &str| forge::display(path, 200);
+    match finding {
+        Finding::Submodule { path } => format!(
+            "{} is a submodule: submodules are not fetched, its directory is empty here.",
+            shown(path)
+        ),
+        Finding::LfsPointer { path } => format!(
+            "{} is in Git LFS, which is not fetched: the file holds its pointer instead of its content.",
+            shown(path)
+        ),
+    }
+}
+
 /// The files of a commit. Reading blocks: it belongs on a blocking thread of a tokio runtime.
 pub(crate) struct CommitTree {
     mirror: Mirror,
@@ -210,6 +247,18 @@ pub(crate) struct CommitTree {
 }
 
 impl CommitTree {
+    /// What people should know of the commit's files, in words.
+    pub(crate) async fn notes(&self, source: &SourceName) -> Result<Vec<String>, RepositoryError> {
+        let entries: Vec<TreeEntry> = self.entries.values().cloned().collect();
+        let found = self.mirror.inspect(&entries).await.map_err(git_error(source))?;
+        let more = found.len().saturating_sub(FINDINGS_MAX);
+        let mut notes: Vec<String> = found.iter().take(FINDINGS_MAX).map(note).collect();
+        if more > 0 {
+            notes.push(format!("There are {more} more submodules or pointers of Git LFS."));
+        }
+        Ok(notes)
+    }
+
     fn new(mirror: Mirror, listed: Vec<TreeEntry>) -> Self {
         let mut directories = BTreeSet::from([String::new()]);
         for entry in &listed {

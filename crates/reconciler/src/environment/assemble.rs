@@ -33,6 +33,7 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     if newest.as_ref().is_some_and(|newest| newest.inputs == inputs) {
         return Ok(newest);
     }
+    let _using = context.repositories.in_use.read().await;
     let row = assemble(context, environment, newest.as_ref(), &policy, inputs).await?;
     if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
         context

@@ -56,6 +56,7 @@ pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
 async fn look(context: &Context, name: &model::ProjectName) -> Result<(), Trouble> {
     let project = context.project(name)?;
     let Some(source) = project.primary() else { return Ok(()) };
+    let _using = context.repositories.in_use.read().await;
     policy(context, project, source).await?;
     let listed = source.forge.pull_request_list_open(&source.repository).await?;
     let numbers: BTreeSet<u64> = listed.iter().map(|pull| pull.number.0).collect();

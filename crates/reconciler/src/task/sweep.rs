@@ -53,10 +53,21 @@ async fn strays(context: &Context) -> Result<(), Trouble> {
 
 /// Sources and kept snapshots that no environment uses any more.
 async fn unused(context: &Context) -> Result<(), Trouble> {
+    // Somebody who is busy fetching is not made to wait: the next sweep will do.
+    let Ok(_alone) = context.repositories.in_use.try_write() else {
+        return Ok(());
+    };
     let mut commits: BTreeMap<(model::ProjectName, SourceName), BTreeSet<CommitId>> = BTreeMap::new();
     let mut snapshots: BTreeSet<SnapshotId> = BTreeSet::new();
     for row in context.store.environment_list(None, false).await? {
         for generation in context.store.generation_list(&row.id).await? {
+            let primary = context.projects.get(&row.project).and_then(|project| project.primary());
+            if let (Some(source), Some(commit)) = (primary, &generation.policy_commit) {
+                commits
+                    .entry((row.project.clone(), source.name.clone()))
+                    .or_default()
+                    .insert(commit.clone());
+            }
             for (source, commit) in &generation.spec.sources {
                 commits
                     .entry((row.project.clone(), source.clone()))
@@ -107,7 +118,10 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
         held.entry((project, repository)).or_default().extend(used);
     }
     for ((project, source), used) in &held {
-        context.repositories.retain(project, source, used).await?;
+        // Before its policy branch was read, not all that a project uses is known.
+        if context.heads.get(project).is_some() {
+            context.repositories.retain(project, source, used).await?;
+        }
     }
     Ok(())
 }

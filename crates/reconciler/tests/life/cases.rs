@@ -199,3 +199,17 @@ async fn one_service_comes_from_another_branch_and_follows_it() {
             .is_err()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_sweep_lets_go_of_is_never_missed() {
+    let mut bench = Bench::new().await;
+    for round in 0..4 {
+        // The sweep at the start knows nothing yet of what the forge has.
+        bench.kill();
+        bench.start().await;
+        let number = bench.open(&format!("feature-{round}")).await;
+        bench.reaches(number, Phase::Live, None).await;
+        bench.forge.close(number).await.unwrap();
+        bench.reaches(number, Phase::Ended, None).await;
+    }
+}
