@@ -33,4 +33,4 @@ pub use id::new_environment_id;
 pub use nudge::Nudges;
 pub use project::{Base, Project, Source};
 pub use repository::RepositoryError;
-pub use standing::standing;
+pub use standing::{notes, standing};

@@ -26,3 +26,12 @@ pub fn standing(environment: &EnvironmentRow, generations: &[GenerationRow]) -> 
     };
     (facts, phase(&facts))
 }
+
+/// What people should know of the newest generation, and of the older one that was brought back because it failed.
+#[must_use]
+pub fn notes(generations: &[GenerationRow]) -> Vec<String> {
+    let newest = generations.iter().rev().find(|row| row.restores.is_none());
+    let back = generations.last().filter(|row| row.restores.is_some());
+    let notes = newest.into_iter().chain(back).flat_map(|row| row.notes.iter().cloned());
+    notes.collect()
+}

@@ -109,6 +109,57 @@ impl Mirror {
             })?
     }
 
+    /// What the user should know of a commit, and whether it can be written at all, found out without writing it. `entries`
+    /// are those that [`Mirror::read_tree`] gave. A pointer of Git LFS is looked for only where a commit has attributes.
+    ///
+    /// # Errors
+    /// As [`Mirror::export`].
+    pub async fn inspect(&self, entries: &[TreeEntry]) -> Result<Vec<Finding>, GitError> {
+        let limit = self.git.limits().fetch;
+        tokio::time::timeout(limit, self.inspect_all(entries))
+            .await
+            .map_err(|_| GitError::Timeout {
+                subcommand: "cat-file",
+                limit,
+            })?
+    }
+
+    async fn inspect_all(&self, entries: &[TreeEntry]) -> Result<Vec<Finding>, GitError> {
+        check_sizes(entries, ExportLimits::default())?;
+        let name = |entry: &TreeEntry| entry.path.rsplit('/').next() == Some(".gitattributes");
+        let attributes = entries.iter().any(name);
+        let asked = entries.iter().filter(|entry| match entry.kind {
+            EntryKind::Link => true,
+            EntryKind::File { .. } => attributes && (LFS_POINTER.len() as u64..LFS_POINTER_MAX).contains(&entry.size),
+            EntryKind::Submodule => false,
+        });
+        let asked: Vec<TreeEntry> = asked.cloned().collect();
+        let submodules = entries.iter().filter(|entry| entry.kind == EntryKind::Submodule);
+        let mut findings: Vec<Finding> = submodules
+            .map(|entry| Finding::Submodule {
+                path: entry.path.clone(),
+            })
+            .collect();
+        if asked.is_empty() {
+            return Ok(findings);
+        }
+        let mut batch = Batch::start(self, &asked)?;
+        let mut links = Vec::new();
+        for entry in &asked {
+            let bytes = batch.read(entry).await?;
+            if entry.kind == EntryKind::Link {
+                links.push((entry, bytes));
+            } else if bytes.starts_with(LFS_POINTER) {
+                findings.push(Finding::LfsPointer {
+                    path: entry.path.clone(),
+                });
+            }
+        }
+        batch.finish().await?;
+        checked_links(links)?;
+        Ok(findings)
+    }
+
     async fn write_all(&self, entries: &[TreeEntry], into: &Path) -> Result<Exported, GitError> {
         let mut batch = Batch::start(self, entries)?;
         let mut exported = Exported::default();

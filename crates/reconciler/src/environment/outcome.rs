@@ -145,7 +145,7 @@ pub(crate) async fn bring_back(
     let snapshots: BTreeSet<_> = context.runtime.snapshot_list().await?.into_iter().collect();
     let mut spec = older.spec.clone();
     spec.generation = failed.generation.next();
-    let mut notes = older.notes.clone();
+    let mut notes = Vec::new();
     if let Stack::Services(stack) = &mut spec.stack {
         for set in stack.data.values() {
             let kept = kept_snapshot(&failed.spec, &set.volume);

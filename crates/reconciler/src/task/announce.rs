@@ -7,7 +7,7 @@ use crate::{
     comment::{self, Address, Report, ShownFailure, ShownState, ShownStep},
     context::{Context, Trouble},
     project::{Project, Source},
-    standing::standing,
+    standing::{notes, standing},
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
 use model::{Digest, Origin, Phase};
@@ -157,7 +157,7 @@ async fn report(
             hint: failure.hint,
             log: failure.log,
         }),
-        notes: newest.map_or_else(Vec::new, |row| row.notes.clone()),
+        notes: notes(generations),
         receipt_entries: context
             .store
             .receipt_get(&environment.id)

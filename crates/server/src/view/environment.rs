@@ -99,7 +99,7 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         live: facts.live,
         failed: facts.failed,
         failure: failed.map(failure),
-        notes: newest.map_or_else(Vec::new, |row| row.notes.clone()),
+        notes: reconciler::notes(&generations),
         reason: row.reason.clone(),
         created: row.created,
         live_at: row.live_at,
