@@ -14,23 +14,31 @@ use crate::{
         conmon::{Container, ContainerError, Running, remove_directory},
         idmap,
         network::{Hub, container_address},
+        tree,
     },
     sys,
 };
 use model::{EnvironmentId, Limits};
 use runtime::RuntimeError;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+};
 use std::{
+    ffi::CString,
     fs, io,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown, fchown},
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 const LAYER_BYTES: u64 = 1 << 30;
+/// What an engine may put where its administrator finds it: sockets and configuration.
+const ADMINISTRATION_BYTES: u64 = 16 << 20;
+const ADMINISTRATION_FILES: u32 = 1024;
 const INITIALISE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What stays the same for a container from start to start.
@@ -291,7 +299,7 @@ impl Host {
 
     fn furnish_engine(&self, cell: &Cell, engine: &EngineRun) -> io::Result<()> {
         let root = self.administration_dir(&cell.environment, &cell.unit);
-        remove_directory(&root)?;
+        forget_administration(&root)?;
         let inside = Path::new("/run/maquette");
         let owner = Some(cell.range.first + cell.manner.user);
         let make = |path: &Path, mode: u32| -> io::Result<()> {
@@ -299,6 +307,12 @@ impl Host {
             chown(path, owner, owner)
         };
         make(&root, 0o700)?;
+        // A memory file system of its own: the engine must not fill the one that all environments and the machine share.
+        let id = cell.range.first + cell.manner.user;
+        let options =
+            format!("mode=0700,uid={id},gid={id},size={ADMINISTRATION_BYTES},nr_inodes={ADMINISTRATION_FILES}");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount("tmpfs", &root, "tmpfs", flags, Some(CString::new(options)?.as_c_str()))?;
         let outside = |path: &Path| {
             let below = path.strip_prefix(inside).map_err(io::Error::other)?;
             let plain = below.components().all(|c| matches!(c, std::path::Component::Normal(_)));
@@ -346,15 +360,7 @@ impl Host {
         if fs::symlink_metadata(&marker).is_ok() {
             return Ok(());
         }
-        for entry in fs::read_dir(&data).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            if path.is_dir() && !path.is_symlink() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            }
-            .map_err(io)?;
-        }
+        tree::empty(&data).map_err(io)?;
         let container = self.container(&cell.environment, &cell.unit);
         let file = container.bundle.join("config.json");
         let once = bundle::config(&Plan {
@@ -376,8 +382,15 @@ impl Host {
                 reason,
             });
         }
-        fs::write(&marker, []).map_err(io)?;
-        chown(&marker, Some(cell.manner.user), Some(cell.manner.user)).map_err(io)?;
+        // Another container may have the same volume: what it puts in the marker's place is neither followed nor touched.
+        let mut options = fs::OpenOptions::new();
+        let made = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&marker)
+            .map_err(io)?;
+        fchown(&made, Some(cell.manner.user), Some(cell.manner.user)).map_err(io)?;
         fs::write(
             &file,
             serde_json::to_vec(&bundle::config(plan)).map_err(|e| io(e.into()))?,
@@ -407,7 +420,7 @@ impl Host {
         self.end_unit(cell)?;
         idmap::clear(&self.unit_mounts(&cell.environment, &cell.unit)).map_err(io)?;
         self.container(&cell.environment, &cell.unit).forget().map_err(io)?;
-        remove_directory(&self.administration_dir(&cell.environment, &cell.unit)).map_err(io)?;
+        forget_administration(&self.administration_dir(&cell.environment, &cell.unit)).map_err(io)?;
         let environment = cell.environment.as_str();
         for name in self
             .pool
@@ -422,6 +435,14 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Removes the directory that an engine shares with its administrator. Nothing happens if it is gone.
+pub(crate) fn forget_administration(path: &Path) -> io::Result<()> {
+    while path.try_exists()? && idmap::is_mount_point(path)? {
+        unmount(path, UnmountFlags::DETACH)?;
+    }
+    remove_directory(path)
 }
 
 /// The pool's errors as the port's.

@@ -1,7 +1,13 @@
 //! Removal, and the list of everything that exists. Both go by what is found on the machine, not by what is remembered: they
 //! also finish what a killed host has begun, and see what a lost record forgot.
 
-use super::{Host, environment::Stop, failed, launch::pool_error, supervise};
+use super::{
+    Host,
+    environment::Stop,
+    failed,
+    launch::{forget_administration, pool_error},
+    supervise,
+};
 use crate::{
     names,
     sandbox::{
@@ -100,7 +106,11 @@ impl Host {
             idmap::clear(&self.mounts_dir().join(mount)).map_err(io)?;
         }
         self.remove_network(id).map_err(io)?;
-        remove_directory(&self.cell_dir(environment)).map_err(io)?;
+        let cell = self.cell_dir(environment);
+        for name in names_in(&cell).map_err(io)?.iter().filter(|name| name.starts_with('a')) {
+            forget_administration(&cell.join(name)).map_err(io)?;
+        }
+        remove_directory(&cell).map_err(io)?;
         self.pool
             .environment_remove(environment)
             .map_err(|e| pool_error(format!("removing {id}"), e))?;

@@ -261,10 +261,7 @@ pub(crate) fn monitored(pid: Pid) -> Option<String> {
 
 /// Removes a directory with all that is in it. Nothing happens if it is gone.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    super::tree::remove(path)
 }
 
 fn read_pid(path: &Path) -> io::Result<Option<Pid>> {

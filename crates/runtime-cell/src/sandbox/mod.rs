@@ -8,6 +8,7 @@ pub(crate) mod idmap;
 pub(crate) mod netlink;
 pub(crate) mod network;
 pub(crate) mod seccomp;
+pub(crate) mod tree;
 
 #[cfg(test)]
 mod tests;
