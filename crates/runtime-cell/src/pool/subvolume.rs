@@ -11,8 +11,6 @@ use super::{PoolError, ioctl, quota};
 
 /// A subvolume's root directory has this inode number, and no other directory has.
 const ROOT_INODE: u64 = 256;
-/// Deeper nesting than anything makes by accident.
-const NESTING_MAX: usize = 64;
 
 /// Whether there is a subvolume at `path` (a symbolic link is none).
 pub(super) fn exists(path: &Path) -> Result<bool, PoolError> {
@@ -46,27 +44,27 @@ pub(super) fn remove(file_system: BorrowedFd<'_>, directory: &Path, name: &str) 
     }
     let id = id(&path)?;
     let mut removed = Vec::new();
-    nested_remove(file_system, &path, id, 0, &mut removed)?;
+    nested_remove(file_system, &path, id, &mut removed)?;
     let parent = open(directory)?;
     ioctl::subvolume_destroy(parent.as_fd(), name).map_err(io_error("delete the volume", &path))?;
     removed.push(id);
     Ok(removed)
 }
 
-fn nested_remove(
-    file_system: BorrowedFd<'_>,
-    path: &Path,
-    id: u64,
-    depth: usize,
-    removed: &mut Vec<u64>,
-) -> Result<(), PoolError> {
-    if depth > NESTING_MAX {
-        return Err(io_error("delete the volumes nested in", path)(
-            io::Error::from_raw_os_error(libc::ELOOP),
-        ));
+/// Whoever made them chose their depth, and may have used up the limit that deleting them is charged to.
+fn nested_remove(file_system: BorrowedFd<'_>, path: &Path, id: u64, removed: &mut Vec<u64>) -> Result<(), PoolError> {
+    let (mut nested, mut left) = (Vec::new(), vec![id]);
+    while let Some(parent) = left.pop() {
+        let children = quota::subvolume_children(file_system, parent).map_err(io_error("search", path))?;
+        if !children.is_empty() {
+            // It goes anyway. Where there is no such group nothing is limited.
+            let _ = ioctl::qgroup_limit(file_system, parent, u64::MAX);
+        }
+        nested.extend(&children);
+        left.extend(children);
     }
-    for child in quota::subvolume_children(file_system, id).map_err(io_error("search", path))? {
-        nested_remove(file_system, path, child, depth + 1, removed)?;
+    // Each stands behind the one that it is in.
+    for child in nested.into_iter().rev() {
         ioctl::subvolume_destroy_id(file_system, child).map_err(io_error("delete a volume nested in", path))?;
         removed.push(child);
     }

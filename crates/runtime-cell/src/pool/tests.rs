@@ -426,6 +426,26 @@ fn an_environment_goes_with_all_that_is_nested_in_it_and_its_space_returns() {
 }
 
 #[test]
+fn a_full_volume_with_a_deep_nest_in_it_goes_as_well() {
+    let place = TestPlace::new();
+    let pool = place.open();
+    pool.environment_create("pr-1", Some(24 * MB)).unwrap();
+    let origin = Origin::Empty(OWNER);
+    let volume = pool.volume_create("pr-1", "db", &origin, 16 * MB).unwrap();
+    let mut inner = subvolume::open(&volume).unwrap();
+    for _ in 0..80 {
+        ioctl::subvolume_create(inner.as_fd(), "n", None).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        inner = File::from(rustix::fs::openat(&inner, "n", flags, rustix::fs::Mode::empty()).unwrap());
+    }
+    drop(inner);
+    assert!(is_full(write(&volume.join("x"), 30)));
+    assert_eq!(pool.environment_remove("pr-1").unwrap().len(), 81);
+    assert!(pool.inventory(None).unwrap().subvolumes.is_empty());
+    pool.close().unwrap();
+}
+
+#[test]
 fn what_a_crash_left_half_made_is_swept() {
     let place = TestPlace::new();
     let pool = place.open();

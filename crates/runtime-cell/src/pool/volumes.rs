@@ -79,6 +79,10 @@ impl Pool {
         if !directory.exists() {
             return Ok(Vec::new());
         }
+        if let Some(group) = self.group_of(&directory)? {
+            // Deleting what is nested in a volume is charged, too, and the environment may have used up what it has.
+            let _ = ioctl::qgroup_limit(self.fd(), group, u64::MAX);
+        }
         let mut removed = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(io_error("list", &directory))? {
             let name = entry.map_err(io_error("list", &directory))?.file_name();

@@ -23,6 +23,31 @@ fn names(list: &str) -> Vec<&str> {
 
 /// The `linux.seccomp` part of a container's configuration.
 pub(crate) fn profile() -> Value {
+    let mut profile = fixed();
+    if let Some(rules) = profile["syscalls"].as_array_mut() {
+        rules.extend(device_calls());
+    }
+    profile
+}
+
+/// `ioctl` with everything but the requests of btrfs: whoever owns a directory may make subvolumes in it, which have limits
+/// of their own. What is left of these are the clones of files, that all file systems have.
+fn device_calls() -> Vec<Value> {
+    const KIND: u64 = 0xff00;
+    const BTRFS: u64 = 0x9400;
+    // FICLONE, FICLONERANGE, FIDEDUPERANGE; the kernel looks at the lower half only.
+    const CLONES: [u64; 3] = [0x4004_9409, 0x4020_940d, 0xc018_9436];
+    let rule = |mask: u64, value: u64| {
+        json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW",
+                "args": [{ "index": 1, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" }] })
+    };
+    // There is no "not equal under a mask": a kind differs if at least one of its bits does.
+    let bits = (0..64).map(|bit| 1 << bit).filter(|bit| KIND & bit != 0);
+    let others = bits.map(|bit| rule(bit, !BTRFS & bit));
+    others.chain(CLONES.map(|clone| rule(0xffff_ffff, clone))).collect()
+}
+
+fn fixed() -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": ENOSYS,
@@ -66,6 +91,7 @@ mod tests {
             "io_uring_setup",
             "userfaultfd",
             "clone",
+            "ioctl",
             "socket",
             "open_by_handle_at",
         ] {
