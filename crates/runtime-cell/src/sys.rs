@@ -120,7 +120,12 @@ pub(crate) fn write_inside_user_namespace(user_namespace: BorrowedFd<'_>, files:
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: async-signal-safe; the process has one thread, as setns(2) asks of it.
-        let mut failed = unsafe { libc::setns(user_namespace.as_raw_fd(), libc::CLONE_NEWUSER) } != 0;
+        if unsafe { libc::setns(user_namespace.as_raw_fd(), libc::CLONE_NEWUSER) } != 0 {
+            // From here the files would be those of the whole machine.
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(1) };
+        }
+        let mut failed = false;
         for (path, value) in &files {
             // SAFETY: `path` is a C string that lives until the process ends.
             let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
