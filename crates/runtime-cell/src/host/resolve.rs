@@ -298,6 +298,13 @@ fn use_host(author: &Author<'_>, workload: &Workload, resolved: &mut Resolved) -
     if !Path::new(&resolved.working_directory).is_absolute() {
         return Err(author.invalid("the working directory is not absolute"));
     }
+    // Older OCI runtimes enter it while they still hold descriptors of the machine's directories.
+    if ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|system| Path::new(&resolved.working_directory).starts_with(system))
+    {
+        return Err(author.invalid("the working directory is not one for applications"));
+    }
     for (name, value) in &workload.environment {
         resolved.variables.push((name.clone(), author.value(name, value)?));
     }

@@ -31,8 +31,8 @@ const EMPTY_DIRECTORIES: [&str; 14] = [
     "mnt",
 ];
 /// Mount targets below these would hide what the sandbox is made of.
-const RESERVED: [&str; 9] = [
-    "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/.cell",
+const RESERVED: [&str; 12] = [
+    "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/.cell",
 ];
 const DEFAULT_TMPFS: u64 = 64 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
