@@ -8,7 +8,7 @@ use crate::{
     service_source,
 };
 use blueprint::{Address, Blueprint, Policy};
-use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack};
+use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
 use store::EnvironmentRow;
 
 /// What an environment is made from, or the problems that keep it from being made, as people read them.
