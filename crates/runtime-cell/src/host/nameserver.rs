@@ -12,15 +12,19 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::Semaphore,
+    sync::{Mutex, Semaphore},
     task::AbortHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 const PORT: u16 = 53;
 const QUERY_MAX: usize = 512;
 const TCP_AT_ONCE: usize = 16;
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
+/// So many queries are answered at once, then no more before this time is over: the work is the host's, and no limit of the
+/// environment counts it.
+const BURST: u32 = 256;
+const BURST_TIME: Duration = Duration::from_millis(64);
 const TTL: u32 = 1;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
@@ -48,14 +52,39 @@ pub(crate) fn serve(
 ) -> io::Result<Vec<AbortHandle>> {
     let udp = tokio::net::UdpSocket::from_std(udp)?;
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
-    let datagrams = tokio::spawn(serve_udp(udp, Arc::downgrade(environment)));
-    let streams = tokio::spawn(serve_tcp(tcp, Arc::downgrade(environment)));
+    let pace = Arc::new(Mutex::new(Pace::new()));
+    let datagrams = tokio::spawn(serve_udp(udp, Arc::downgrade(environment), Arc::clone(&pace)));
+    let streams = tokio::spawn(serve_tcp(tcp, Arc::downgrade(environment), pace));
     Ok(vec![datagrams.abort_handle(), streams.abort_handle()])
 }
 
-async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>) {
+/// Keeps one environment from asking without end.
+struct Pace {
+    since: Instant,
+    left: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            left: BURST,
+        }
+    }
+
+    async fn turn(&mut self) {
+        if self.left == 0 {
+            sleep(BURST_TIME.saturating_sub(self.since.elapsed())).await;
+            *self = Self::new();
+        }
+        self.left -= 1;
+    }
+}
+
+async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>, pace: Arc<Mutex<Pace>>) {
     let mut query = [0; QUERY_MAX];
     loop {
+        pace.lock().await.turn().await;
         // Errors of a single datagram, such as an unreachable asker, concern nobody else.
         let Ok((length, from)) = socket.recv_from(&mut query).await else {
             tokio::task::yield_now().await;
@@ -70,7 +99,7 @@ async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>
     }
 }
 
-async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environment>) {
+async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environment>, pace: Arc<Mutex<Pace>>) {
     let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
@@ -80,16 +109,21 @@ async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environm
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let environment = environment.clone();
+        let (environment, pace) = (environment.clone(), Arc::clone(&pace));
         tokio::spawn(async move {
-            let _ = timeout(TCP_PATIENCE, converse(stream, environment)).await;
+            let _ = timeout(TCP_PATIENCE, converse(stream, environment, &pace)).await;
             drop(slot);
         });
     }
 }
 
-async fn converse(mut stream: tokio::net::TcpStream, environment: Weak<Environment>) -> io::Result<()> {
+async fn converse(
+    mut stream: tokio::net::TcpStream,
+    environment: Weak<Environment>,
+    pace: &Mutex<Pace>,
+) -> io::Result<()> {
     loop {
+        pace.lock().await.turn().await;
         let length = usize::from(stream.read_u16().await?);
         if length > QUERY_MAX {
             return Ok(());

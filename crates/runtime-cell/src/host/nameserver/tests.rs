@@ -32,6 +32,15 @@ fn a_known_name_has_its_address_and_no_other_kind_of_record() {
     );
 }
 
+#[tokio::test]
+async fn whoever_asks_without_end_waits_for_the_next_turn() {
+    let (mut pace, begun) = (Pace::new(), Instant::now());
+    for _ in 0..BURST * 3 {
+        pace.turn().await;
+    }
+    assert!(begun.elapsed() >= BURST_TIME * 2);
+}
+
 #[test]
 fn any_other_name_does_not_exist() {
     for name in ["example.com", "db.example.com", "metadata.google.internal"] {
