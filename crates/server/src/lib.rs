@@ -3,10 +3,10 @@
 //! Handlers are thin. What they show is read from the store by the views; what they change is an intent in the store and a
 //! nudge to the reconciler. What must stay true:
 //!
-//! - Whether a caller may do something is decided by one function ([`access::authorise`]), called from one layer, which denies
+//! - Whether a caller may do something is decided by one function (`access::authorise`), called from one layer, which denies
 //!   what it does not know.
 //! - Every body has a limit and every answer a time, but for the streams that are asked for.
-//! - What goes to callers as an error comes out of one map ([`problem`]); the reasons inside go to the log.
+//! - What goes to callers as an error comes out of one map (`problem`); the reasons inside go to the log.
 
 mod access;
 mod app;
