@@ -1,0 +1,387 @@
+//! A real cell host as a child process, and in this process a reconciler with local forges in front of it.
+
+use crate::{traces::Traces, variant::Variant};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use forge::{
+    Forge,
+    git::{Git, GitLimits},
+    local::{FileChange, LocalForge, NewPullRequest},
+};
+use model::{BranchName, CommitId, EnvironmentId, Generation, InstanceId, Origin, Phase, ProjectName};
+use reconciler::{Base, Handle, Project, Reconciler, Settings, Source, SystemClock, standing};
+use runtime::Runtime;
+use runtime_cell::{
+    CellRuntime,
+    host::{HostConfig, run},
+    pool::{Place, PoolConfig},
+};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use store::{EnvironmentRow, Store};
+use tokio::time::{sleep, timeout};
+
+const POOL_BYTES: u64 = 3 << 30;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What the cell host of a bench is told.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    #[arg(long)]
+    instance: InstanceId,
+    #[arg(long)]
+    run: PathBuf,
+    #[arg(long)]
+    directory: PathBuf,
+}
+
+/// Runs the cell host until it is killed.
+pub(crate) fn host(args: &HostArgs) -> Result<()> {
+    let pool = PoolConfig {
+        place: Place::Image {
+            path: args.directory.join("pool.img"),
+            size: POOL_BYTES,
+            mountpoint: pool_root(&args.directory),
+            reserve: 0,
+        },
+        instance: args.instance.to_string(),
+        watermark_percent: 5,
+    };
+    let config = HostConfig::new(
+        args.instance.clone(),
+        args.run.clone(),
+        args.directory.join("cells"),
+        pool,
+    );
+    run(config).context("the cell host has ended")
+}
+
+fn pool_root(directory: &Path) -> PathBuf {
+    directory.join("pool")
+}
+
+/// Ended with its owner.
+struct Host(Child);
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Everything that the shop's part runs against. Dropping it leaves nothing; fields are dropped in order.
+pub(crate) struct World {
+    handle: Handle,
+    /// The runtime.
+    pub(crate) cell: Arc<dyn Runtime>,
+    /// The store.
+    pub(crate) store: Store,
+    forges: BTreeMap<ProjectName, Arc<LocalForge>>,
+    _host: Host,
+    traces: Traces,
+}
+
+impl World {
+    /// Starts it with both variants of the shop.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub(crate) async fn start(shop: &Path) -> Result<Self> {
+        let mut traces = Traces::new("shop")?;
+        let instance = instance(std::process::id())?;
+        traces.instance = Some(instance.to_string());
+        let host = start_host(&instance, &traces)?;
+        let cell = connect(&traces, &instance).await?;
+        let store = Store::open(&traces.path().join("store.sqlite")).await?;
+        let mut forges = BTreeMap::new();
+        let mut projects = Vec::new();
+        for variant in Variant::ALL {
+            let name: ProjectName = variant.name().parse()?;
+            let files = traces.path().join("files").join(variant.name());
+            variant.write(shop, &files)?;
+            let at = traces.path().join("forges").join(variant.name());
+            let forge = LocalForge::open(at, &format!("developer/{name}").parse()?, &main_branch()?).await?;
+            forge.import(&files, &main_branch()?, "The shop").await?;
+            let forge = Arc::new(forge);
+            projects.push(project(&name, &forge)?);
+            forges.insert(name, forge);
+        }
+        let handle = Reconciler {
+            store: store.clone(),
+            runtime: Arc::clone(&cell),
+            projects,
+            git: Git::new(traces.path().join("git"), GitLimits::default())?,
+            mirrors: traces.path().join("mirrors"),
+            clock: Arc::new(SystemClock),
+            settings: Settings::default(),
+        }
+        .start()
+        .await?;
+        for (name, forge) in &forges {
+            // As a webhook would: it says that there is news and nothing else.
+            let (nudge, name, mut news) = (handle.clone(), name.clone(), forge.subscribe());
+            tokio::spawn(async move {
+                while news.recv().await.is_ok() {
+                    nudge.nudge_project(&name);
+                }
+            });
+        }
+        Ok(Self {
+            handle,
+            cell,
+            store,
+            forges,
+            _host: host,
+            traces,
+        })
+    }
+
+    /// The files of a variant.
+    pub(crate) fn files(&self, variant: Variant) -> PathBuf {
+        self.traces.path().join("files").join(variant.name())
+    }
+
+    /// A directory for the bare processes, passable for everybody.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.traces.path().join("bare")
+    }
+
+    /// The root of the pool.
+    pub(crate) fn pool(&self) -> PathBuf {
+        pool_root(self.traces.path())
+    }
+
+    fn forge(&self, variant: Variant) -> Result<&Arc<LocalForge>> {
+        let name: ProjectName = variant.name().parse()?;
+        self.forges.get(&name).context("there is no such forge")
+    }
+
+    /// Waits for a golden of each project and for the end of what made it. Returns the milliseconds.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(crate) async fn goldens(&self) -> Result<f64> {
+        let since = Instant::now();
+        self.until("goldens", async || {
+            for name in self.forges.keys() {
+                let goldens = self.store.golden_list(name).await?;
+                if !goldens.iter().any(|golden| golden.state == store::GoldenState::Ready) {
+                    return Ok(None);
+                }
+            }
+            let rows = self.store.environment_list(None, true).await?;
+            Ok(rows.iter().all(|row| row.ended.is_some()).then_some(()))
+        })
+        .await?;
+        Ok(since.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// The directory of the golden of a variant's PostgreSQL.
+    pub(crate) async fn golden(&self, variant: Variant) -> Result<PathBuf> {
+        let goldens = self.store.golden_list(&variant.name().parse()?).await?;
+        let ready = goldens
+            .iter()
+            .filter(|g| g.state == store::GoldenState::Ready && g.seeded);
+        let golden = ready.max_by_key(|g| g.created).context("there is no golden")?;
+        Ok(self.pool().join("snapshots").join(golden.id.as_str()).join("tree"))
+    }
+
+    /// Opens a pull request that changes the page. Returns its number.
+    pub(crate) async fn open(&self, variant: Variant, round: usize) -> Result<(u64, News)> {
+        let forge = self.forge(variant)?;
+        let branch: BranchName = format!("topic-{round}").parse()?;
+        let change = [page(&format!("opened {round}"))];
+        forge
+            .commit(&branch, Some(&main_branch()?), &change, "Change the page")
+            .await?;
+        // The branch is news, too; nobody waits for it.
+        sleep(Duration::from_millis(200)).await;
+        let new = NewPullRequest::new(branch, main_branch()?, "Change the page");
+        let (opened, news) = tokio::join!(forge.open_pull_request(new), first_news(forge));
+        Ok((opened?.number.0, news?))
+    }
+
+    /// Pushes a further commit.
+    pub(crate) async fn push(&self, variant: Variant, round: usize) -> Result<(CommitId, News)> {
+        let forge = self.forge(variant)?;
+        let branch: BranchName = format!("topic-{round}").parse()?;
+        let change = [page(&format!("pushed {round}"))];
+        let commit = forge.commit(&branch, None, &change, "Change it again");
+        let (commit, news) = tokio::join!(commit, first_news(forge));
+        Ok((commit?, news?))
+    }
+
+    /// Closes the pull request.
+    pub(crate) async fn close(&self, variant: Variant, number: u64) -> Result<News> {
+        let forge = self.forge(variant)?;
+        let (closed, news) = tokio::join!(forge.close(forge::PullRequestNumber(number)), first_news(forge));
+        closed?;
+        news
+    }
+
+    /// Waits until the pull request's environment is live, at this commit if one is given.
+    pub(crate) async fn live(
+        &self,
+        variant: Variant,
+        number: u64,
+        commit: Option<&CommitId>,
+    ) -> Result<EnvironmentRow> {
+        let project: ProjectName = variant.name().parse()?;
+        self.until("live", async || {
+            let rows = self.store.environment_list(None, false).await?;
+            let ours = |row: &EnvironmentRow| row.project == project && row.origin == Origin::PullRequest { number };
+            let Some(row) = rows.into_iter().find(ours) else {
+                return Ok(None);
+            };
+            let generations = self.store.generation_list(&row.id).await?;
+            let at_commit = commit.is_none_or(|commit| {
+                let newest = generations.iter().max_by_key(|g| g.generation);
+                newest.is_some_and(|g| g.spec.sources.values().any(|c| c == commit))
+            });
+            let phase = standing(&row, &generations).1;
+            if phase == Phase::Failed {
+                bail!("the environment failed: {generations:?}");
+            }
+            Ok((at_commit && phase == Phase::Live).then_some(row))
+        })
+        .await
+    }
+
+    /// Waits until the receipt is complete. Returns how many entries it has.
+    pub(crate) async fn receipt(&self, id: &EnvironmentId) -> Result<usize> {
+        self.until("a receipt", async || {
+            Ok(self.store.receipt_get(id).await?.map(|r| r.entries.len()))
+        })
+        .await
+    }
+
+    /// Looks whenever the store was written to.
+    async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+        let mut changes = self.store.changes();
+        let found = timeout(PATIENCE, async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(found) = look().await? {
+                    return Ok(found);
+                }
+                let _ = timeout(Duration::from_millis(500), changes.changed()).await;
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => bail!("not there after {} s: {what}", PATIENCE.as_secs()),
+        }
+    }
+
+    /// Removes every environment as the reconciler would; whatever is left is ended when this is dropped.
+    pub(crate) async fn end(self) {
+        for row in self.store.environment_list(None, false).await.unwrap_or_default() {
+            let newest = row.newest.unwrap_or(Generation(1));
+            let removed = self.cell.remove(&row.id, Generation(newest.0 + 1)).await;
+            if let Err(error) = removed {
+                tracing::warn!(environment = %row.id, %error, "could not be removed in order");
+            }
+        }
+        drop(self.handle);
+    }
+}
+
+/// When news came, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct News {
+    /// To measure by.
+    pub(crate) at: Instant,
+    /// To compare with what the store says.
+    pub(crate) wall: SystemTime,
+}
+
+/// The moment at which the forge tells of the next thing: as if a webhook had been received.
+async fn first_news(forge: &LocalForge) -> Result<News> {
+    let mut news = forge.subscribe();
+    timeout(PATIENCE, news.recv())
+        .await
+        .context("the forge told nothing")??;
+    Ok(News {
+        at: Instant::now(),
+        wall: SystemTime::now(),
+    })
+}
+
+fn page(text: &str) -> FileChange {
+    let theme = serde_json::json!({ "accent": "#123456", "headline": text, "banner": "" });
+    FileChange::write("web/theme.json", theme.to_string())
+}
+
+fn main_branch() -> Result<BranchName> {
+    Ok("main".parse()?)
+}
+
+fn project(name: &ProjectName, forge: &Arc<LocalForge>) -> Result<Project> {
+    let source = Source {
+        name: name.as_str().parse()?,
+        forge: Arc::clone(forge) as Arc<dyn Forge>,
+        repository: forge.repository_id().clone(),
+        base_branch: main_branch()?,
+        policy_branch: main_branch()?,
+    };
+    let base = Base {
+        scheme: "http".into(),
+        domain: "localhost".into(),
+        port: Some(7380),
+        shared: true,
+    };
+    Ok(Project {
+        name: name.clone(),
+        base,
+        sources: vec![source],
+    })
+}
+
+/// An instance that no other run has at the same time.
+fn instance(pid: u32) -> Result<InstanceId> {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut text = String::from("b");
+    let mut rest = pid as usize;
+    for _ in 0..5 {
+        text.push(char::from(DIGITS[rest % 36]));
+        rest /= 36;
+    }
+    Ok(text.parse()?)
+}
+
+fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host> {
+    let log = File::create(traces.path().join("host.log"))?;
+    let child = Command::new("/proc/self/exe")
+        .args(["host", "--instance", instance.as_str()])
+        .arg("--run")
+        .arg(&traces.run)
+        .arg("--directory")
+        .arg(traces.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("the cell host can not be started")?;
+    Ok(Host(child))
+}
+
+async fn connect(traces: &Traces, instance: &InstanceId) -> Result<Arc<dyn Runtime>> {
+    let since = Instant::now();
+    loop {
+        match CellRuntime::connect(&traces.run, instance.clone()).await {
+            Ok(cell) => return Ok(Arc::new(cell)),
+            Err(error) if since.elapsed() > PATIENCE => {
+                let log = std::fs::read_to_string(traces.path().join("host.log")).unwrap_or_default();
+                return Err(error).context(format!("the cell host said: {log}"));
+            }
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
