@@ -13,7 +13,10 @@ mod visit;
 
 pub(crate) use developer::DeveloperArgs;
 
-use crate::exit::Failure;
+use crate::{
+    exit::Failure,
+    process::user::{self, User},
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use report::Report;
@@ -117,9 +120,9 @@ fn finish_once(mut report: Report, outcome: Result<()>) -> Result<()> {
 }
 
 /// The system user that everything without privileges runs as. The demo makes it, and says so.
-fn unprivileged_user() -> Result<setup::User> {
+fn unprivileged_user() -> Result<User> {
     const NAME: &str = "maquette";
-    if let Some(user) = setup::User::find(NAME)? {
+    if let Some(user) = user::known(NAME).map_err(anyhow::Error::msg)? {
         return Ok(user);
     }
     screen::say(&format!(
@@ -138,7 +141,9 @@ fn unprivileged_user() -> Result<setup::User> {
         .status()
         .context("useradd can not be run")?;
     ensure!(status.success(), "the system user `{NAME}` can not be made");
-    setup::User::find(NAME)?.context("the system user that was just made is not there")
+    user::known(NAME)
+        .map_err(anyhow::Error::msg)?
+        .context("the system user that was just made is not there")
 }
 
 /// Starts `maquette serve` as an operator would, and waits until everything answers.
@@ -191,7 +196,7 @@ async fn answers(client: &reqwest::Client, layout: &Layout) -> bool {
 }
 
 /// Runs the developer, who has no privileges and the terminal.
-async fn drive(layout: &Layout, user: &setup::User, once: bool) -> Result<Report> {
+async fn drive(layout: &Layout, user: &User, once: bool) -> Result<Report> {
     let _ = std::fs::remove_file(layout.report());
     let mut command = Command::new(layout.program());
     command

@@ -20,8 +20,8 @@ pub struct ServerConfig {
     /// Where Maquette keeps what it must not lose: store, tokens, mirrors of repositories.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// The system user that `serve` and `gateway` run as when Maquette is started by root. `maquette` if there is such a user,
-    /// else `nobody`.
+    /// The system user that `serve` and `gateway` run as when Maquette is started by root; `maquette` unless given. Nothing else
+    /// should run as this user.
     #[serde(default)]
     pub user: Option<String>,
     /// Where the REST API and webhooks are served.

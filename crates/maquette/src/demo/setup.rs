@@ -1,5 +1,6 @@
 //! The demo's place on disk and its configuration.
 
+use crate::process::user::User;
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -142,33 +143,6 @@ impl Layout {
             forge = self.forge().display(),
         );
         fs::write(self.config(), text).with_context(|| format!("{} can not be written", self.config().display()))
-    }
-}
-
-/// A user without privileges.
-#[derive(Clone, Debug)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-}
-
-impl User {
-    /// The user of that name, from the list of local users.
-    pub(crate) fn find(name: &str) -> Result<Option<Self>> {
-        let text = fs::read_to_string("/etc/passwd").context("the list of users can not be read")?;
-        let found = text.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            match fields.as_slice() {
-                [found, _, uid, gid, ..] if *found == name => Some(Self {
-                    name: name.to_owned(),
-                    uid: uid.parse().ok()?,
-                    gid: gid.parse().ok()?,
-                }),
-                _ => None,
-            }
-        });
-        Ok(found)
     }
 }
 

@@ -5,8 +5,6 @@ use std::fs;
 
 /// The user that is looked for unless the configuration names one.
 const DEFAULT: &str = "maquette";
-/// The user that is taken when there is no such one.
-const FALLBACK: &str = "nobody";
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,31 +22,24 @@ pub(crate) fn choose(configured: Option<&str>) -> Result<User, Failure> {
 }
 
 fn choose_from(users: &str, configured: Option<&str>) -> Result<User, Failure> {
-    let user = match configured {
-        Some(name) => find(users, name).ok_or_else(|| {
-            Failure::new(1, format!("there is no user `{name}`"))
-                .hint(format!("useradd --system --no-create-home {name}"))
-        })?,
-        None => match find(users, DEFAULT) {
-            Some(user) => user,
-            None => {
-                tracing::warn!(
-                    "there is no user `{DEFAULT}`, so `{FALLBACK}` is used; useradd --system {DEFAULT} makes one"
-                );
-                find(users, FALLBACK).unwrap_or(User {
-                    name: FALLBACK.to_owned(),
-                    uid: 65_534,
-                    gid: 65_534,
-                })
-            }
-        },
-    };
+    // Not `nobody`: whatever else runs as that user could use the control socket, the store and the token.
+    let name = configured.unwrap_or(DEFAULT);
+    let user = find(users, name).ok_or_else(|| {
+        Failure::new(1, format!("there is no user `{name}`")).hint(format!("useradd --system --no-create-home {name}"))
+    })?;
     if user.uid == 0 {
         return Err(
             Failure::new(1, "the server does not run as root").hint("name another `user` in maquette-server.yaml")
         );
     }
     Ok(user)
+}
+
+/// The user of that name, if there is one.
+pub(crate) fn known(name: &str) -> Result<Option<User>, Failure> {
+    let users = fs::read_to_string("/etc/passwd")
+        .map_err(|error| Failure::new(1, format!("the users of this machine can not be read: {error}")))?;
+    Ok(find(&users, name))
 }
 
 fn find(users: &str, name: &str) -> Option<User> {
@@ -71,7 +62,7 @@ mod tests {
     const USERS: &str = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\nbroken\napp:x:900:901::/:/bin/sh\n";
 
     #[test]
-    fn the_configured_user_then_ours_then_nobody() {
+    fn the_configured_user_then_ours() {
         assert_eq!(
             choose_from(USERS, Some("app")).unwrap(),
             User {
@@ -80,13 +71,13 @@ mod tests {
                 gid: 901
             }
         );
-        assert_eq!(choose_from(USERS, None).unwrap().name, "nobody");
+        assert!(choose_from(USERS, None).unwrap_err().to_string().contains("useradd"));
         let with_ours = format!("{USERS}maquette:x:950:950::/:/usr/sbin/nologin\n");
         assert_eq!(choose_from(&with_ours, None).unwrap().uid, 950);
     }
 
     #[test]
-    fn root_and_nobody_known_are_refused() {
+    fn root_and_unknown_users_are_refused() {
         assert!(choose_from(USERS, Some("root")).is_err());
         let missing = choose_from(USERS, Some("who")).unwrap_err().to_string();
         assert!(missing.contains("useradd"), "{missing}");
