@@ -1,40 +1,66 @@
 //! Which golden a database may be cloned from, and whether a clone may be kept. Pure.
 
-use model::{DataSet, Digest, Migration, SnapshotId};
+use model::{DataSet, Digest, Migration, SeedFile, SnapshotId};
 use std::{collections::BTreeSet, fmt};
 
 /// Changes whenever goldens are made in another way, so that old ones are not taken for new ones.
 const SCHEME: &[u8] = b"maquette golden 1";
 
-/// The ids of the goldens that fit this data set: the k-th, counted from 0, is of the golden with exactly the first k
-/// migrations applied *and then* the seed files run; the last one holds everything.
+/// What a golden holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoldenPlan {
+    /// Its id, derived from everything that decides its bytes.
+    pub id: SnapshotId,
+    /// The migrations that have been applied in it.
+    pub migrations: Vec<Migration>,
+    /// The seed files that were run in it; empty if it is not seeded.
+    pub seeds: Vec<SeedFile>,
+}
+
+/// The golden that an environment with the data set `wanted` is cloned from: the longest beginning that its migrations and
+/// those of the policy branch have in common. A shared golden is made from files of the policy branch only, so nothing of a pull
+/// request is ever in it; the pull request runs the rest itself.
 ///
-/// Seeds end each id instead of beginning the chain because they are run on the schema that the golden has: a branch that
-/// adds a migration finds the golden of its base branch, seeded before that migration existed, and migrates populated
-/// tables, as production will. A branch with other seed files finds no golden of others: its data differ from row one.
+/// A golden is seeded only if it holds all of the policy branch's migrations and the pull request has not changed the seed,
+/// because seeds are written for the schema that the policy branch ends with. So a branch that adds a migration runs it on populated
+/// tables, as production will.
 ///
-/// `engine` is whatever decides the bytes of an empty data directory: the engine's full version, the architecture, the C
-/// library that sorts its indexes. User and database count too, because the golden's objects bear their names; the password
-/// does not, as every preparation sets it.
+/// `engine` is whatever decides the bytes of an empty data directory: the engine's name and full version. User and database count
+/// too, because the golden's objects bear their names; the password does not, as every preparation sets it.
 #[must_use]
-pub fn golden_chain(engine: &str, data: &DataSet) -> Vec<SnapshotId> {
-    let seeds = data
-        .seeds
+pub fn golden_for(engine: &str, policy: &DataSet, wanted: &DataSet) -> GoldenPlan {
+    let common = policy
+        .migrations
         .iter()
-        .flat_map(|seed| [seed.path.as_bytes(), seed.digest.as_str().as_bytes()]);
-    let seeds = Digest::of_parts(seeds);
-    let mut chain = vec![Digest::of_parts([])];
-    for migration in &data.migrations {
-        let before = chain.last().map_or("", Digest::as_str);
-        let parts = [before, migration.path.as_str(), migration.digest.as_str()];
-        chain.push(Digest::of_parts(parts.map(str::as_bytes)));
+        .zip(&wanted.migrations)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let seeded = common == policy.migrations.len() && policy.seeds == wanted.seeds;
+    let migrations = policy.migrations[..common].to_vec();
+    let seeds = if seeded { policy.seeds.clone() } else { Vec::new() };
+    GoldenPlan {
+        id: golden_id(engine, wanted, &migrations, &seeds),
+        migrations,
+        seeds,
     }
-    let id = |migrations: Digest| {
-        let parts = [engine, &data.database, &data.user, migrations.as_str(), seeds.as_str()].map(str::as_bytes);
-        let key = Digest::of_parts([SCHEME].into_iter().chain(parts));
-        format!("g{}", &key.as_str()[..32]).parse().ok()
-    };
-    chain.into_iter().filter_map(id).collect()
+}
+
+fn golden_id(engine: &str, set: &DataSet, migrations: &[Migration], seeds: &[SeedFile]) -> SnapshotId {
+    // The architecture decides the layout of the data directory.
+    let mut parts: Vec<&[u8]> = vec![SCHEME];
+    parts.extend([engine, std::env::consts::ARCH, &set.database, &set.user, "migrations"].map(str::as_bytes));
+    parts.extend(
+        migrations
+            .iter()
+            .flat_map(|m| [m.path.as_bytes(), m.digest.as_str().as_bytes()]),
+    );
+    parts.push(b"seeds");
+    parts.extend(
+        seeds
+            .iter()
+            .flat_map(|s| [s.path.as_bytes(), s.digest.as_str().as_bytes()]),
+    );
+    SnapshotId::golden(&Digest::of_parts(parts))
 }
 
 /// What a push does to an environment's data.

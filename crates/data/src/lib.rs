@@ -26,7 +26,7 @@ mod session;
 
 pub use contents::{Contents, contents};
 pub use error::{DataError, StatementError};
-pub use keys::{Decision, Divergence, golden_chain, keep_or_clone};
+pub use keys::{Decision, Divergence, GoldenPlan, golden_for, keep_or_clone};
 pub use migrate::{MigrationTiming, migrate, seed};
 pub use prepare::prepare;
 pub use session::ADMINISTRATOR;

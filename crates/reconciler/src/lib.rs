@@ -27,7 +27,6 @@ mod text;
 
 pub use clock::{Clock, SystemClock};
 pub use context::Settings;
-pub use golden::{GoldenPlan, golden_for};
 pub use handle::{Handle, Intent, Reconciler, StartError};
 pub use id::new_environment_id;
 pub use nudge::Nudges;
