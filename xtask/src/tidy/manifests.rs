@@ -105,7 +105,10 @@ pub(super) fn check(files: &BTreeMap<String, String>, findings: &mut Vec<Finding
     let workspace = parse("Cargo.toml").unwrap_or_default();
     let members = files.iter().filter(|(path, _)| {
         let parts: Vec<&str> = path.split('/').collect();
-        matches!(parts.as_slice(), ["crates", _, "Cargo.toml"] | ["bench" | "xtask", "Cargo.toml"])
+        matches!(
+            parts.as_slice(),
+            ["crates", _, "Cargo.toml"] | ["bench" | "xtask", "Cargo.toml"]
+        )
     });
     for (path, text) in members {
         match text.parse::<Table>() {
