@@ -39,7 +39,10 @@ impl Host {
             Stage::Envelope => self.environment_or_new(spec)?,
             _ => self.environment(&spec.environment)?,
         };
-        let _turn = environment.gate.lock().await;
+        let (_shared, _alone) = match stage {
+            Stage::Services(_) => (Some(environment.gate.read().await), None),
+            _ => (None, Some(environment.gate.write().await)),
+        };
         self.accept(&environment, spec.generation)?;
         match stage {
             Stage::Envelope => self.apply_envelope(&environment, spec, stack).await,
@@ -218,10 +221,15 @@ impl Host {
             wanted.push((unit, digest, resolved));
         }
         self.wake(environment).await?;
-        let starts = wanted
-            .into_iter()
-            .filter(|(unit, digest, _)| !already_runs(environment, unit, digest));
-        let starts = starts.map(|(unit, digest, resolved)| self.replace(environment, unit, digest, resolved));
+        let starts = wanted.into_iter().map(|(unit, digest, resolved)| async move {
+            let _turn = environment.turn(&unit).await;
+            // Whoever had the turn before may have belonged to a newer generation.
+            self.accept(environment, spec.generation)?;
+            if already_runs(environment, &unit, &digest) {
+                return Ok(());
+            }
+            self.replace(environment, unit, digest, resolved).await
+        });
         join_all(starts).await.into_iter().collect()
     }
 

@@ -12,7 +12,10 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{OwnedMutexGuard, RwLock, watch},
+    task::AbortHandle,
+};
 
 /// How a container is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,9 @@ pub(crate) struct Watcher {
 pub(crate) struct Environment {
     /// Which.
     pub(crate) id: EnvironmentId,
-    /// Mutations happen one at a time.
-    pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Mutations of the whole happen one at a time. Starts of single containers share it, each in the turn of its unit.
+    pub(crate) gate: RwLock<()>,
+    turns: Mutex<HashMap<UnitName, Arc<tokio::sync::Mutex<()>>>>,
     /// Wakes who waits for a change of anything observed.
     pub(crate) changed: watch::Sender<u64>,
     inner: Mutex<Inner>,
@@ -73,7 +77,8 @@ impl Environment {
         };
         Arc::new(Self {
             id: inner.record.environment.clone(),
-            gate: tokio::sync::Mutex::default(),
+            gate: RwLock::default(),
+            turns: Mutex::default(),
             changed: watch::channel(0).0,
             inner: Mutex::new(inner),
         })
@@ -82,6 +87,15 @@ impl Environment {
     /// The changing part, for a short time.
     pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else starts or replaces this container.
+    pub(crate) async fn turn(&self, unit: &UnitName) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(unit.clone()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     /// The network.

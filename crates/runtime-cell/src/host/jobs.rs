@@ -24,7 +24,8 @@ impl Host {
         let environment = self.environment(&spec.environment)?;
         let unit = UnitName::job(name);
         {
-            let _turn = environment.gate.lock().await;
+            let _shared = environment.gate.read().await;
+            let _turn = environment.turn(&unit).await;
             self.accept(&environment, spec.generation)?;
             let keep = environment
                 .unit(&unit)
@@ -62,7 +63,8 @@ impl Host {
         if let Some(mut done) = done {
             let _ = done.wait_for(|done| *done).await;
         }
-        let _turn = environment.gate.lock().await;
+        let _shared = environment.gate.read().await;
+        let _turn = environment.turn(unit).await;
         let still_ended = environment.unit(unit).is_some_and(|r| ended(&r.state).is_some());
         let Ok(cell) = self.cell(environment, unit) else { return };
         if still_ended {

@@ -28,7 +28,7 @@ impl Host {
         power: Power,
     ) -> Result<(), RuntimeError> {
         let environment = self.environment(id)?;
-        let _turn = environment.gate.lock().await;
+        let _turn = environment.gate.write().await;
         self.accept(&environment, generation)?;
         match power {
             Power::Frozen if environment.power() == Power::Stopped => Ok(()),
@@ -120,7 +120,7 @@ impl Host {
         services: &[ServiceName],
     ) -> Result<(), RuntimeError> {
         let environment = self.environment(id)?;
-        let _turn = environment.gate.lock().await;
+        let _turn = environment.gate.write().await;
         self.accept(&environment, generation)?;
         self.wake(&environment).await?;
         let units: Vec<UnitName> = services.iter().map(UnitName::service).collect();

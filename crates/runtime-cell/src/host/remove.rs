@@ -38,7 +38,7 @@ impl Host {
         generation: Generation,
     ) -> Result<(), RuntimeError> {
         if let Ok(environment) = self.environment(id) {
-            let _turn = environment.gate.lock().await;
+            let _turn = environment.gate.write().await;
             self.accept(&environment, generation)?;
             self.wake(&environment).await?;
             let units: Vec<_> = environment.inner().watchers.keys().cloned().collect();
