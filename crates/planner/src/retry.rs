@@ -7,11 +7,14 @@ use std::time::Duration;
 /// After so many failures in one generation a step has failed for good.
 pub const ATTEMPTS_MAX: u32 = 5;
 
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// The pause after the `count`-th failure: half a second, doubled each time, at most 30 seconds.
 #[must_use]
 pub fn backoff(count: u32) -> Duration {
     let doublings = count.saturating_sub(1).min(10);
-    Duration::from_millis(500u64 << doublings).min(Duration::from_secs(30))
+    Duration::from_millis(500u64 << doublings).min(PAUSE_MAX)
 }
 
 /// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal is never given
@@ -32,15 +35,57 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Ti
             continue;
         };
         step.state = match attempt.next {
-            Some(next) if attempt.count < ATTEMPTS_MAX && next > now => StepState::BackingOff {
-                count: attempt.count,
-                until: next,
-                failure: attempt.failure.clone(),
-            },
+            // A pause that is longer than any was noted before the clock was set back.
+            Some(next) if (patient || attempt.count < ATTEMPTS_MAX) && next > now && next.since(now) <= PAUSE_MAX => {
+                StepState::BackingOff {
+                    count: attempt.count,
+                    until: next,
+                    failure: attempt.failure.clone(),
+                }
+            }
             Some(_) if patient || attempt.count < ATTEMPTS_MAX => StepState::Ready,
             _ => StepState::Failed {
                 failure: attempt.failure.clone(),
             },
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Attempt};
+
+    fn state(count: u32, next: u64, patient: bool) -> StepState {
+        let mut plan = Plan::default();
+        plan.push("remove", Action::Remove, Vec::new(), StepState::Ready);
+        let attempt = Attempt {
+            count,
+            next: Some(Timestamp(next)),
+            failure: "busy".to_owned(),
+        };
+        let observed = Observed {
+            attempts: [("remove".to_owned(), attempt)].into(),
+            ..Observed::default()
+        };
+        apply(&mut plan, &observed, patient, Timestamp(100_000));
+        plan.steps.remove(0).state
+    }
+
+    #[test]
+    fn a_removal_that_keeps_failing_still_pauses() {
+        for count in [1, ATTEMPTS_MAX, 1000] {
+            assert!(
+                matches!(state(count, 110_000, true), StepState::BackingOff { .. }),
+                "{count}"
+            );
+            assert_eq!(state(count, 100_000, true), StepState::Ready, "{count}");
+        }
+        assert!(matches!(state(ATTEMPTS_MAX, 110_000, false), StepState::Failed { .. }));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up() {
+        assert_eq!(state(1, 3_700_000, false), StepState::Ready);
     }
 }
