@@ -184,7 +184,7 @@ fn shop_tables(text: &mut String, result: &ShopResult) -> Result<()> {
     }
     writeln!(
         text,
-        "\nBoth goldens together were built in {:.0} ms, before anything was measured.\n",
+        "\nThe golden was built in {:.0} ms, before anything was measured.\n",
         result.goldens_ms
     )?;
     for v in &result.variants {

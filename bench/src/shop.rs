@@ -191,7 +191,7 @@ async fn round(world: &World, floor: &Floor, variant: Variant, number: usize) ->
 }
 
 async fn floor_round(world: &World, floor: &Floor, variant: Variant) -> Result<FloorTimes> {
-    let golden = world.golden(variant).await?;
+    let golden = world.golden().await?;
     let times = floor
         .round(variant, &world.files(variant), &golden, &world.pool(), &world.scratch())
         .await

@@ -8,7 +8,7 @@ use forge::{
     git::{Git, GitLimits},
     local::{FileChange, LocalForge, NewPullRequest},
 };
-use model::{BranchName, CommitId, EnvironmentId, Generation, InstanceId, Origin, Phase, ProjectName};
+use model::{BranchName, CommitId, EnvironmentId, Generation, InstanceId, Origin, Phase, ProjectName, SnapshotId};
 use reconciler::{Base, Handle, Project, Reconciler, Settings, Source, SystemClock, standing};
 use runtime::Runtime;
 use runtime_cell::{
@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use store::{EnvironmentRow, Store};
+use store::{EnvironmentRow, GoldenState, Store};
 use tokio::time::{sleep, timeout};
 
 const POOL_BYTES: u64 = 3 << 30;
@@ -163,18 +163,16 @@ impl World {
         self.forges.get(&name).context("there is no such forge")
     }
 
-    /// Waits for a golden of each project and for the end of what made it. Returns the milliseconds.
+    /// Waits for the golden, which both variants share because their migrations and seed are the same, and for the end of what
+    /// made it. Returns the milliseconds.
     ///
     /// # Errors
     /// When that takes too long.
     pub(crate) async fn goldens(&self) -> Result<f64> {
         let since = Instant::now();
-        self.until("goldens", async || {
-            for name in self.forges.keys() {
-                let goldens = self.store.golden_list(name).await?;
-                if !goldens.iter().any(|golden| golden.state == store::GoldenState::Ready) {
-                    return Ok(None);
-                }
+        self.until("the golden", async || {
+            if self.ready_golden().await?.is_none() {
+                return Ok(None);
             }
             let rows = self.store.environment_list(None, true).await?;
             Ok(rows.iter().all(|row| row.ended.is_some()).then_some(()))
@@ -183,14 +181,26 @@ impl World {
         Ok(since.elapsed().as_secs_f64() * 1e3)
     }
 
-    /// The directory of the golden of a variant's PostgreSQL.
-    pub(crate) async fn golden(&self, variant: Variant) -> Result<PathBuf> {
-        let goldens = self.store.golden_list(&variant.name().parse()?).await?;
-        let ready = goldens
-            .iter()
-            .filter(|g| g.state == store::GoldenState::Ready && g.seeded);
-        let golden = ready.max_by_key(|g| g.created).context("there is no golden")?;
-        Ok(self.pool().join("snapshots").join(golden.id.as_str()).join("tree"))
+    async fn ready_golden(&self) -> Result<Option<SnapshotId>> {
+        let mut ready = Vec::new();
+        for name in self.forges.keys() {
+            let goldens = self.store.golden_list(name).await?;
+            ready.extend(
+                goldens
+                    .into_iter()
+                    .filter(|golden| golden.seeded && golden.state == GoldenState::Ready),
+            );
+        }
+        Ok(ready
+            .into_iter()
+            .max_by_key(|golden| golden.created)
+            .map(|golden| golden.id))
+    }
+
+    /// The directory of the golden of PostgreSQL.
+    pub(crate) async fn golden(&self) -> Result<PathBuf> {
+        let golden = self.ready_golden().await?.context("there is no golden")?;
+        Ok(self.pool().join("snapshots").join(golden.as_str()).join("tree"))
     }
 
     /// Opens a pull request that changes the page. Returns its number.
