@@ -65,3 +65,59 @@ pub(crate) enum Trouble {
     #[error("project {0} is not configured any more")]
     NoProject(ProjectName),
 }
+
+impl Trouble {
+    /// Whether it is about one thing only, so that it is no reason to leave the others alone. A forge that is away or wants
+    /// fewer requests, and a store that fails, do so for all.
+    pub(crate) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Forge(error) => !error.is_transient() && !matches!(error, forge::ForgeError::Unauthorized { .. }),
+            Self::Repository(crate::repository::RepositoryError::Forge { source, .. }) => !source.is_transient(),
+            Self::Store(store::StoreError::Database { .. }) | Self::Randomness(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// The longest that a forge that wants fewer requests is left alone; then it is asked whether it still does.
+const RATE_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+impl Trouble {
+    /// How long the forge wants to be left alone.
+    pub(crate) fn rate_pause(&self) -> Option<Duration> {
+        match self {
+            Self::Forge(forge::ForgeError::RateLimited { retry_after, .. })
+            | Self::Repository(crate::repository::RepositoryError::Forge {
+                source: forge::ForgeError::RateLimited { retry_after, .. },
+                ..
+            }) => Some((*retry_after).min(RATE_PAUSE_MAX)),
+            _ => None,
+        }
+    }
+}
+
+/// Remembers the first trouble of many things that are looked at one after the other. One of them that can not be used must
+/// not keep the others from being looked after; what concerns all ends the look at once.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles(Option<Trouble>);
+
+impl Troubles {
+    /// # Errors
+    /// The trouble, if it concerns all.
+    pub(crate) fn note(&mut self, result: Result<(), Trouble>) -> Result<(), Trouble> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(trouble) if trouble.is_of_one() => {
+                self.0.get_or_insert(trouble);
+                Ok(())
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// # Errors
+    /// The first trouble that was noted.
+    pub(crate) fn end(self) -> Result<(), Trouble> {
+        self.0.map_or(Ok(()), Err)
+    }
+}

@@ -5,14 +5,18 @@
 
 use crate::{
     comment::{self, Address, Report, ShownFailure, ShownState, ShownStep},
-    context::{Context, Trouble},
+    context::{Context, Trouble, Troubles},
     project::{Project, Source},
     standing::{notes, standing},
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
-use model::{Digest, Origin, Phase};
+use model::{Digest, EnvironmentId, Origin, Phase, ProjectName, SourceName};
 use planner::{Action, Desired, StepState};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::{AnnouncementRow, EnvironmentRow, GenerationRow, PullRequestRow};
 use tokio::time::sleep;
 
@@ -22,14 +26,26 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(context: Arc<Context>) {
     let nudged = context.nudges.of_announcements();
+    let mut told = Told::new();
+    let mut troubles = 0;
+    // Until when a project's forge wants to be left alone.
+    let mut quiet: BTreeMap<ProjectName, Instant> = BTreeMap::new();
     loop {
-        let mut pause = INTERVAL;
+        let mut troubled = false;
         for project in context.projects.values() {
-            if let Err(trouble) = look(&context, project).await {
+            if quiet.get(&project.name).is_some_and(|until| *until > Instant::now()) {
+                continue;
+            }
+            if let Err(trouble) = look(&context, project, &mut told).await {
                 tracing::warn!(project = %project.name, why = crate::text::chain(&trouble), "could not tell the forge");
-                pause = Duration::from_secs(5);
+                troubled = true;
+                if let Some(pause) = trouble.rate_pause() {
+                    quiet.insert(project.name.clone(), Instant::now() + pause);
+                }
             }
         }
+        troubles = if troubled { troubles + 1 } else { 0 };
+        let pause = if troubled { planner::backoff(troubles) } else { INTERVAL };
         tokio::select! {
             () = nudged.notified() => sleep(GATHER).await,
             () = sleep(pause) => {}
@@ -37,8 +53,12 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-async fn look(context: &Context, project: &Project) -> Result<(), Trouble> {
+/// Pull requests that are closed and whose environment has ended and that were told so: nothing is left to be said of them.
+type Told = BTreeMap<(ProjectName, SourceName, u64), EnvironmentId>;
+
+async fn look(context: &Context, project: &Project, told: &mut Told) -> Result<(), Trouble> {
     let environments = context.store.environment_list(Some(&project.name), true).await?;
+    let mut troubles = Troubles::default();
     for pull in context.store.pull_request_list(&project.name, false).await? {
         let origin = Origin::PullRequest { number: pull.number };
         let newest = environments
@@ -48,9 +68,18 @@ async fn look(context: &Context, project: &Project) -> Result<(), Trouble> {
         let (Some(environment), Some(source)) = (newest, project.source(&pull.source)) else {
             continue;
         };
-        announce(context, project, source, &pull, environment).await?;
+        let key = (project.name.clone(), source.name.clone(), pull.number);
+        let over = environment.ended.is_some() && pull.state != store::PullRequestState::Open;
+        if over && told.get(&key) == Some(&environment.id) {
+            continue;
+        }
+        let result = announce(context, project, source, &pull, environment).await;
+        if over && result.is_ok() {
+            told.insert(key, environment.id.clone());
+        }
+        troubles.note(result)?;
     }
-    Ok(())
+    troubles.end()
 }
 
 async fn announce(

@@ -4,7 +4,7 @@
 //! minutes and not an environment. Nothing is removed but on a positive answer, read twice.
 
 use crate::{
-    context::{Context, Trouble},
+    context::{Context, Trouble, Troubles},
     heads, id,
     project::{Project, Source},
     service_source,
@@ -43,6 +43,8 @@ pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
             Err(trouble) => {
                 troubles += 1;
                 tracing::warn!(%project, why = crate::text::chain(&trouble), "could not read the forge");
+                // Nudges do not shorten this pause.
+                sleep(trouble.rate_pause().unwrap_or_default()).await;
                 planner::backoff(troubles)
             }
         };
@@ -57,18 +59,22 @@ async fn look(context: &Context, name: &model::ProjectName) -> Result<(), Troubl
     let project = context.project(name)?;
     let Some(source) = project.primary() else { return Ok(()) };
     let _using = context.repositories.in_use.read().await;
-    policy(context, project, source).await?;
+    let mut troubles = Troubles::default();
+    troubles.note(policy(context, project, source).await)?;
     let listed = source.forge.pull_request_list_open(&source.repository).await?;
     let numbers: BTreeSet<u64> = listed.iter().map(|pull| pull.number.0).collect();
     for pull in &listed {
-        observe(context, project, source, pull).await?;
+        troubles.note(observe(context, project, source, pull).await)?;
     }
     for row in context.store.pull_request_list(name, true).await? {
         if row.source == source.name && !numbers.contains(&row.number) {
-            missing(context, project, source, &row).await?;
+            troubles.note(missing(context, project, source, &row).await)?;
         }
     }
-    branches(context, project, source).await
+    for row in context.store.environment_list(Some(name), false).await? {
+        troubles.note(branches(context, project, source, &row.id).await)?;
+    }
+    troubles.end()
 }
 
 async fn policy(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
@@ -375,28 +381,32 @@ pub(crate) async fn create(
 }
 
 /// Branch environments follow their branch and end with it; the baseline follows the base branch.
-async fn branches(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
-    for row in context.store.environment_list(Some(&project.name), false).await? {
-        services(context, project, source, &row).await?;
-        let (branch, ends) = match &row.origin {
-            Origin::Branch { branch } => (branch.clone(), true),
-            Origin::Baseline { branch } => (branch.clone(), false),
-            _ => continue,
-        };
-        match branch_twice(source, &branch).await? {
-            BranchFact::At(commit) => {
-                let via = format!("refs/heads/{branch}");
-                context
-                    .repositories
-                    .ensure(&project.name, source, &commit, Some(&via))
-                    .await?;
+async fn branches(context: &Context, project: &Project, source: &Source, id: &EnvironmentId) -> Result<(), Trouble> {
+    // Read anew before each change: asking the forge takes time in which people may ask for something else.
+    let Some(row) = context.store.environment_get(id).await? else {
+        return Ok(());
+    };
+    services(context, project, source, &row).await?;
+    let (branch, ends) = match &row.origin {
+        Origin::Branch { branch } => (branch.clone(), true),
+        Origin::Baseline { branch } => (branch.clone(), false),
+        _ => return Ok(()),
+    };
+    match branch_twice(source, &branch).await? {
+        BranchFact::At(commit) => {
+            let via = format!("refs/heads/{branch}");
+            context
+                .repositories
+                .ensure(&project.name, source, &commit, Some(&via))
+                .await?;
+            if let Some(row) = context.store.environment_get(id).await? {
                 follow(context, source, &row, &commit, true).await?;
             }
-            BranchFact::Absent if ends && row.wanted => {
-                end(context, &row.id, &format!("branch {branch} was deleted")).await?;
-            }
-            BranchFact::Absent => {}
         }
+        BranchFact::Absent if ends && row.wanted => {
+            end(context, &row.id, &format!("branch {branch} was deleted")).await?;
+        }
+        BranchFact::Absent => {}
     }
     Ok(())
 }
@@ -408,7 +418,7 @@ async fn services(
     source: &Source,
     environment: &EnvironmentRow,
 ) -> Result<(), Trouble> {
-    let mut head = environment.head.clone();
+    let mut found = BTreeMap::new();
     for (service, branch) in service_source::wanted(environment) {
         let Some(own) = service_source::name(&service) else {
             continue;
@@ -419,9 +429,17 @@ async fn services(
                 .repositories
                 .ensure(&project.name, source, &commit, Some(&via))
                 .await?;
-            head.insert(own, commit);
+            found.insert(own, commit);
         }
     }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let Some(environment) = context.store.environment_get(&environment.id).await? else {
+        return Ok(());
+    };
+    let mut head = environment.head.clone();
+    head.extend(found);
     if head != environment.head {
         let patch = EnvironmentPatch {
             head: Some(head),

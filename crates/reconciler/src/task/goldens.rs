@@ -4,7 +4,7 @@
 //! any other; when it is live its engine is stopped, its volume becomes the golden, and it ends with a receipt.
 
 use crate::{
-    context::{Context, Trouble},
+    context::{Context, Trouble, Troubles},
     golden::{GoldenPlan, engine_version, golden_for},
     heads::{self, PolicyHead},
     id,
@@ -18,6 +18,10 @@ use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, GoldenRow,
 use tokio::time::sleep;
 
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The pause before a golden that failed is tried again, and the longest such pause.
+const RETRY_FIRST: Duration = Duration::from_secs(120);
+const RETRY_MAX: Duration = Duration::from_secs(86_400);
 
 /// The key in a builder's overrides that names its golden.
 const GOLDEN: &str = "golden";
@@ -43,20 +47,21 @@ async fn look(context: &Context) -> Result<(), Trouble> {
     if !context.runtime.capabilities().snapshots {
         return Ok(());
     }
-    harvest(context).await?;
+    let mut troubles = Troubles::default();
+    harvest(context, &mut troubles).await?;
     for name in context.projects.keys() {
         if let Some(head) = context.heads.get(name) {
             for (service, (engine, set)) in &head.data {
-                want(context, name, &head, service, engine, set).await?;
+                troubles.note(want(context, name, &head, service, engine, set).await)?;
             }
         }
     }
     for row in context.store.environment_list(None, false).await? {
         if row.wanted && row.origin != Origin::Golden {
-            wanted_by(context, &row).await?;
+            troubles.note(wanted_by(context, &row).await)?;
         }
     }
-    Ok(())
+    troubles.end()
 }
 
 /// The goldens that the newest generation of an environment waits for.
@@ -109,7 +114,7 @@ async fn want(
     let exists = context.runtime.snapshot_list().await?.contains(&plan.id);
     match context.store.golden_get(&plan.id).await? {
         Some(row) if row.state == GoldenState::Ready && exists => return Ok(()),
-        Some(row) if row.state == GoldenState::Failed => return Ok(()),
+        Some(row) if row.state == GoldenState::Failed && !is_due(context, &row).await? => return Ok(()),
         Some(row) if row.state == GoldenState::Making && builder_of(context, &row.id).await?.is_some() => return Ok(()),
         _ => {}
     }
@@ -145,6 +150,20 @@ async fn want(
     } else {
         build(context, project, head, service, engine, set, &plan).await
     }
+}
+
+/// Whether a golden that failed is tried again: what it failed of may be over (a full disk, memory), and every environment of
+/// its project needs it. Each failure doubles the pause.
+async fn is_due(context: &Context, golden: &GoldenRow) -> Result<bool, Trouble> {
+    let rows = context.store.environment_list(Some(&golden.project), true).await?;
+    let builders = rows.iter().filter(|row| golden_of(row).as_ref() == Some(&golden.id));
+    let doublings = u32::try_from(builders.count().saturating_sub(1)).unwrap_or(u32::MAX);
+    let pause = RETRY_FIRST
+        .saturating_mul(2_u32.saturating_pow(doublings))
+        .min(RETRY_MAX);
+    // A failure that the clock says is still to come was noted before the clock was set back.
+    let now = context.now();
+    Ok(now < golden.last_used || now.since(golden.last_used) >= pause)
 }
 
 async fn builder_of(context: &Context, golden: &SnapshotId) -> Result<Option<EnvironmentRow>, Trouble> {
@@ -247,27 +266,29 @@ async fn build(
 }
 
 /// Builders that have come to an end: their volume becomes the golden, or the golden has failed.
-async fn harvest(context: &Context) -> Result<(), Trouble> {
+async fn harvest(context: &Context, troubles: &mut Troubles) -> Result<(), Trouble> {
     for row in context.store.environment_list(None, false).await? {
-        let Some(golden) = golden_of(&row).filter(|_| row.wanted && row.origin == Origin::Golden) else {
-            continue;
-        };
-        let Some(generation) = context.store.generation_get(&row.id, Generation(1)).await? else {
-            // It was interrupted between its row and its generation.
-            finish(context, &row, &golden, GoldenState::Failed, None).await?;
-            context.store.golden_remove(&golden).await?;
-            continue;
-        };
-        match generation.outcome {
-            Some(Outcome::Live) => {
-                snapshot(context, &generation, &golden).await?;
-                finish(context, &row, &golden, GoldenState::Ready, None).await?;
-            }
-            Some(_) => finish(context, &row, &golden, GoldenState::Failed, generation.failure).await?,
-            None => {}
+        if let Some(golden) = golden_of(&row).filter(|_| row.wanted && row.origin == Origin::Golden) {
+            troubles.note(harvest_from(context, &row, &golden).await)?;
         }
     }
     Ok(())
+}
+
+async fn harvest_from(context: &Context, row: &EnvironmentRow, golden: &SnapshotId) -> Result<(), Trouble> {
+    let Some(generation) = context.store.generation_get(&row.id, Generation(1)).await? else {
+        // It was interrupted between its row and its generation.
+        finish(context, row, golden, GoldenState::Failed, None).await?;
+        return Ok(context.store.golden_remove(golden).await?);
+    };
+    match generation.outcome {
+        Some(Outcome::Live) => {
+            snapshot(context, &generation, golden).await?;
+            finish(context, row, golden, GoldenState::Ready, None).await
+        }
+        Some(_) => finish(context, row, golden, GoldenState::Failed, generation.failure).await,
+        None => Ok(()),
+    }
 }
 
 async fn snapshot(context: &Context, generation: &GenerationRow, golden: &SnapshotId) -> Result<(), Trouble> {
