@@ -35,13 +35,13 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     }
     let _using = context.repositories.in_use.read().await;
     let row = assemble(context, environment, newest.as_ref(), &policy, inputs).await?;
+    context.store.generation_put(&row).await?;
     if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
         context
             .store
             .generation_outcome(&environment.id, older.generation, Outcome::Superseded, None)
             .await?;
     }
-    context.store.generation_put(&row).await?;
     let failed = (row.outcome == Some(Outcome::Failed)).then_some(Some(row.generation));
     let patch = EnvironmentPatch {
         newest: Some(Some(row.generation)),

@@ -1,7 +1,7 @@
 //! What a generation came to: live, failed, or an older one brought back.
 
 use crate::context::{Context, Trouble};
-use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, Stack, VolumeOrigin};
+use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, SnapshotId, Stack, VolumeName, VolumeOrigin};
 use planner::{Action, Step, StepState, kept_snapshot};
 use std::collections::BTreeSet;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
@@ -101,13 +101,11 @@ async fn record(
         .store
         .generation_outcome(&environment.id, n, Outcome::Failed, Some(failure))
         .await?;
-    if generation.restores.is_none() {
-        let patch = EnvironmentPatch {
-            failed: Some(Some(n)),
-            ..EnvironmentPatch::default()
-        };
-        context.store.environment_update(&environment.id, &patch).await?;
-    }
+    let ended = GenerationRow {
+        outcome: Some(Outcome::Failed),
+        ..generation.clone()
+    };
+    agree(context, environment, &ended).await?;
     let text = format!("generation {n} failed: {}", failure.message);
     context
         .store
@@ -124,6 +122,49 @@ async fn record(
         context.nudges.goldens();
     }
     Ok(())
+}
+
+/// Sees to it that the environment's row says what its newest generation came to. They are written one after the other, and
+/// whoever writes them may be ended in between.
+pub(crate) async fn agree(
+    context: &Context,
+    environment: &EnvironmentRow,
+    newest: &GenerationRow,
+) -> Result<(), Trouble> {
+    let n = newest.generation;
+    let patch = match (newest.outcome, newest.restores) {
+        (Some(Outcome::Live), older) if environment.live != Some(older.unwrap_or(n)) => EnvironmentPatch {
+            live: Some(Some(older.unwrap_or(n))),
+            live_at: Some(Some(context.now())),
+            ..EnvironmentPatch::default()
+        },
+        (Some(Outcome::Failed), None) if environment.failed != Some(n) => EnvironmentPatch {
+            failed: Some(Some(n)),
+            ..EnvironmentPatch::default()
+        },
+        // What was live could not be brought back.
+        (Some(Outcome::Failed), Some(_)) if environment.live.is_some() => EnvironmentPatch {
+            live: Some(None),
+            ..EnvironmentPatch::default()
+        },
+        _ => return Ok(()),
+    };
+    context.store.environment_update(&environment.id, &patch).await?;
+    context.nudges.announcements();
+    Ok(())
+}
+
+/// The snapshots of a volume that were kept since a generation was live last, the oldest first. `generations` are all of the
+/// environment, oldest first. Updates may follow each other before any of them is live: what the first of them kept is what
+/// people had, later ones may have kept what the earlier ones had changed.
+pub(crate) fn kept_since_live<'a>(
+    generations: &'a [GenerationRow],
+    volume: &'a VolumeName,
+) -> impl Iterator<Item = SnapshotId> + 'a {
+    let live = generations.iter().rposition(|row| row.outcome == Some(Outcome::Live));
+    generations[live.map_or(0, |live| live + 1)..]
+        .iter()
+        .map(|row| kept_snapshot(&row.spec, volume))
 }
 
 /// After the newest generation failed: makes a generation that brings the live one back, unless that was tried already or
@@ -143,16 +184,17 @@ pub(crate) async fn bring_back(
         return Ok(false);
     };
     let snapshots: BTreeSet<_> = context.runtime.snapshot_list().await?.into_iter().collect();
+    let generations = context.store.generation_list(&environment.id).await?;
     let mut spec = older.spec.clone();
     spec.generation = failed.generation.next();
     let mut notes = Vec::new();
     if let Stack::Services(stack) = &mut spec.stack {
         for set in stack.data.values() {
-            let kept = kept_snapshot(&failed.spec, &set.volume);
+            let kept = kept_since_live(&generations, &set.volume).find(|kept| snapshots.contains(kept));
             let Some(volume) = stack.volumes.get_mut(&set.volume) else {
                 continue;
             };
-            if snapshots.contains(&kept) {
+            if let Some(kept) = kept {
                 volume.origin = VolumeOrigin::Snapshot(kept);
                 volume.incarnation = spec.generation;
                 notes.push("The data is as it was before the failed update.".to_owned());
@@ -173,4 +215,49 @@ pub(crate) async fn bring_back(
     };
     context.store.generation_put(&row).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Digest, Limits, ServiceStack, Timestamp};
+
+    fn row(n: u64, outcome: Option<Outcome>) -> GenerationRow {
+        let environment: EnvironmentId = crate::new_environment_id('e').unwrap();
+        GenerationRow {
+            environment: environment.clone(),
+            generation: Generation(n),
+            inputs: Digest::of(b""),
+            spec: EnvironmentSpec {
+                environment,
+                generation: Generation(n),
+                project: "shop".parse().unwrap(),
+                origin: Origin::PullRequest { number: 1 },
+                sources: std::collections::BTreeMap::new(),
+                stack: Stack::Services(ServiceStack::default()),
+                limits: Limits::default(),
+            },
+            policy_commit: None,
+            restores: None,
+            created: Timestamp(0),
+            outcome,
+            failure: None,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_the_first_update_since_live_kept_comes_back() {
+        let volume: VolumeName = "data".parse().unwrap();
+        let rows = [
+            row(1, Some(Outcome::Live)),
+            row(2, Some(Outcome::Failed)),
+            row(3, Some(Outcome::Live)),
+            row(4, Some(Outcome::Superseded)),
+            row(5, Some(Outcome::Failed)),
+        ];
+        let kept: Vec<_> = kept_since_live(&rows, &volume).collect();
+        let wanted: Vec<_> = rows[3..].iter().map(|row| kept_snapshot(&row.spec, &volume)).collect();
+        assert_eq!(kept, wanted);
+    }
 }

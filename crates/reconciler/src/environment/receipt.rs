@@ -8,14 +8,15 @@ use store::{EnvironmentPatch, EnvironmentRow};
 use tokio::time::sleep;
 
 /// Compares the ledger with what the runtime lists. What is listed and not in the ledger is entered first: a receipt never
-/// omits what it saw. Completes the receipt when nothing is left.
+/// omits what it saw. Completes the receipt when nothing is left, and
+/// returns whether it did.
 pub(crate) async fn complete(
     context: &Context,
     environment: &EnvironmentRow,
     removal: Generation,
     plan: &Plan,
     observed: &Observed,
-) -> Result<(), Trouble> {
+) -> Result<bool, Trouble> {
     let left: BTreeSet<Resource> = context
         .runtime
         .inventory(Some(&environment.id))
@@ -29,7 +30,7 @@ pub(crate) async fn complete(
         context.runtime.remove(&environment.id, removal).await?;
         // Some things go asynchronously (network namespaces, subvolumes): give the kernel a moment before looking again.
         sleep(Duration::from_millis(50)).await;
-        return Ok(());
+        return Ok(false);
     }
     let open: Vec<Resource> = context
         .store
@@ -73,5 +74,5 @@ pub(crate) async fn complete(
     context.store.environment_update(&environment.id, &patch).await?;
     context.nudges.announcements();
     context.nudges.project(&environment.project);
-    Ok(())
+    Ok(true)
 }

@@ -30,6 +30,8 @@ struct Worker {
     running: BTreeMap<Id, (String, Generation)>,
     /// Steps that succeeded: in which generation, how often, when last.
     succeeded: BTreeMap<String, (Generation, u32, Timestamp)>,
+    /// How often something was left over after the removal.
+    left_over: u32,
 }
 
 /// What a turn leads to.
@@ -52,6 +54,7 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
         steps: JoinSet::new(),
         running: BTreeMap::new(),
         succeeded: BTreeMap::new(),
+        left_over: 0,
     };
     let mut troubles = 0;
     loop {
@@ -92,6 +95,7 @@ impl Worker {
 
     async fn turn_present(&mut self, row: &EnvironmentRow, generation: GenerationRow) -> Result<Turn, Trouble> {
         self.drop_steps_of_others(generation.generation);
+        outcome::agree(&self.context, row, &generation).await?;
         if generation.outcome == Some(Outcome::Failed) {
             return Ok(if outcome::bring_back(&self.context, row, &generation).await? {
                 Turn::Again
@@ -146,8 +150,16 @@ impl Worker {
             self.context.now(),
         );
         if plan.ready().any(|step| step.action == Action::Receipt) {
-            receipt::complete(&self.context, row, removal, &plan, &observed).await?;
-            return Ok(Turn::Again);
+            if receipt::complete(&self.context, row, removal, &plan, &observed).await? {
+                return Ok(Turn::Again);
+            }
+            // What does not go is looked at less and less often; most goes at once.
+            self.left_over += 1;
+            let pause = backoff(self.left_over.saturating_sub(5));
+            return Ok(match self.left_over {
+                ..=5 => Turn::Again,
+                _ => Turn::Wait(Some(self.context.now().plus(pause))),
+            });
         }
         let held = self.start_ready(&plan, removal, last).await?;
         Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
@@ -205,7 +217,9 @@ impl Worker {
     fn held_back(&self, step: &str, generation: Generation) -> Option<Timestamp> {
         let (of, count, last) = self.succeeded.get(step)?;
         let until = last.plus(backoff(*count));
-        (*of == generation && until > self.context.now()).then_some(until)
+        let now = self.context.now();
+        // A success that is still to come was noted before the clock was set back.
+        (*of == generation && *last <= now && until > now).then_some(until)
     }
 
     fn note_success(&mut self, step: &str, generation: Generation) {

@@ -1,12 +1,16 @@
 //! Compares what exists with what the store knows: nothing is left over, and nothing is lost with the store.
 
-use crate::context::{Context, Trouble};
+use crate::{
+    context::{Context, Trouble},
+    environment::outcome,
+};
 use model::{CommitId, EnvironmentId, Generation, SnapshotId, SourceName, VolumeOrigin};
 use runtime::SourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use store::{EnvironmentRow, GenerationRow, Outcome};
 use tokio::time::sleep;
 
 pub(crate) async fn run(context: Arc<Context>) {
@@ -39,7 +43,10 @@ async fn strays(context: &Context) -> Result<(), Trouble> {
             continue;
         }
         tracing::warn!(environment = %id, "removing what is left of an environment that the store does not have");
-        context.runtime.remove(&id, Generation(u64::MAX)).await?;
+        if let Err(error) = context.runtime.remove(&id, Generation(u64::MAX)).await {
+            tracing::warn!(environment = %id, why = crate::text::chain(&error), "could not remove it; the next look tries again");
+            continue;
+        }
         if let Some(row) = known {
             let text = "left-overs were found after the receipt and removed";
             context
@@ -51,6 +58,30 @@ async fn strays(context: &Context) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The snapshots that an environment may still be made from: what was kept since it was live last, and what the generation
+/// that is live and those after it begin with.
+fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]) -> BTreeSet<SnapshotId> {
+    let settled = generations
+        .iter()
+        .rev()
+        .find(|generation| generation.outcome == Some(Outcome::Live))
+        .map(|generation| generation.generation);
+    let mut used = BTreeSet::new();
+    for generation in generations {
+        let n = generation.generation;
+        if row.live != Some(n) && settled.is_some_and(|settled| n < settled) {
+            continue;
+        }
+        for (volume, wanted) in generation.spec.services().into_iter().flat_map(|stack| &stack.volumes) {
+            used.extend(outcome::kept_since_live(generations, volume));
+            if let VolumeOrigin::Snapshot(id) = &wanted.origin {
+                used.insert(id.clone());
+            }
+        }
+    }
+    used
+}
+
 /// Sources and kept snapshots that no environment uses any more.
 async fn unused(context: &Context) -> Result<(), Trouble> {
     // Somebody who is busy fetching is not made to wait: the next sweep will do.
@@ -60,7 +91,9 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
     let mut commits: BTreeMap<(model::ProjectName, SourceName), BTreeSet<CommitId>> = BTreeMap::new();
     let mut snapshots: BTreeSet<SnapshotId> = BTreeSet::new();
     for row in context.store.environment_list(None, false).await? {
-        for generation in context.store.generation_list(&row.id).await? {
+        let generations = context.store.generation_list(&row.id).await?;
+        snapshots.extend(used_snapshots(&row, &generations));
+        for generation in generations {
             let primary = context.projects.get(&row.project).and_then(|project| project.primary());
             if let (Some(source), Some(commit)) = (primary, &generation.policy_commit) {
                 commits
@@ -73,12 +106,6 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
                     .entry((row.project.clone(), source.clone()))
                     .or_default()
                     .insert(commit.clone());
-            }
-            for (volume, wanted) in generation.spec.services().into_iter().flat_map(|stack| &stack.volumes) {
-                snapshots.insert(planner::kept_snapshot(&generation.spec, volume));
-                if let VolumeOrigin::Snapshot(id) = &wanted.origin {
-                    snapshots.insert(id.clone());
-                }
             }
         }
         for (source, commit) in row.head {
