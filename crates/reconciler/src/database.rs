@@ -59,6 +59,28 @@ pub(crate) async fn bring_to(
     filled
 }
 
+/// Notes what is about to be in the database. Should nobody live to read back what was migrated, a generation that does not
+/// have these migrations must not take the database for one that it can go on with.
+async fn intend(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    service: &ServiceName,
+    set: &DataSet,
+) -> Result<(), StepError> {
+    let volume = spec.services().and_then(|stack| stack.volumes.get(&set.volume));
+    let fact = DataFact {
+        incarnation: volume.map_or(spec.generation, |volume| volume.incarnation),
+        golden: volume.and_then(|volume| match &volume.origin {
+            model::VolumeOrigin::Snapshot(id) => Some(id.clone()),
+            model::VolumeOrigin::Empty => None,
+        }),
+        prepared: true,
+        applied: set.migrations.clone(),
+        seeded: false,
+    };
+    Ok(context.store.data_fact_put(&spec.environment, service, &fact).await?)
+}
+
 /// Prepares, migrates and, if asked, seeds. Every part may have been done before.
 pub(crate) async fn fill(
     context: &Context,
@@ -86,6 +108,7 @@ pub(crate) async fn fill(
         pending.push((migration.clone(), bytes));
     }
     if !pending.is_empty() {
+        intend(context, spec, service, set).await?;
         data::migrate(admin(context, spec, service).await?, set, &pending, DATABASE_TIME_MAX)
             .await
             .map_err(data_error)?;

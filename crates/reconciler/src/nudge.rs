@@ -28,8 +28,12 @@ impl Nudges {
 
     /// Something about this environment may have changed.
     pub fn environment(&self, id: &EnvironmentId) {
-        self.of_environment(id).notify_one();
-        self.table().everything.notify_one();
+        let table = self.table();
+        // Without a worker nobody is to be woken: one that starts looks by itself. Ids of what has ended would pile up here.
+        if let Some(notify) = table.environments.get(id) {
+            notify.notify_one();
+        }
+        table.everything.notify_one();
     }
 
     /// Something on this project's forge may have changed.
