@@ -134,6 +134,13 @@ impl Bench {
         self.forge.open_pull_request(new).await.unwrap().number
     }
 
+    /// Lets every try to comment on this pull request fail.
+    pub(crate) fn spoil_comments(&self, number: u64) {
+        let comments = self.directory.path().join("forge/comments");
+        std::fs::create_dir_all(&comments).unwrap();
+        std::fs::write(comments.join(number.to_string()), "").unwrap();
+    }
+
     pub(crate) async fn push(&self, name: &str, compose: &str) -> CommitId {
         let files = [FileChange::write("compose.yaml", compose)];
         self.forge

@@ -5,3 +5,4 @@
 mod bench;
 mod cases;
 mod interrupted;
+mod troubles;
