@@ -17,7 +17,7 @@ use std::{
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread::sleep,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -104,8 +104,34 @@ impl Drop for Server<'_> {
     }
 }
 
-/// Measures, and leaves nothing.
-pub(crate) fn run(args: &IdleArgs) -> Result<()> {
+/// Measures on a thread of its own, so that somebody who wants the run to end is heard. Leaves nothing.
+pub(crate) async fn run(args: IdleArgs) -> Result<()> {
+    let measuring = tokio::task::spawn_blocking(move || measure(&args));
+    tokio::spawn(async {
+        let reason = crate::shop::interrupted().await;
+        tracing::warn!("{reason}: ending");
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    });
+    measuring.await?
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Waits in small pieces.
+fn pause(length: Duration) -> Result<()> {
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        std::thread::sleep(
+            until
+                .saturating_duration_since(Instant::now())
+                .min(Duration::from_millis(100)),
+        );
+    }
+    Ok(())
+}
+
+fn measure(args: &IdleArgs) -> Result<()> {
     let machine = Machine::look();
     let mut traces = Traces::new("idle")?;
     let program = traces.path().join("maquette");
@@ -122,7 +148,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
     let pids = processes(&server, &traces, &state)?;
     traces.instance = pids.get("cell host").and_then(|pid| instance(*pid));
     let empty_kernel = procfs::kernel_memory();
-    sleep(Duration::from_secs(2));
+    pause(Duration::from_secs(2))?;
     let empty: BTreeMap<String, Memory> = pids
         .iter()
         .map(|(name, pid)| (name.clone(), procfs::memory(*pid)))
@@ -139,13 +165,13 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
     wait("live environments", PATIENCE, live).with_context(|| log(&traces))?;
     let all_live_ms = began.elapsed().as_secs_f64() * 1e3;
     tracing::info!("{} environments live; resting", args.environments);
-    sleep(SETTLE);
+    pause(SETTLE)?;
 
     let monitors = procfs::processes("conmon", &traces.run.display().to_string());
     let cpu = |pids: &[u32]| pids.iter().map(|pid| procfs::cpu_ms(*pid)).sum::<f64>();
     let before: Vec<f64> = pids.values().map(|pid| cpu(&[*pid])).collect();
     let monitors_before = cpu(&monitors);
-    sleep(Duration::from_secs(args.seconds));
+    pause(Duration::from_secs(args.seconds))?;
     let share = |ms: f64| ms / (args.seconds as f64 * 1e3) * 100.0;
     let measured = pids.iter().zip(before).map(|((name, pid), before)| {
         let result = ProcessResult {
@@ -284,7 +310,7 @@ fn wait(what: &str, patience: Duration, holds: impl Fn() -> Result<bool>) -> Res
         if since.elapsed() > patience {
             bail!("not there after {} s: {what}", patience.as_secs());
         }
-        sleep(Duration::from_millis(250));
+        pause(Duration::from_millis(250))?;
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ fn main() -> Result<()> {
         .init();
     match Cli::parse().part {
         Part::Shop(args) => block_on(shop::run(&args)),
-        Part::Idle(args) => idle::run(&args),
+        Part::Idle(args) => block_on(idle::run(args)),
         Part::Gateway(args) => proxy::run(&args),
         Part::Report(args) => report::run(&args),
         Part::Host(args) => world::host(&args),
