@@ -45,9 +45,16 @@ pub(crate) async fn bring_to(
     });
     let filled = fill(context, spec, service, set, &Files { source, commit }, true).await;
     // Also after a failure: what was applied decides whether the next generation can keep it.
-    let contents = data::contents(admin(context, spec, service).await?, set)
-        .await
-        .map_err(data_error)?;
+    let read = match admin(context, spec, service).await {
+        Ok(connection) => data::contents(connection, set).await.map_err(data_error),
+        Err(error) => Err(error),
+    };
+    let contents = match (read, filled.is_err()) {
+        (Ok(contents), _) => contents,
+        // What went wrong first says more.
+        (Err(_), true) => return filled,
+        (Err(error), false) => return Err(error),
+    };
     let fact = DataFact {
         incarnation,
         golden,
