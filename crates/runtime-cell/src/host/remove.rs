@@ -39,6 +39,10 @@ impl Host {
     ) -> Result<(), RuntimeError> {
         if let Ok(environment) = self.environment(id) {
             let _turn = environment.gate.write().await;
+            if environment.inner().removed {
+                // Another request removed it while this one waited: what it asks for is so.
+                return Ok(());
+            }
             self.accept(&environment, generation)?;
             self.wake(&environment).await?;
             let units: Vec<_> = environment.inner().watchers.keys().cloned().collect();
