@@ -64,6 +64,9 @@ pub enum Intent {
     /// There is one already.
     #[error("there is an environment for that already")]
     Exists,
+    /// Nothing can be written down.
+    #[error("the disk of the server's state directory is full")]
+    DiskFull,
     /// Something else failed.
     #[error("{0}")]
     Failed(String),
@@ -73,6 +76,7 @@ impl From<Trouble> for Intent {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::NoProject(name) => Self::NoProject(name),
+            Trouble::Store(error) => error.into(),
             trouble => Self::Failed(crate::text::chain(&trouble)),
         }
     }
@@ -80,6 +84,9 @@ impl From<Trouble> for Intent {
 
 impl From<store::StoreError> for Intent {
     fn from(error: store::StoreError) -> Self {
+        if error.is_full() {
+            return Self::DiskFull;
+        }
         Self::Failed(crate::text::chain(&error))
     }
 }

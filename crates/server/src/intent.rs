@@ -24,6 +24,7 @@ impl From<Intent> for Problem {
                 Self::new(ProblemCode::Conflict, text).hint("it has ended; `maquette list` shows those that there are")
             }
             Intent::Exists => Self::new(ProblemCode::Conflict, text).hint("`maquette list` shows it"),
+            Intent::DiskFull => Self::disk_full(),
             Intent::Failed(_) => Self::new(ProblemCode::Unavailable, text),
         }
     }

@@ -24,6 +24,12 @@ impl Problem {
         Self(Box::new(self.0.hint(hint)))
     }
 
+    /// Nothing can be written down.
+    pub(crate) fn disk_full() -> Self {
+        Self::new(ProblemCode::Unavailable, "the disk of the server's state directory is full")
+            .hint("make room there; environments go on meanwhile, and nothing is lost")
+    }
+
     /// Our own fault: what happened is for the log only.
     pub(crate) fn internal(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "{what}");
@@ -51,6 +57,17 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Conflict { .. } => Self::new(ProblemCode::Conflict, error.to_string()),
             StoreError::NotFound { .. } => Self::new(ProblemCode::NotFound, error.to_string()),
+            _ if error.is_full() => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the disk of the state directory is full"
+                );
+                Self::new(
+                    ProblemCode::Unavailable,
+                    "the disk of the server's state directory is full",
+                )
+                .hint("make room there; environments go on meanwhile, and nothing is lost")
+            }
             _ => Self::internal("the store can not be read or written", &error),
         }
     }

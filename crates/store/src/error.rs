@@ -65,6 +65,23 @@ pub enum StoreError {
     },
 }
 
+/// SQLite's primary result code for a full disk.
+const SQLITE_FULL: &str = "13";
+
+impl StoreError {
+    /// Whether the disk that the store is on has no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database {
+                source: sqlx::Error::Database(error),
+                ..
+            } => error.code().as_deref() == Some(SQLITE_FULL),
+            _ => false,
+        }
+    }
+}
+
 /// Shorthand for this crate's results.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 

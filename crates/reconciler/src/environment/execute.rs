@@ -25,11 +25,17 @@ pub(crate) struct StepError {
 }
 
 impl StepError {
+    /// A message may carry its hint in a last line of its own.
     pub(crate) fn new(message: impl Into<String>, transient: bool) -> Self {
+        let text = message.into();
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
+        };
         let failure = Failure {
             step: String::new(),
-            message: message.into(),
-            hint: None,
+            message,
+            hint,
             log: Vec::new(),
         };
         Self { failure, transient }
@@ -52,6 +58,8 @@ impl From<runtime::RuntimeError> for StepError {
         let this = Self::new(error.to_string(), transient);
         match error {
             runtime::RuntimeError::Unsupported { hint, .. } => this.hint(hint),
+            runtime::RuntimeError::Full { .. } => this
+                .hint("end environments that nobody needs, or give the runtime more room; the next push tries again"),
             _ => this,
         }
     }

@@ -63,12 +63,32 @@ pub(crate) struct Cell {
 fn refused(cell: &Cell, error: ContainerError) -> RuntimeError {
     let what = cell.unit.plain().to_owned();
     match error {
-        ContainerError::Refused(reason) => RuntimeError::Invalid { what, reason },
+        ContainerError::Refused(reason) => RuntimeError::Invalid {
+            what,
+            reason: explained(&reason).unwrap_or(reason),
+        },
         other => RuntimeError::Failed {
             action: format!("starting {what}"),
             reason: chain(&other),
         },
     }
+}
+
+/// What the author of a command can do about it, where the runtime's words are about the command.
+fn explained(reason: &str) -> Option<String> {
+    let (_, rest) = reason.split_once("exec: \"")?;
+    let (command, why) = rest.split_once("\": ")?;
+    if why.contains("permission denied") {
+        return Some(format!(
+            "the command `{command}` may not be run\nhint: make the file executable and commit that"
+        ));
+    }
+    (why.contains("executable file not found") || why.contains("no such file")).then(|| {
+        format!(
+            "the command `{command}` is not there\nhint: install its package on this machine: services with \
+             `host: true` run from the machine's packages; or name a file of the checkout by its path"
+        )
+    })
 }
 
 impl Host {

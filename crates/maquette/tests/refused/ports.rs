@@ -1,0 +1,61 @@
+//! A port that is taken: who starts Maquette reads which one, and where to choose another.
+
+use crate::{
+    bench::run,
+    rig::{COMPOSE, Rig, SETTINGS},
+};
+use forge::local::FileChange;
+use std::net::TcpListener;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_is_named_with_the_setting_that_changes_it() {
+    let files = [
+        FileChange::write("compose.yaml", COMPOSE),
+        FileChange::write("maquette.yaml", SETTINGS),
+    ];
+    let mut rig = Rig::new(&files).await;
+    for (port, setting) in [(rig.api, "`listen`"), (rig.gateway, "`gateway.listen`")] {
+        let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        rig.spawn();
+        assert_eq!(rig.ended().await, 1);
+        let log = rig.log();
+        let said = log.lines().skip_while(|line| !line.starts_with("error: "));
+        let said: Vec<&str> = said.take(2).collect();
+        assert!(
+            said[0].contains(&format!("127.0.0.1:{port} can not be listened on")),
+            "{log}"
+        );
+        assert!(said[0].contains("in use"), "{log}");
+        assert!(said[1].starts_with("hint: ") && said[1].contains(setting), "{log}");
+        drop(taken);
+        std::fs::remove_file(rig.root.join("log")).unwrap();
+    }
+    // Nothing stays of the tries that would keep the next one from starting.
+    rig.start().await;
+}
+
+#[tokio::test]
+async fn the_demo_names_the_port_and_its_flag_before_it_makes_anything() {
+    let state = tempfile::tempdir().unwrap();
+    let at = state.path().join("demo");
+    for (taken, free) in [("--port", "--api-port"), ("--api-port", "--port")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        for once in [&["--once"][..], &[]] {
+            let words = ["demo", "--state", at.to_str().unwrap(), taken, &port, free, "0"];
+            let ended = run(&[&words, once].concat(), "").await;
+            assert_eq!(ended.code, 1, "{ended:?}");
+            assert!(
+                ended.err.contains(&format!("port {port} can not be used")) && ended.err.contains("in use"),
+                "{ended:?}"
+            );
+            assert!(
+                ended.err.contains(&format!("hint: choose another one with {taken}\n")),
+                "{ended:?}"
+            );
+            assert_eq!(ended.out, "");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(&at).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
