@@ -116,6 +116,19 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
+    /// The newest one. Specs are large: whoever needs one does not read all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn generation_newest(&self, id: &EnvironmentId) -> Result<Option<GenerationRow>> {
+        let row = sqlx::query("SELECT * FROM generation WHERE environment = ? ORDER BY generation DESC LIMIT 1")
+            .bind(id.as_str())
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failed("generation_newest"))?;
+        row.as_ref().map(read).transpose()
+    }
+
     /// All of an environment, the oldest first.
     ///
     /// # Errors

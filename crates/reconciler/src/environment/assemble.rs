@@ -17,7 +17,7 @@ use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
 /// The generation that is wanted now; a new one if what it is made from has changed. `None` if nothing may run yet: the
 /// commit is not approved, or the policy branch has not been read.
 pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> Result<Option<GenerationRow>, Trouble> {
-    let newest = context.store.generation_list(&environment.id).await?.pop();
+    let newest = context.store.generation_newest(&environment.id).await?;
     if environment.origin == Origin::Golden {
         return Ok(newest);
     }

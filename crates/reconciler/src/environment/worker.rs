@@ -125,8 +125,8 @@ impl Worker {
     }
 
     async fn turn_absent(&mut self, row: &EnvironmentRow) -> Result<Turn, Trouble> {
-        let generations = self.context.store.generation_list(&self.id).await?;
-        let last = generations.last();
+        let newest = self.context.store.generation_newest(&self.id).await?;
+        let last = newest.as_ref();
         let removal = last.map_or(Generation(1), |last| last.generation.next());
         self.drop_steps_of_others(removal);
         let mut observed = match last {

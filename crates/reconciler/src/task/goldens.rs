@@ -66,7 +66,7 @@ async fn look(context: &Context) -> Result<(), Trouble> {
 
 /// The goldens that the newest generation of an environment waits for.
 async fn wanted_by(context: &Context, environment: &EnvironmentRow) -> Result<(), Trouble> {
-    let Some(newest) = context.store.generation_list(&environment.id).await?.pop() else {
+    let Some(newest) = context.store.generation_newest(&environment.id).await? else {
         return Ok(());
     };
     let (Some(stack), Some(commit), None) = (newest.spec.services(), &newest.policy_commit, newest.outcome) else {
