@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 const ENVIRONMENTS: usize = 10;
@@ -111,6 +112,12 @@ async fn full_disks_are_named_and_ten_environments_go_on() {
         .status()
         .unwrap();
     assert!(synced.success());
+    let since = Instant::now();
+    let free = || rustix::fs::statvfs(ballast.parent().unwrap()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    while free() < 256 << 20 {
+        assert!(since.elapsed() < Duration::from_secs(60), "{} bytes are free", free());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let again = rig.push("late", &[FileChange::write("page.txt", "in time\n")]).await;
     rig.comment(late, &[&format!("live** with `{}`\n", again.short())])
         .await;
