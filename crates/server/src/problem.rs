@@ -26,8 +26,11 @@ impl Problem {
 
     /// Nothing can be written down.
     pub(crate) fn disk_full() -> Self {
-        Self::new(ProblemCode::Unavailable, "the disk of the server's state directory is full")
-            .hint("make room there; environments go on meanwhile, and nothing is lost")
+        Self::new(
+            ProblemCode::Unavailable,
+            "the disk of the server's state directory is full",
+        )
+        .hint("make room there; environments go on meanwhile, and nothing is lost")
     }
 
     /// Our own fault: what happened is for the log only.
