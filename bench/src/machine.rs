@@ -42,7 +42,13 @@ impl Machine {
                 .and_then(|text| text.parse::<u64>().ok())
                 .unwrap_or_default()
                 / 1024,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            // What a distribution or a host adds after the version tells nothing about speed.
+            kernel: read("/proc/sys/kernel/osrelease")
+                .trim()
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             system: value(&read("/etc/os-release"), "PRETTY_NAME"),
             load: read("/proc/loadavg")
                 .split_whitespace()
