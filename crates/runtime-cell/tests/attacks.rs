@@ -218,7 +218,7 @@ async fn files(town: &Town) {
             "
 import os
 for path in ['/etc/shadow', '/etc/gshadow', '/etc/sudoers', '/etc/ssh', '/etc/machine-id', '/root/.bashrc', '/root/.ssh', '/var/run/docker.sock',
-             '{directory}', '{directory}/run/control.sock', '/sys/fs/cgroup/memory', '/proc/1/root/{directory}', '/boot', '/work', '/var/lib/dpkg']:
+             '{directory}', '{directory}/run/control.sock', '/sys/fs/cgroup/memory', '/proc/1/root/{directory}', '/boot', '/var/lib/dpkg']:
     try: os.stat(path); print('SEEN', path)
     except OSError: pass
 for path in ['/usr/x', '/etc/x', '/x', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/sys/net/core/somaxconn', '/sys/kernel/x']:
