@@ -10,7 +10,7 @@ pub const START_DEADLINE_DEFAULT: Duration = Duration::from_secs(120);
 /// A service that ends so often before it was ready has failed.
 const RESTARTS_MAX: u32 = 3;
 
-/// The status that a runtime gives to a container whose end it did not see.
+/// The status of a container that a runtime was about to start, or whose end it did not see, when its host was killed.
 const END_NOT_SEEN: i32 = 127;
 
 fn is_engine(service: &Service) -> bool {
