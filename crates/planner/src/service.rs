@@ -10,13 +10,6 @@ pub const START_DEADLINE_DEFAULT: Duration = Duration::from_secs(120);
 /// A service that ends so often before it was ready has failed.
 const RESTARTS_MAX: u32 = 3;
 
-/// The status of a container that a runtime was about to start, or whose end it did not see, when its host was killed.
-const END_NOT_SEEN: i32 = 127;
-
-fn is_engine(service: &Service) -> bool {
-    matches!(service.workload.root, model::Root::Engine(_))
-}
-
 /// The state of the step that starts `service`. `settled` says that this generation was live before: from then on a service
 /// that ends is the runtime's to start again, and no longer a failure of the generation.
 pub(crate) fn state(
@@ -44,8 +37,6 @@ fn state_of_current(
         ServiceState::Ready => StepState::Done,
         ServiceState::Stopped => StepState::Ready,
         ServiceState::Exited { code: 0 } if service.restart != Restart::Always => StepState::Done,
-        // The runtime's host was away when it ended, for example while it was being stopped for a snapshot: start it again.
-        ServiceState::Exited { code: END_NOT_SEEN } if is_engine(service) => StepState::Ready,
         ServiceState::Exited { code } => StepState::Failed {
             failure: ended(name, *code, fact),
         },
