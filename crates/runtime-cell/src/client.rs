@@ -15,7 +15,7 @@ use model::{
     ServiceName, SnapshotId, Stage, Value, VolumeName, Workload,
 };
 use runtime::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Secrets, SourceKey,
+    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Sake, Secrets, SourceKey,
     Target,
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -99,19 +99,27 @@ impl Runtime for CellRuntime {
         }
     }
 
-    async fn source_put(&self, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
+    async fn source_put(&self, sake: &Sake, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
         let _turn = self.filling.lock().await;
         if self.source_exists(key).await? {
             return Ok(());
         }
-        let Answer::Path(path) = self.link.ask(&Request::SourceBegin { key: key.clone() }).await? else {
+        let begin = Request::SourceBegin {
+            sake: sake.clone(),
+            key: key.clone(),
+        };
+        let Answer::Path(path) = self.link.ask(&begin).await? else {
             return Err(self.link.unexpected());
         };
         checkout.write(&path).await.map_err(|reason| RuntimeError::Failed {
             action: format!("writing the source {} at {}", key.source, key.commit),
             reason,
         })?;
-        self.done(Request::SourceSeal { key: key.clone() }).await
+        self.done(Request::SourceSeal {
+            sake: sake.clone(),
+            key: key.clone(),
+        })
+        .await
     }
 
     async fn source_list(&self) -> Result<Vec<SourceKey>> {
@@ -204,11 +212,13 @@ impl Runtime for CellRuntime {
     async fn snapshot_create(
         &self,
         environment: &EnvironmentId,
+        generation: Generation,
         volume: &VolumeName,
         snapshot: &SnapshotId,
     ) -> Result<()> {
         let request = Request::SnapshotCreate {
             environment: environment.clone(),
+            generation,
             volume: volume.clone(),
             snapshot: snapshot.clone(),
         };
@@ -222,8 +232,9 @@ impl Runtime for CellRuntime {
         }
     }
 
-    async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()> {
+    async fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<()> {
         self.done(Request::SnapshotRemove {
+            sake: sake.cloned(),
             snapshot: snapshot.clone(),
         })
         .await

@@ -7,7 +7,7 @@ use model::{
     Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef,
     ServiceName, SnapshotId, Stage, VolumeName,
 };
-use runtime::{JobOutcome, LogQuery, RuntimeError, SourceKey, Target};
+use runtime::{JobOutcome, LogQuery, RuntimeError, Sake, SourceKey, Target};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -43,9 +43,11 @@ pub(crate) enum Request {
         key: SourceKey,
     },
     SourceBegin {
+        sake: Sake,
         key: SourceKey,
     },
     SourceSeal {
+        sake: Sake,
         key: SourceKey,
     },
     SourceList,
@@ -77,11 +79,13 @@ pub(crate) enum Request {
     },
     SnapshotCreate {
         environment: EnvironmentId,
+        generation: Generation,
         volume: VolumeName,
         snapshot: SnapshotId,
     },
     SnapshotList,
     SnapshotRemove {
+        sake: Option<Sake>,
         snapshot: SnapshotId,
     },
     Dial {

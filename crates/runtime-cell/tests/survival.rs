@@ -9,7 +9,7 @@
 mod support;
 
 use model::{CommitId, EnvironmentSpec, Generation, Mount, MountKind, Power, Restart, ServiceState, Stage};
-use runtime::{Checkout, LogQuery, NoSecrets, Runtime as _, SourceKey, Target};
+use runtime::{Checkout, LogQuery, NoSecrets, Runtime as _, Sake, SourceKey, Target};
 use runtime_cell::CellRuntime;
 use std::{
     path::Path,
@@ -245,7 +245,11 @@ async fn layers(control: u32) {
         source: "test".parse().unwrap(),
         commit: commit.clone(),
     };
-    runtime.source_put(&key, &Files(control)).await.unwrap();
+    let sake = Sake {
+        environment: "e000000001".parse().unwrap(),
+        generation: Generation(1),
+    };
+    runtime.source_put(&sake, &key, &Files(control)).await.unwrap();
     let source = |target: &str, subpath: &str, read_only| Mount {
         target: target.into(),
         kind: MountKind::Source {

@@ -68,6 +68,16 @@ impl Secrets for NoSecrets {
     }
 }
 
+/// A generation of an environment for whose sake something is changed that outlives environments. Such a change is a mutation
+/// of that environment: it is refused when the runtime has accepted a newer generation, or has removed the environment with one.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sake {
+    /// The environment. One that the runtime does not have yet, or any more, keeps nothing from being changed.
+    pub environment: EnvironmentId,
+    /// Its generation.
+    pub generation: Generation,
+}
+
 /// Where in a service a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,7 +110,7 @@ pub trait Runtime: Send + Sync {
     async fn source_exists(&self, key: &SourceKey) -> Result<bool>;
 
     /// Brings a commit's files to the runtime, unless they are there. Read-only from then on.
-    async fn source_put(&self, key: &SourceKey, checkout: &dyn Checkout) -> Result<()>;
+    async fn source_put(&self, sake: &Sake, key: &SourceKey, checkout: &dyn Checkout) -> Result<()>;
 
     /// The sources that the runtime holds.
     async fn source_list(&self) -> Result<Vec<SourceKey>>;
@@ -139,6 +149,7 @@ pub trait Runtime: Send + Sync {
     async fn snapshot_create(
         &self,
         environment: &EnvironmentId,
+        generation: Generation,
         volume: &VolumeName,
         snapshot: &SnapshotId,
     ) -> Result<()>;
@@ -146,8 +157,8 @@ pub trait Runtime: Send + Sync {
     /// The snapshots that exist.
     async fn snapshot_list(&self) -> Result<Vec<SnapshotId>>;
 
-    /// Removes a snapshot; nothing happens if it does not exist.
-    async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()>;
+    /// Removes a snapshot; nothing happens if it does not exist. `None` is for whoever has seen that no environment can want it.
+    async fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<()>;
 
     /// Connects to a service.
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;

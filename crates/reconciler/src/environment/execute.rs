@@ -105,7 +105,7 @@ impl Job {
                 Ok(self
                     .context
                     .runtime
-                    .snapshot_create(&self.environment, volume, snapshot)
+                    .snapshot_create(&self.environment, self.generation, volume, snapshot)
                     .await?)
             }
             Action::Apply(stage) => self.apply(spec, stage).await,
@@ -129,7 +129,11 @@ impl Job {
             .repositories
             .checkout(&spec.project, source, commit)
             .map_err(|error| StepError::new(chain(&error), true))?;
-        Ok(self.context.runtime.source_put(&key, &checkout).await?)
+        let sake = runtime::Sake {
+            environment: self.environment.clone(),
+            generation: self.generation,
+        };
+        Ok(self.context.runtime.source_put(&sake, &key, &checkout).await?)
     }
 
     async fn power(&self, power: model::Power) -> Result<(), StepError> {

@@ -3,6 +3,7 @@
 use crate::context::{Context, Trouble};
 use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, SnapshotId, Stack, VolumeName, VolumeOrigin};
 use planner::{Action, Step, StepState, kept_snapshot};
+use runtime::{RuntimeError, Sake};
 use std::collections::BTreeSet;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
 
@@ -43,11 +44,17 @@ pub(crate) async fn live(context: &Context, id: &EnvironmentId, generation: Gene
 
 /// Snapshots that were kept in case this generation failed are of no use once it is live.
 async fn drop_kept(context: &Context, spec: &EnvironmentSpec) -> Result<(), Trouble> {
+    let sake = Sake {
+        environment: spec.environment.clone(),
+        generation: spec.generation,
+    };
     for set in spec.services().into_iter().flat_map(|stack| stack.data.values()) {
-        context
-            .runtime
-            .snapshot_remove(&kept_snapshot(spec, &set.volume))
-            .await?;
+        let kept = kept_snapshot(spec, &set.volume);
+        match context.runtime.snapshot_remove(Some(&sake), &kept).await {
+            // A newer generation is on its way: the sweep decides what it may still want.
+            Err(RuntimeError::Superseded { .. }) => {}
+            other => other?,
+        }
     }
     Ok(())
 }

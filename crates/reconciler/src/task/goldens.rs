@@ -201,6 +201,8 @@ async fn build(
     };
     let mut engine = Service {
         depends_on: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        restarts_with: std::collections::BTreeSet::new(),
         public_port: None,
         ..engine.clone()
     };
@@ -225,6 +227,7 @@ async fn build(
             jobs: BTreeMap::new(),
             volumes: BTreeMap::from([(set.volume.clone(), volume)]),
             data: BTreeMap::from([(service.clone(), set)]),
+            networks: BTreeMap::new(),
         }),
         limits: model::Limits::default(),
     };
@@ -304,7 +307,7 @@ async fn snapshot(context: &Context, generation: &GenerationRow, golden: &Snapsh
             .await?;
         context
             .runtime
-            .snapshot_create(&generation.environment, &set.volume, golden)
+            .snapshot_create(&generation.environment, generation.generation, &set.volume, golden)
             .await?;
     }
     Ok(())

@@ -136,7 +136,7 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
     for snapshot in context.runtime.snapshot_list().await? {
         // Goldens are collected by last use in a task of their own; what was kept for an update is of no use after it.
         if !snapshot.is_golden() && !snapshots.contains(&snapshot) {
-            context.runtime.snapshot_remove(&snapshot).await?;
+            context.runtime.snapshot_remove(None, &snapshot).await?;
         }
     }
     let mut held: BTreeMap<_, BTreeSet<CommitId>> = BTreeMap::new();

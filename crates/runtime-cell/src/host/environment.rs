@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{names::UnitName, sandbox::network::Hub};
 use model::{EnvironmentId, Generation, JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
-use runtime::RuntimeError;
+use runtime::{RuntimeError, Sake};
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::OwnedFd,
@@ -210,6 +210,28 @@ impl Host {
             self.update(environment, |record| record.generation = given)
         } else {
             Ok(())
+        }
+    }
+
+    /// Refuses what is done for the sake of a generation that is too old. An environment that is not known refuses nothing,
+    /// unless it was removed with a newer generation.
+    pub(crate) fn for_sake_of(&self, sake: &Sake) -> Result<(), RuntimeError> {
+        let (found, removed) = {
+            let known = self.known();
+            let removed = known.removed.iter().find(|(id, _)| *id == sake.environment);
+            (
+                known.environments.get(&sake.environment).cloned(),
+                removed.map(|(_, newest)| *newest),
+            )
+        };
+        match (found, removed) {
+            (Some(environment), _) => self.accept(&environment, sake.generation),
+            (None, Some(newest)) if sake.generation < newest => Err(RuntimeError::Superseded {
+                environment: sake.environment.clone(),
+                given: sake.generation,
+                newest,
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -187,8 +187,8 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
     Ok(match request {
         Request::Capabilities => Answer::Capabilities(host.capabilities.clone()),
         Request::SourceExists { key } => Answer::Exists(host.block(move |h| h.source_exists(&key)).await?),
-        Request::SourceBegin { key } => Answer::Path(host.block(move |h| h.source_begin(&key)).await?),
-        Request::SourceSeal { key } => done(host.block(move |h| h.source_seal(&key)).await?),
+        Request::SourceBegin { sake, key } => Answer::Path(host.block(move |h| h.source_begin(&sake, &key)).await?),
+        Request::SourceSeal { sake, key } => done(host.block(move |h| h.source_seal(&sake, &key)).await?),
         Request::SourceList => Answer::Sources(host.block(|h| h.source_list()).await?),
         Request::SourceRemove { key } => done(host.block(move |h| h.source_remove(&key)).await?),
         Request::Apply { spec, stage, secrets } => done(host.apply(&spec, &stage, &secrets).await?),
@@ -206,14 +206,17 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         } => done(host.services_stop(&environment, generation, &services).await?),
         Request::SnapshotCreate {
             environment,
+            generation,
             volume,
             snapshot,
         } => done(
-            host.block(move |h| h.snapshot_create(&environment, &volume, &snapshot))
+            host.block(move |h| h.snapshot_create(&environment, generation, &volume, &snapshot))
                 .await?,
         ),
         Request::SnapshotList => Answer::Snapshots(host.block(|h| h.snapshot_list()).await?),
-        Request::SnapshotRemove { snapshot } => done(host.block(move |h| h.snapshot_remove(&snapshot)).await?),
+        Request::SnapshotRemove { sake, snapshot } => {
+            done(host.block(move |h| h.snapshot_remove(sake.as_ref(), &snapshot)).await?)
+        }
         Request::Remove {
             environment,
             generation,

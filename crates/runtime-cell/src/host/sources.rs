@@ -2,8 +2,8 @@
 
 use super::{Host, failed, launch::pool_error};
 use crate::{names, names::UnitName};
-use model::{EnvironmentId, SnapshotId, VolumeName};
-use runtime::{RuntimeError, SourceKey};
+use model::{EnvironmentId, Generation, SnapshotId, VolumeName};
+use runtime::{RuntimeError, Sake, SourceKey};
 use std::{fs, path::PathBuf};
 
 const KEY_MAX: u64 = 4096;
@@ -21,7 +21,8 @@ impl Host {
     }
 
     /// Makes an empty tree that the control plane fills.
-    pub(crate) fn source_begin(&self, key: &SourceKey) -> Result<PathBuf, RuntimeError> {
+    pub(crate) fn source_begin(&self, sake: &Sake, key: &SourceKey) -> Result<PathBuf, RuntimeError> {
+        self.for_sake_of(sake)?;
         let name = names::source(key);
         let action = || format!("making the source {} at {}", key.source, key.commit);
         self.pool.admit(0).map_err(|e| pool_error(action(), e))?;
@@ -41,7 +42,8 @@ impl Host {
     }
 
     /// Ends the filling.
-    pub(crate) fn source_seal(&self, key: &SourceKey) -> Result<(), RuntimeError> {
+    pub(crate) fn source_seal(&self, sake: &Sake, key: &SourceKey) -> Result<(), RuntimeError> {
+        self.for_sake_of(sake)?;
         self.pool
             .source_seal(&names::source(key))
             .map_err(|e| pool_error(format!("sealing the source {} at {}", key.source, key.commit), e))
@@ -84,10 +86,15 @@ impl Host {
     pub(crate) fn snapshot_create(
         &self,
         id: &EnvironmentId,
+        generation: Generation,
         volume: &VolumeName,
         snapshot: &SnapshotId,
     ) -> Result<(), RuntimeError> {
         let action = || format!("making the snapshot {snapshot} of {volume} in {id}");
+        self.for_sake_of(&Sake {
+            environment: id.clone(),
+            generation,
+        })?;
         if self
             .pool
             .snapshot_exists(snapshot.as_str())
@@ -131,7 +138,10 @@ impl Host {
     }
 
     /// Removes a snapshot.
-    pub(crate) fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+    pub(crate) fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        if let Some(sake) = sake {
+            self.for_sake_of(sake)?;
+        }
         self.pool
             .snapshot_remove(snapshot.as_str())
             .map(drop)

@@ -4,9 +4,9 @@ use super::{
     Case,
     bench::{Bench, Draft, Outcome, ensure, name, ok},
 };
-use crate::{Checkout, SourceKey};
+use crate::{Checkout, RuntimeError, Sake, SourceKey};
 use async_trait::async_trait;
-use model::{Digest, Mount, MountKind};
+use model::{Digest, Generation, Mount, MountKind};
 use std::{
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a checkout that fails leaves no source",
         run: |bench| Box::pin(failed(bench)),
+    },
+    Case {
+        name: "a source is not put for a generation that is too old",
+        run: |bench| Box::pin(outdated(bench)),
     },
 ];
 
@@ -62,12 +66,23 @@ fn key(bench: &Bench<'_>) -> Outcome<SourceKey> {
     })
 }
 
+/// An environment that the runtime does not have: nothing is refused to it.
+fn nobody(bench: &Bench<'_>) -> Sake {
+    Sake {
+        environment: bench.fixture.environment(),
+        generation: Generation(1),
+    }
+}
+
 async fn mounted(bench: &Bench<'_>) -> Outcome {
     let runtime = bench.runtime();
     let key = key(bench)?;
     let files = Files(AtomicUsize::new(0));
     for _ in 0..2 {
-        ok("putting a source", runtime.source_put(&key, &files).await)?;
+        ok(
+            "putting a source",
+            runtime.source_put(&nobody(bench), &key, &files).await,
+        )?;
     }
     let times = files.0.load(Ordering::Relaxed);
     ensure!(
@@ -143,7 +158,7 @@ async fn mounted(bench: &Bench<'_>) -> Outcome {
 
 async fn failed(bench: &Bench<'_>) -> Outcome {
     let key = key(bench)?;
-    let answer = bench.runtime().source_put(&key, &Broken).await;
+    let answer = bench.runtime().source_put(&nobody(bench), &key, &Broken).await;
     let told = answer
         .as_ref()
         .err()
@@ -153,7 +168,34 @@ async fn failed(bench: &Bench<'_>) -> Outcome {
     ensure!(!exists, "expected half a checkout not to be taken for a source");
     ok(
         "putting it again",
-        bench.runtime().source_put(&key, &Files(AtomicUsize::new(0))).await,
+        bench
+            .runtime()
+            .source_put(&nobody(bench), &key, &Files(AtomicUsize::new(0)))
+            .await,
     )?;
     ok("removing it", bench.runtime().source_remove(&key).await)
+}
+
+async fn outdated(bench: &Bench<'_>) -> Outcome {
+    let newer = bench.spec()?.next().with("web", bench.server("web"))?;
+    bench.bring_up(&newer).await?;
+    let (runtime, key) = (bench.runtime(), key(bench)?);
+    let sake = |generation| Sake {
+        environment: newer.environment.clone(),
+        generation,
+    };
+    let files = Files(AtomicUsize::new(0));
+    let answer = runtime.source_put(&sake(Generation(1)), &key, &files).await;
+    ensure!(
+        matches!(&answer, Err(RuntimeError::Superseded { newest, .. }) if *newest == newer.generation),
+        "expected `Superseded` by {}, got {answer:?}",
+        newer.generation
+    );
+    let exists = ok("asking for the source", runtime.source_exists(&key).await)?;
+    ensure!(!exists, "expected nothing to be put for an old generation");
+    ok(
+        "putting it for the newest generation",
+        runtime.source_put(&sake(newer.generation), &key, &files).await,
+    )?;
+    ok("removing it", runtime.source_remove(&key).await)
 }

@@ -4,7 +4,7 @@ use super::{
     Case,
     bench::{Bench, Draft, Outcome, ensure, mounting, name, ok},
 };
-use crate::{NoSecrets, RuntimeError};
+use crate::{NoSecrets, RuntimeError, Sake};
 use model::{EnvironmentId, EnvironmentSpec, Generation, SnapshotId, Stage, VolumeOrigin};
 
 pub(super) const CASES: &[Case] = &[
@@ -27,6 +27,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a snapshot that does not exist is refused before anything is made",
         run: |bench| Box::pin(absent(bench)),
+    },
+    Case {
+        name: "snapshots are neither made nor removed for a generation that is too old",
+        run: |bench| Box::pin(outdated(bench)),
     },
 ];
 
@@ -105,7 +109,10 @@ async fn cloned(bench: &Bench<'_>) -> Outcome {
     let disk = name("disk")?;
     ok(
         "making a snapshot",
-        bench.runtime().snapshot_create(&origin.environment, &disk, &id).await,
+        bench
+            .runtime()
+            .snapshot_create(&origin.environment, origin.generation, &disk, &id)
+            .await,
     )?;
     let result = async {
         let [one, two] = [
@@ -129,7 +136,10 @@ async fn cloned(bench: &Bench<'_>) -> Outcome {
         stop(bench, &origin).await?;
         ok(
             "making it again",
-            bench.runtime().snapshot_create(&origin.environment, &disk, &id).await,
+            bench
+                .runtime()
+                .snapshot_create(&origin.environment, origin.generation, &disk, &id)
+                .await,
         )?;
         let three = with_disk(bench, VolumeOrigin::Snapshot(id.clone()))?;
         bench.bring_up(&three).await?;
@@ -137,7 +147,10 @@ async fn cloned(bench: &Bench<'_>) -> Outcome {
     };
     let result = result.await;
     bench.clean().await?;
-    ok("removing the snapshot", bench.runtime().snapshot_remove(&id).await)?;
+    ok(
+        "removing the snapshot",
+        bench.runtime().snapshot_remove(None, &id).await,
+    )?;
     result
 }
 
@@ -152,7 +165,7 @@ async fn snapshots(bench: &Bench<'_>) -> Outcome {
         "making a snapshot",
         bench
             .runtime()
-            .snapshot_create(&spec.environment, &name("disk")?, &id)
+            .snapshot_create(&spec.environment, spec.generation, &name("disk")?, &id)
             .await,
     )?;
     ok(
@@ -165,7 +178,10 @@ async fn snapshots(bench: &Bench<'_>) -> Outcome {
         "expected the snapshot {id} to be listed, got {listed:?}"
     );
     for _ in 0..2 {
-        ok("removing the snapshot", bench.runtime().snapshot_remove(&id).await)?;
+        ok(
+            "removing the snapshot",
+            bench.runtime().snapshot_remove(None, &id).await,
+        )?;
     }
     let listed = ok("listing snapshots", bench.runtime().snapshot_list().await)?;
     ensure!(
@@ -194,11 +210,59 @@ async fn absent(bench: &Bench<'_>) -> Outcome {
         .await?;
     let missing = bench
         .runtime()
-        .snapshot_create(&spec.environment, &name("disk")?, &name("kabsent")?)
+        .snapshot_create(&spec.environment, spec.generation, &name("disk")?, &name("kabsent")?)
         .await;
     ensure!(
         matches!(missing, Err(RuntimeError::NotFound { .. })),
         "expected `NotFound` for a snapshot of a volume that does not exist, got {missing:?}"
     );
+    Ok(())
+}
+
+async fn outdated(bench: &Bench<'_>) -> Outcome {
+    if !bench.runtime().capabilities().snapshots {
+        return Ok(());
+    }
+    let first = with_disk(bench, VolumeOrigin::Empty)?;
+    let environment = &first.environment;
+    bench.apply(&first, &Stage::Envelope).await?;
+    let (runtime, disk, id) = (bench.runtime(), name("disk")?, snapshot(environment)?);
+    let make = |generation| {
+        let (disk, id) = (&disk, &id);
+        async move { runtime.snapshot_create(environment, generation, disk, id).await }
+    };
+    let remove = |generation| {
+        let (environment, id) = (environment.clone(), &id);
+        async move {
+            let sake = Sake {
+                environment,
+                generation,
+            };
+            runtime.snapshot_remove(Some(&sake), id).await
+        }
+    };
+    // Making a snapshot is a change like any other: older generations are refused from then on.
+    ok("making a snapshot for generation 3", make(Generation(3)).await)?;
+    for (action, answer) in [
+        ("making", make(Generation(2)).await),
+        ("removing", remove(Generation(2)).await),
+        ("applying", runtime.apply(&first, &Stage::Envelope, &NoSecrets).await),
+    ] {
+        ensure!(
+            matches!(
+                &answer,
+                Err(RuntimeError::Superseded {
+                    newest: Generation(3),
+                    ..
+                })
+            ),
+            "{action} for an older generation: expected `Superseded` by 3, got {answer:?}"
+        );
+    }
+    let listed = ok("listing snapshots", runtime.snapshot_list().await)?;
+    ensure!(listed.contains(&id), "expected the snapshot to be left alone");
+    ok("removing it for generation 3", remove(Generation(3)).await)?;
+    let listed = ok("listing snapshots", runtime.snapshot_list().await)?;
+    ensure!(!listed.contains(&id), "expected the snapshot to be gone");
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{
     world::{World, invalid, not_found},
 };
 use crate::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Secrets, SourceKey,
+    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Sake, Secrets, SourceKey,
     Target,
 };
 use async_trait::async_trait;
@@ -141,22 +141,27 @@ impl Runtime for Simulator {
         call.leave(Ok(self.world().sources.contains_key(key)))
     }
 
-    async fn source_put(&self, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
+    async fn source_put(&self, sake: &Sake, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
         let call = self.enter(Operation::SourcePut, None, format!("{key:?}"))?;
         if self.world().sources.contains_key(key) {
             return call.leave(Ok(()));
         }
         let failed = |reason: String| RuntimeError::Failed {
+        self.world().for_sake_of(sake)?;
             action: format!("checking out {}", key.commit.short()),
             reason,
         };
         let directory = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
         checkout.write(directory.path()).await.map_err(failed)?;
-        self.world()
-            .sources
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(directory));
-        call.leave(Ok(()))
+        let put = {
+            let mut world = self.world();
+            let current = world.for_sake_of(sake);
+            if current.is_ok() {
+                world.sources.entry(key.clone()).or_insert_with(|| Arc::new(directory));
+            }
+            current
+        };
+        call.leave(put)
     }
 
     async fn source_list(&self) -> Result<Vec<SourceKey>> {
@@ -287,11 +292,12 @@ impl Runtime for Simulator {
         snapshot: &SnapshotId,
     ) -> Result<()> {
         if !self.capabilities.snapshots {
+        generation: Generation,
             return Err(self.unsupported("snapshots".to_owned(), "give the runtime a pool that has them"));
         }
-        let detail = format!("{volume} {snapshot}");
+        let detail = format!("generation {generation} {volume} {snapshot}");
         self.change(Operation::SnapshotCreate, environment, detail, |world| {
-            world.snapshot(environment, volume, snapshot)
+            world.snapshot(environment, generation, volume, snapshot)
         })
     }
 
@@ -300,10 +306,17 @@ impl Runtime for Simulator {
         call.leave(Ok(self.world().snapshots.keys().cloned().collect()))
     }
 
-    async fn snapshot_remove(&self, snapshot: &SnapshotId) -> Result<()> {
+    async fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<()> {
         let call = self.enter(Operation::SnapshotRemove, None, snapshot.to_string())?;
-        self.world().snapshots.remove(snapshot);
-        call.leave(Ok(()))
+        let removed = {
+            let mut world = self.world();
+            let current = sake.map_or(Ok(()), |sake| world.for_sake_of(sake));
+            if current.is_ok() {
+                world.snapshots.remove(snapshot);
+            }
+            current
+        };
+        call.leave(removed)
     }
 
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {

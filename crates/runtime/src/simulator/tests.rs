@@ -270,7 +270,9 @@ async fn a_volume_in_use_is_neither_replaced_nor_snapshotted() {
     up(&simulator, &spec).await;
     assert!(simulator.volume_write(&spec.environment, &disk, "note", b"one"));
     let key: SnapshotId = "kone".parse().unwrap();
-    let refused = simulator.snapshot_create(&spec.environment, &disk, &key).await;
+    let refused = simulator
+        .snapshot_create(&spec.environment, spec.generation, &disk, &key)
+        .await;
     assert!(matches!(refused, Err(RuntimeError::Invalid { .. })), "{refused:?}");
     spec.generation = Generation(2);
     let Stack::Services(stack) = &mut spec.stack else {
@@ -283,7 +285,10 @@ async fn a_volume_in_use_is_neither_replaced_nor_snapshotted() {
         .power(&spec.environment, Generation(2), Power::Stopped)
         .await
         .unwrap();
-    simulator.snapshot_create(&spec.environment, &disk, &key).await.unwrap();
+    simulator
+        .snapshot_create(&spec.environment, spec.generation, &disk, &key)
+        .await
+        .unwrap();
     simulator.apply(&spec, &Stage::Envelope, &NoSecrets).await.unwrap();
     assert_eq!(simulator.volume(&spec.environment, &disk), Some(Content::new()));
     assert_eq!(simulator.snapshot(&key).unwrap()["note"], b"one");

@@ -5,7 +5,7 @@ use super::{
     behaviour::{self, Behaviour, JobBehaviour},
     logs::Log,
 };
-use crate::{JobOutcome, LogStream, Result, RuntimeError, Secrets, SourceKey};
+use crate::{JobOutcome, LogStream, Result, RuntimeError, Sake, Secrets, SourceKey};
 use model::{
     Digest, EnvironmentId, EnvironmentSpec, Generation, Job, JobFact, JobName, MountKind, Observation, Power, Restart,
     Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, Value, VolumeFact, VolumeName,
@@ -269,6 +269,14 @@ impl World {
         }
         cell.generation = given;
         Ok(cell)
+    }
+
+    /// Refuses what is done for the sake of a generation that is too old. An environment that is not there refuses nothing.
+    pub(super) fn for_sake_of(&mut self, sake: &Sake) -> Result<()> {
+        if self.environments.contains_key(&sake.environment) {
+            self.mutable(&sake.environment, sake.generation)?;
+        }
+        Ok(())
     }
 
     pub(super) fn observe(&self, environment: &EnvironmentId) -> Option<Observation> {
@@ -545,9 +553,13 @@ impl World {
     pub(super) fn snapshot(
         &mut self,
         environment: &EnvironmentId,
+        generation: Generation,
         volume: &VolumeName,
         snapshot: &SnapshotId,
     ) -> Result<()> {
+        if self.environments.contains_key(environment) {
+            self.mutable(environment, generation)?;
+        }
         if self.snapshots.contains_key(snapshot) {
             return Ok(());
         }
