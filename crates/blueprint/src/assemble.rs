@@ -95,6 +95,7 @@ impl Assembly<'_> {
             working_dir: body.working_dir.as_ref().map(|(_, path)| path.clone()),
             mounts,
             limits: self.bounded(declared),
+            options: model::Options::default(),
             root,
         };
         let mut ports = body.ports.clone();
@@ -114,6 +115,9 @@ impl Assembly<'_> {
             restart: body.restart,
             stop_signal: body.stop_signal.clone(),
             stop_grace_ms: body.stop_grace_ms,
+            networks: BTreeMap::new(),
+            restarts_with: std::collections::BTreeSet::new(),
+            restart_limit: None,
         })
     }
 

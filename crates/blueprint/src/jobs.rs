@@ -124,6 +124,7 @@ fn of_host(assembly: &Assembly<'_>, job: &settings::Job) -> Option<Workload> {
         }],
         limits: Limits::default(),
         read_only: true,
+        options: model::Options::default(),
     })
 }
 

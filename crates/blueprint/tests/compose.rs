@@ -37,6 +37,8 @@ fn mounts(service: &Service) -> Vec<String> {
     let show = |kind: &MountKind| match kind {
         MountKind::Source { subpath, .. } => format!("source {subpath}"),
         MountKind::Volume { volume } => format!("volume {volume}"),
+        MountKind::VolumePath { volume, subpath } => format!("volume {volume}/{subpath}"),
+        MountKind::Content { content, mode, .. } => format!("content {content:?} {mode:o}"),
         MountKind::Tmpfs { size_bytes } => format!("tmpfs {size_bytes:?}"),
     };
     let one = |m: &model::Mount| format!("{} {}{}", m.target, show(&m.kind), if m.read_only { " ro" } else { "" });

@@ -81,6 +81,7 @@ fn capabilities() -> Capabilities {
         engines,
         snapshots: true,
         freeze: true,
+        features: std::collections::BTreeSet::new(),
     }
 }
 
@@ -212,6 +213,7 @@ fn plan_text(blueprint: &Blueprint) -> String {
                     .as_ref()
                     .map_or_else(|| "host packages".to_owned(), |argv| argv.join(" ")),
                 Root::Image { reference } => format!("image {reference}"),
+                Root::Build(build) => format!("built from ./{}", build.context),
                 Root::Engine(engine) if engine.versions.min == engine.versions.max => {
                     format!("{} {}", engine.kind, engine.versions.min)
                 }

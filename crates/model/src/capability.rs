@@ -24,6 +24,42 @@ pub struct EngineOffer {
 }
 
 /// What a runtime can do.
+/// Something that a stack may ask of a runtime and that not every runtime does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// Makes images from Dockerfiles ([`crate::Root::Build`]).
+    Builds,
+    /// Mounts files whose text the stack gives ([`crate::MountKind::Content`]).
+    Content,
+    /// Keeps the networks of an environment apart ([`crate::Service::networks`]).
+    Networks,
+    /// [`crate::Options::user`] and [`crate::Options::groups`].
+    Users,
+    /// [`crate::Options::init`].
+    Init,
+    /// [`crate::Options::hostname`].
+    Hostname,
+    /// [`crate::Options::hosts`].
+    Hosts,
+    /// [`crate::Options::ulimits`].
+    Ulimits,
+    /// [`crate::Options::sysctls`].
+    Sysctls,
+    /// [`crate::Options::drop_capabilities`].
+    DropCapabilities,
+    /// [`crate::Options::shm_bytes`].
+    SharedMemory,
+    /// [`crate::Options::terminal`] and [`crate::Options::stdin_open`].
+    Terminal,
+    /// Directories inside of volumes ([`crate::MountKind::VolumePath`]).
+    VolumePaths,
+    /// [`crate::Service::restart_limit`].
+    RestartLimit,
+    /// [`crate::HealthCheck::start_interval_ms`].
+    StartInterval,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Its name, for messages: `cell`, `docker`, `kubernetes`, `simulator`.
@@ -45,3 +81,6 @@ pub struct Capabilities {
     /// Environments can be frozen with their memory.
     pub freeze: bool,
 }
+    /// What else it does for those who ask.
+    #[serde(default)]
+    pub features: BTreeSet<Feature>,

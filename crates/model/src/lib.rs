@@ -3,6 +3,7 @@
 //! This crate does no I/O, reads no clock and knows no runtime, forge or database. Whatever crosses a
 //! crate boundary elsewhere is defined here, so that every crate means the same thing by the same word.
 
+mod build;
 mod capability;
 mod commit;
 mod data;
@@ -11,6 +12,7 @@ mod host;
 mod id;
 mod ledger;
 mod name;
+mod options;
 mod phase;
 mod service;
 mod spec;
@@ -18,18 +20,20 @@ mod stage;
 mod time;
 mod value;
 
-pub use capability::{Capabilities, EngineOffer, Staging};
+pub use build::{Build, BuildContext, BuildSecret, Dockerfile};
+pub use capability::{Capabilities, EngineOffer, Feature, Staging};
 pub use commit::{CommitId, InvalidCommitId};
 pub use data::{DataFact, DataSet, Migration, SeedFile};
 pub use fact::{JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
 pub use host::{HostLabel, InvalidHostLabel, environment_label, service_label, slug};
 pub use id::{EnvironmentId, Generation, InstanceId, InvalidId, SnapshotId};
 pub use ledger::{LedgerEntry, Receipt, Resource};
-pub use name::{BranchName, InvalidName, JobName, ProjectName, ServiceName, SourceName, VolumeName};
+pub use name::{BranchName, InvalidName, JobName, NetworkName, ProjectName, ServiceName, SourceName, VolumeName};
+pub use options::{Options, Pull, Ulimit};
 pub use phase::{Phase, Standing, phase};
 pub use service::{
-    Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Restart, Root, Service,
-    VersionRange, Workload,
+    Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Network, Restart, Root,
+    Service, VersionRange, Workload,
 };
 pub use spec::{Digest, EnvironmentSpec, ObjectStack, Origin, Renderer, ServiceStack, Stack, Volume, VolumeOrigin};
 pub use stage::Stage;

@@ -147,6 +147,13 @@ name!(
     |t| is_compose_name(t, 63)
 );
 name!(
+    /// The name of a network within an environment.
+    NetworkName,
+    "network name",
+    "1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit",
+    |t| is_compose_name(t, 63)
+);
+name!(
     /// A branch name, without `refs/heads/`. It is an attacker's input: it never becomes a path or a word of a shell.
     BranchName,
     "branch name",

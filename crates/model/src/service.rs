@@ -1,6 +1,6 @@
 //! Services and jobs: what runs in an environment, in words that every runtime understands.
 
-use crate::{JobName, ServiceName, SourceName, Value, VolumeName};
+use crate::{Build, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub enum Root {
     },
     /// A data engine that the runtime knows how to run.
     Engine(Engine),
+    /// An image that is built from a source.
+    Build(Box<Build>),
 }
 
 /// A data engine, recognised by its Compose image.
@@ -74,10 +76,30 @@ pub enum MountKind {
         /// Which volume.
         volume: VolumeName,
     },
+    /// A directory inside of a volume of the environment.
+    VolumePath {
+        /// Which volume.
+        volume: VolumeName,
+        /// Relative path inside the volume, `/`-separated, without `..`.
+        subpath: String,
+    },
     /// Memory.
     Tmpfs {
         /// Upper bound in bytes; `None` is the runtime's default.
         size_bytes: Option<u64>,
+    },
+    /// A file with this text, in memory.
+    Content {
+        /// The text; it may be a secret.
+        content: Value,
+        /// Permission bits, `0o444` unless the stack says otherwise.
+        mode: u32,
+        /// Owner inside the container; root if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// Group inside the container; root's if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
 }
 
@@ -94,6 +116,9 @@ pub struct HealthCheck {
     pub retries: u32,
     /// Failures within this time after the start do not count, in milliseconds.
     pub start_period_ms: u64,
+    /// Pause between probes within that time, in milliseconds; absent if the runtime chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval_ms: Option<u64>,
 }
 
 /// A probe.
@@ -162,6 +187,16 @@ pub struct Workload {
     pub limits: Limits,
     /// Whether the root file system outside of mounts is read-only. [`Root::Host`] always is.
     pub read_only: bool,
+    /// What else it asks for.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
+}
+
+/// A network of an environment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Whether nothing outside of the environment can be reached from it, whatever the policy allows.
+    pub internal: bool,
 }
 
 /// A service: one container that runs until it is stopped.
@@ -185,6 +220,16 @@ pub struct Service {
     pub stop_signal: String,
     /// How long it may take to stop, in milliseconds.
     pub stop_grace_ms: u64,
+    /// The networks that it is in, each with the names under which it is found there besides its own and `aliases`. Empty
+    /// means the one network that all services of a stack without networks share.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<NetworkName, Vec<String>>,
+    /// Services that it depends on and with which it is started again when they change.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub restarts_with: BTreeSet<ServiceName>,
+    /// How often [`Restart::OnFailure`] starts it again before it is left alone; absent for no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_limit: Option<u32>,
 }
 
 /// When a job runs.

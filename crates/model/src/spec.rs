@@ -1,12 +1,15 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, CommitId, DataSet, EnvironmentId, Generation, Job, JobName, Limits, MountKind, ProjectName, Service,
-    ServiceName, SnapshotId, SourceName, VolumeName, Workload,
+    BranchName, CommitId, DataSet, EnvironmentId, Generation, Job, JobName, Limits, MountKind, Network, NetworkName,
+    ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt};
+
+/// How far [`EnvironmentSpec::service_digest`] follows `restarts_with`; a circle ends there.
+const DEPENDENCIES_MAX: usize = 32;
 
 /// A SHA-256 digest in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,6 +108,9 @@ pub struct ServiceStack {
     pub volumes: BTreeMap<VolumeName, Volume>,
     /// Databases, by the service that is their engine.
     pub data: BTreeMap<ServiceName, DataSet>,
+    /// The networks that services name; empty if all share one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<NetworkName, Network>,
 }
 
 /// What turns a stack of objects into manifests.
@@ -173,9 +179,22 @@ impl EnvironmentSpec {
     /// incarnations of the volumes that it mounts. A running container with the same digest is left alone.
     #[must_use]
     pub fn service_digest(&self, name: &ServiceName) -> Option<Digest> {
+        self.digest_within(name, DEPENDENCIES_MAX)
+    }
+
+    fn digest_within(&self, name: &ServiceName, depth: usize) -> Option<Digest> {
         let service = self.services()?.services.get(name)?;
         let text = serde_json::to_vec(service).unwrap_or_default();
-        Some(self.digest_with_mounts(&text, &service.workload))
+        let own = self.digest_with_mounts(&text, &service.workload);
+        if service.restarts_with.is_empty() || depth == 0 {
+            return Some(own);
+        }
+        let others = service
+            .restarts_with
+            .iter()
+            .filter_map(|other| self.digest_within(other, depth - 1));
+        let parts: Vec<Digest> = std::iter::once(own).chain(others).collect();
+        Some(Digest::of_parts(parts.iter().map(|part| part.as_str().as_bytes())))
     }
 
     /// The digest of a job, as [`Self::service_digest`]. A job with the same digest that has succeeded is not run again.
@@ -188,6 +207,10 @@ impl EnvironmentSpec {
 
     fn digest_with_mounts(&self, text: &[u8], workload: &Workload) -> Digest {
         let mut parts = vec![text.to_vec()];
+        if let Root::Build(build) = &workload.root {
+            let commit = self.sources.get(&build.source);
+            parts.push(commit.map_or_else(Vec::new, |commit| commit.as_str().as_bytes().to_vec()));
+        }
         for mount in &workload.mounts {
             match &mount.kind {
                 MountKind::Source { source, .. } => {
@@ -197,11 +220,11 @@ impl EnvironmentSpec {
                             .map_or_else(Vec::new, |c| c.as_str().as_bytes().to_vec()),
                     );
                 }
-                MountKind::Volume { volume } => {
+                MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => {
                     let volume = self.services().and_then(|s| s.volumes.get(volume));
                     parts.push(volume.map_or(0, |v| v.incarnation.0).to_be_bytes().to_vec());
                 }
-                MountKind::Tmpfs { .. } => {}
+                MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
             }
         }
         Digest::of_parts(parts.iter().map(Vec::as_slice))

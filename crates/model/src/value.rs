@@ -15,6 +15,8 @@ pub enum Value {
     Plain(String),
     /// The secret of that name.
     Secret(SecretRef),
+    /// These, one after the other: text around a secret.
+    Joined(Vec<Value>),
 }
 
 impl Value {
@@ -23,7 +25,29 @@ impl Value {
     pub fn plain(&self) -> Option<&str> {
         match self {
             Self::Plain(text) => Some(text),
-            Self::Secret(_) => None,
+            Self::Secret(_) | Self::Joined(_) => None,
+        }
+    }
+
+    /// The secrets that it is made of.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        match self {
+            Self::Plain(_) => Vec::new(),
+            Self::Secret(name) => vec![name],
+            Self::Joined(parts) => parts.iter().flat_map(Self::secrets).collect(),
+        }
+    }
+
+    /// The text, its secrets looked up.
+    ///
+    /// # Errors
+    /// The name of a secret that is not known.
+    pub fn reveal(&self, known: &dyn Fn(&SecretRef) -> Option<String>) -> Result<String, SecretRef> {
+        match self {
+            Self::Plain(text) => Ok(text.clone()),
+            Self::Secret(name) => known(name).ok_or_else(|| name.clone()),
+            Self::Joined(parts) => parts.iter().map(|part| part.reveal(known)).collect(),
         }
     }
 }

@@ -23,6 +23,7 @@ fn capabilities(staging: Staging) -> Capabilities {
         engines: Vec::new(),
         snapshots: true,
         freeze: true,
+        features: std::collections::BTreeSet::new(),
     }
 }
 
@@ -36,6 +37,7 @@ fn workload(root: Root, command: &str) -> Workload {
         mounts: Vec::new(),
         limits: Limits::default(),
         read_only: true,
+        options: model::Options::default(),
     }
 }
 
@@ -53,6 +55,9 @@ fn service(root: Root, command: &str, depends_on: &[&str]) -> Service {
         restart: Restart::Always,
         stop_signal: "SIGTERM".into(),
         stop_grace_ms: 1000,
+        networks: BTreeMap::new(),
+        restarts_with: std::collections::BTreeSet::new(),
+        restart_limit: None,
     }
 }
 
@@ -115,6 +120,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
             jobs: BTreeMap::from([(job.name.clone(), job)]),
             volumes: BTreeMap::from([("db-data".parse().unwrap(), volume)]),
             data: BTreeMap::from([("db".parse().unwrap(), set)]),
+            networks: BTreeMap::new(),
         }),
         limits: Limits::default(),
     }

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use link::Link;
 use model::{
     Capabilities, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Observation, Power, Resource,
-    ServiceName, SnapshotId, Stage, Value, VolumeName, Workload,
+    ServiceName, SnapshotId, Stage, VolumeName, Workload,
 };
 use runtime::{
     Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Sake, Secrets, SourceKey,
@@ -73,10 +73,10 @@ impl CellRuntime {
 fn secret_values<'a>(workloads: impl Iterator<Item = &'a Workload>, secrets: &dyn Secrets) -> SecretValues {
     let mut values = SecretValues::default();
     for value in workloads.flat_map(|w| w.environment.values()) {
-        if let Value::Secret(name) = value
-            && let Some(text) = secrets.value(name)
-        {
-            values.0.insert(name.clone(), text);
+        for name in value.secrets() {
+            if let Some(text) = secrets.value(name) {
+                values.0.insert(name.clone(), text);
+            }
         }
     }
     values

@@ -267,6 +267,7 @@ fn capabilities() -> Capabilities {
         engines: resolve::engines(),
         snapshots: true,
         freeze: true,
+        features: std::collections::BTreeSet::new(),
     }
 }
 

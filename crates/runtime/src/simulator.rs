@@ -95,6 +95,7 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
+            features: std::collections::BTreeSet::new(),
         })
     }
 

@@ -88,6 +88,9 @@ fn show_mount(mount: &Mount) -> String {
         MountKind::Source { subpath, .. } if subpath.is_empty() => "the checkout".to_owned(),
         MountKind::Source { subpath, .. } => format!("{subpath} of the checkout"),
         MountKind::Volume { volume } => format!("volume {volume}"),
+        MountKind::VolumePath { volume, subpath } => format!("{subpath} in volume {volume}"),
+        MountKind::Content { content, .. } if content.plain().is_none() => "a secret".to_owned(),
+        MountKind::Content { .. } => "text of the stack".to_owned(),
         MountKind::Tmpfs {
             size_bytes: Some(bytes),
         } => format!("memory, at most {}", units::show_bytes(*bytes)),

@@ -76,6 +76,7 @@ pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option
         timeout_ms: timeout_ms.max(1),
         retries,
         start_period_ms,
+        start_interval_ms: None,
     })
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn cell() -> Capabilities {
         ],
         snapshots: true,
         freeze: true,
+        features: std::collections::BTreeSet::new(),
     }
 }
 

@@ -96,13 +96,9 @@ impl Author<'_> {
     }
 
     fn value(&self, name: &str, value: &Value) -> Result<String, RuntimeError> {
-        let text = match value {
-            Value::Plain(text) => text.clone(),
-            Value::Secret(secret) => {
-                let found = self.secrets.0.get(secret).cloned();
-                found.ok_or_else(|| self.invalid(format!("the secret `{}` for {name} has no value", secret.0)))?
-            }
-        };
+        let text = value
+            .reveal(&|secret| self.secrets.0.get(secret).cloned())
+            .map_err(|secret| self.invalid(format!("the secret `{}` for {name} has no value", secret.0)))?;
         if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
             return Err(self.invalid(format!(
                 "the variable `{}` can not be passed to a process",
@@ -115,6 +111,13 @@ impl Author<'_> {
     fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
         let (origin, subpath) = match &mount.kind {
             MountKind::Tmpfs { .. } => return Ok(None),
+            MountKind::Content { .. } | MountKind::VolumePath { .. } => {
+                return Err(RuntimeError::Unsupported {
+                    runtime: NAME.to_owned(),
+                    what: format!("the mount at {}", mount.target.escape_debug()),
+                    hint: "mount a file of the checkout, or a whole volume".into(),
+                });
+            }
             MountKind::Volume { volume } => {
                 let wanted = self.spec.services().and_then(|s| s.volumes.get(volume));
                 let wanted = wanted.ok_or_else(|| self.invalid(format!("the volume `{volume}` is not declared")))?;
@@ -222,6 +225,13 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
                 runtime: NAME.to_owned(),
                 what: format!("the image `{}`", reference.escape_debug()),
                 hint: "run it from the host's packages, or use the docker or kubernetes runtime".into(),
+            });
+        }
+        Root::Build(build) => {
+            return Err(RuntimeError::Unsupported {
+                runtime: NAME.to_owned(),
+                what: format!("a build of `{}`", build.context.escape_debug()),
+                hint: "run it from the host's packages".into(),
             });
         }
         Root::Host => None,

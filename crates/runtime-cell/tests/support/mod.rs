@@ -276,6 +276,7 @@ pub fn workload(argv: &[&str]) -> Workload {
             disk_bytes: None,
         },
         read_only: true,
+        options: model::Options::default(),
     }
 }
 
@@ -291,6 +292,9 @@ pub fn service(argv: &[&str], ports: &[u16]) -> Service {
         restart: Restart::Never,
         stop_signal: "SIGTERM".into(),
         stop_grace_ms: 3000,
+        networks: BTreeMap::new(),
+        restarts_with: std::collections::BTreeSet::new(),
+        restart_limit: None,
     }
 }
 

@@ -94,6 +94,9 @@ impl<'a> Bench<'a> {
             restart: Restart::Never,
             stop_signal: "SIGTERM".to_owned(),
             stop_grace_ms: 5_000,
+            networks: BTreeMap::new(),
+            restarts_with: std::collections::BTreeSet::new(),
+            restart_limit: None,
         }
     }
 

@@ -61,5 +61,6 @@ pub fn host_workload(program: &Program) -> Workload {
         mounts: Vec::new(),
         limits: Limits::default(),
         read_only: true,
+        options: model::Options::default(),
     }
 }

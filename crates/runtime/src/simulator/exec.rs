@@ -43,7 +43,16 @@ fn place<'a>(container: &'a Container, path: &str) -> (Place<'a>, bool) {
             let root = container.sources.get(&mount.target).cloned().unwrap_or_default();
             (Place::Source(root.join(rest)), !mount.read_only)
         }
-        MountKind::Source { .. } | MountKind::Tmpfs { .. } => (Place::Private, !mount.read_only),
+        MountKind::VolumePath { volume, subpath } => {
+            let path = format!("{subpath}/{rest}");
+            (
+                Place::Volume(volume, path.trim_end_matches('/').to_owned()),
+                !mount.read_only,
+            )
+        }
+        MountKind::Source { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {
+            (Place::Private, !mount.read_only)
+        }
     }
 }
 

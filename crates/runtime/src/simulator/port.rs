@@ -103,7 +103,12 @@ impl Simulator {
                 let hint = format!("there is {}", there.join(", "));
                 Err(self.unsupported(format!("{what} with the engine {}", engine.image), &hint))
             }
-            Root::Host | Root::Image { .. } => Ok(()),
+            Root::Build(build) if !self.capabilities.features.contains(&model::Feature::Builds) => Err(self
+                .unsupported(
+                    format!("{what} with a build of {}", build.context),
+                    "run it from the host's packages",
+                )),
+            Root::Host | Root::Image { .. } | Root::Build(_) => Ok(()),
         }
     }
 

@@ -31,6 +31,7 @@ fn workload(root: Root, command: &[&str]) -> Workload {
         mounts: Vec::new(),
         limits: Limits::default(),
         read_only: true,
+        options: model::Options::default(),
     }
 }
 
@@ -45,6 +46,9 @@ fn service(command: &[&str]) -> Service {
         restart: Restart::Always,
         stop_signal: "SIGTERM".to_owned(),
         stop_grace_ms: 1000,
+        networks: BTreeMap::new(),
+        restarts_with: std::collections::BTreeSet::new(),
+        restart_limit: None,
     }
 }
 

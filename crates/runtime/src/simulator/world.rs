@@ -447,13 +447,13 @@ impl World {
                         .ok_or_else(|| not_found(format!("source {source} at {}", commit.short())))?;
                     mounted.insert(mount.target.clone(), directory.path().join(subpath));
                 }
-                MountKind::Volume { volume } => {
+                MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => {
                     let cell = self.environments.get(&spec.environment);
                     if cell.is_none_or(|cell| !cell.volumes.contains_key(volume)) {
                         return Err(not_found(format!("volume {volume}")));
                     }
                 }
-                MountKind::Tmpfs { .. } => {}
+                MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
             }
         }
         Ok(mounted)
@@ -589,11 +589,10 @@ impl World {
 
 /// A container's variables with secrets resolved.
 fn variables(name: &str, workload: &Workload, secrets: &dyn Secrets) -> Result<BTreeMap<String, String>> {
-    let resolve = |value: &Value| match value {
-        Value::Plain(text) => Ok(text.clone()),
-        Value::Secret(secret) => secrets
-            .value(secret)
-            .ok_or_else(|| invalid(name, format!("the secret {} is not known", secret.0))),
+    let resolve = |value: &Value| {
+        value
+            .reveal(&|secret| secrets.value(secret))
+            .map_err(|secret| invalid(name, format!("the secret {} is not known", secret.0)))
     };
     workload
         .environment
