@@ -92,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<(String, Entry)>,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Whether the kernel counts what is swapped out.
+    pub(crate) bounds_swap: bool,
     /// Its control group.
     pub(crate) cgroup: String,
     /// Its ids.
@@ -209,7 +211,7 @@ pub(crate) fn config(plan: &Plan) -> Value {
             "uidMappings": mapping,
             "gidMappings": mapping,
             "sysctl": { "net.ipv4.ip_unprivileged_port_start": "0" },
-            "resources": resources(&plan.limits),
+            "resources": resources(plan),
             "seccomp": seccomp::profile(),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
@@ -239,10 +241,15 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
     })
 }
 
-fn resources(limits: &Limits) -> Value {
+fn resources(plan: &Plan) -> Value {
+    let limits = &plan.limits;
     let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     if let Some(bytes) = limits.memory_bytes {
         resources["memory"] = json!({ "limit": bytes });
+        if plan.bounds_swap {
+            // Of both together, whatever the version of the control groups: nothing of a cell is swapped out.
+            resources["memory"]["swap"] = bytes.into();
+        }
     }
     if let Some(millis) = limits.cpu_millis {
         resources["cpu"] = json!({ "quota": cgroup::quota(millis), "period": 100_000 });

@@ -2,6 +2,8 @@
 //!
 //! The tree is `<parent>/<environment>/<container>`; the host process and the monitors live in `<parent>/host`.
 
+mod share;
+
 use model::Limits;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
@@ -19,6 +21,9 @@ const PERIOD_MICROS: u64 = 100_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The hierarchies of version 1 that Maquette itself writes to; the OCI runtime makes its groups in the others too.
 const OWN_V1: [&str; 4] = ["memory", "cpu", "pids", "freezer"];
+
+/// Kernels may be built or booted without the accounting of swap. Where it is, memory that is swapped out counts too.
+const SWAP_FILES: [&str; 2] = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
 
 /// The part of the machine's control groups that belongs to one instance.
 #[derive(Clone, Debug)]
@@ -81,12 +86,23 @@ impl Cgroups {
                 delegate(&path)?;
             }
             for (controller, file, value) in settings(self.unified, limits) {
-                if self.unified || controller == name {
+                if (self.unified || controller == name) && (!SWAP_FILES.contains(&file) || path.join(file).exists()) {
                     fs::write(path.join(file), value)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the kernel can keep an environment from swapping.
+    pub(crate) fn bounds_swap(&self) -> bool {
+        // The root of version 2 has no limits, so its files are not there.
+        let below = if self.unified { self.parent.as_str() } else { "" };
+        let mut roots = self
+            .hierarchies
+            .iter()
+            .filter(|(name, _)| self.unified || name == "memory");
+        roots.any(|(_, root)| SWAP_FILES.iter().any(|file| root.join(below).join(file).exists()))
     }
 
     /// Stops giving CPU to an environment and returns when every process has stopped.
@@ -145,14 +161,33 @@ impl Cgroups {
             if processes.is_empty() {
                 return Ok(());
             }
-            for pid in processes {
-                self.kill_one(pid, environment);
+            if !self.kill_at_once(environment, container)? {
+                for pid in processes {
+                    self.kill_one(pid, environment);
+                }
             }
             if Instant::now() > deadline {
                 return Err(io::Error::other("processes survive being killed"));
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(8));
+        }
+    }
+
+    /// Has the kernel kill a group and all below it, those included that are being forked. Tells whether it can.
+    fn kill_at_once(&self, environment: &str, container: Option<&str>) -> io::Result<bool> {
+        let Some(mut path) = self.group("freezer", environment).filter(|_| self.unified) else {
+            return Ok(false);
+        };
+        path.extend(container);
+        // Made by nobody but the kernel: where it is not, the kernel is too old or the group is gone.
+        match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
+            Ok(mut file) => match io::Write::write_all(&mut file, b"1") {
+                Err(e) if !gone(&e) => Err(e),
+                _ => Ok(true),
+            },
+            Err(e) if gone(&e) => Ok(false),
+            Err(e) => Err(e),
         }
     }
 
@@ -292,11 +327,20 @@ fn settings(unified: bool, limits: &Limits) -> Vec<(&'static str, &'static str, 
     let number = |value: Option<u64>, none: &str| value.map_or_else(|| none.to_owned(), |v| v.to_string());
     if unified {
         all.push(("memory", "memory.max", number(limits.memory_bytes, "max")));
+        let swap = if limits.memory_bytes.is_some() { "0" } else { "max" };
+        all.push(("memory", "memory.swap.max", swap.to_owned()));
         let quota = number(limits.cpu_millis.map(quota), "max");
         all.push(("cpu", "cpu.max", format!("{quota} {PERIOD_MICROS}")));
         all.push(("pids", "pids.max", number(limits.pids, "max")));
     } else {
+        // The sum of both may never be the smaller one, not even on the way.
+        all.push(("memory", "memory.memsw.limit_in_bytes", "-1".to_owned()));
         all.push(("memory", "memory.limit_in_bytes", number(limits.memory_bytes, "-1")));
+        all.push((
+            "memory",
+            "memory.memsw.limit_in_bytes",
+            number(limits.memory_bytes, "-1"),
+        ));
         all.push(("cpu", "cpu.cfs_period_us", PERIOD_MICROS.to_string()));
         all.push(("cpu", "cpu.cfs_quota_us", number(limits.cpu_millis.map(quota), "-1")));
         all.push(("pids", "pids.max", number(limits.pids, "max")));

@@ -117,9 +117,7 @@ impl Rig {
             .unwrap();
         let host = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
-            .env(DIRECTORY, &self.directory)
-            .env(INSTANCE, self.instance.as_str())
-            .env(CONTROL, self.control.to_string())
+            .envs(self.variables())
             .env("CELL_CANARY", CANARY)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -127,6 +125,15 @@ impl Rig {
             .spawn()
             .unwrap();
         self.host = Some(host);
+    }
+
+    /// What `host_process` is to find in its environment.
+    pub fn variables(&self) -> [(&'static str, String); 3] {
+        [
+            (DIRECTORY, self.directory.display().to_string()),
+            (INSTANCE, self.instance.to_string()),
+            (CONTROL, self.control.to_string()),
+        ]
     }
 
     pub fn run_dir(&self) -> PathBuf {
