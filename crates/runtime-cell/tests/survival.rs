@@ -6,6 +6,8 @@
     reason = "this is a test, outside of a test function too"
 )]
 
+#[path = "survival/cut.rs"]
+mod cut;
 mod support;
 
 use model::{CommitId, EnvironmentSpec, Generation, Mount, MountKind, Power, Restart, ServiceState, Stage};

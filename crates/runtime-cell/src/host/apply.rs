@@ -6,9 +6,9 @@ use super::{
     failed,
     launch::{Cell, pool_error},
     now,
-    record::{Record, UnitRecord},
+    record::{Record, Underway, UnitRecord},
     resolve::{self, Resolved},
-    supervise,
+    supervise::Found,
 };
 use crate::{
     names::{self, UnitName},
@@ -170,12 +170,7 @@ impl Host {
             .filter(|(_, r)| uses(r))
             .map(|(n, _)| n.clone())
             .collect();
-        join_all(
-            users
-                .iter()
-                .map(|unit| supervise::stop(environment, unit, Stop::Gently)),
-        )
-        .await;
+        self.stop_units(environment, &users, Stop::Gently).await;
     }
 
     fn make_volume(&self, id: &EnvironmentId, wanted: &WantedVolume) -> Result<(), RuntimeError> {
@@ -256,7 +251,8 @@ impl Host {
         digest: Digest,
         resolved: Resolved,
     ) -> Result<(), RuntimeError> {
-        supervise::stop(environment, &unit, Stop::Gently).await;
+        self.stop_units(environment, std::slice::from_ref(&unit), Stop::Gently)
+            .await;
         let cell = self.reserve(environment, &unit, digest, &resolved).await?;
         let making = cell.clone();
         let started = self
@@ -271,9 +267,11 @@ impl Host {
             .await;
         match started {
             Ok(running) => {
-                self.update_unit(environment, &unit, |record| record.launched = true);
-                let watcher = supervise::watch(self, environment, cell, Some(running));
-                environment.inner().watchers.insert(unit, watcher);
+                self.update_unit(environment, &unit, |record| {
+                    record.completes(Underway::Start);
+                    record.launched = true;
+                });
+                self.watch_unit(environment, cell, Found::Running(running), None);
                 Ok(())
             }
             Err(error) => {
@@ -312,6 +310,7 @@ impl Host {
                     message: None,
                     launched: false,
                     timed_out: false,
+                    underway: Underway::Start,
                     manner: resolved.manner.clone(),
                 };
                 record.units.insert(unit.clone(), fresh);
@@ -409,7 +408,8 @@ impl Host {
 
     /// Ends a container and forgets it, its log included.
     async fn discard(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
-        supervise::stop(environment, unit, Stop::Gently).await;
+        self.stop_units(environment, std::slice::from_ref(unit), Stop::Gently)
+            .await;
         let cell = self.cell(environment, unit)?;
         self.block(move |host| {
             host.clear_unit(&cell)?;
@@ -471,7 +471,8 @@ fn wanted_volume(stack: &ServiceStack, name: &model::VolumeName, volume: &model:
 fn already_runs(environment: &Environment, unit: &UnitName, digest: &Digest) -> bool {
     environment
         .unit(unit)
-        .is_some_and(|r| r.digest == *digest && r.launched && r.state != ServiceState::Stopped)
+        .filter(|r| r.digest == *digest && r.launched)
+        .is_some_and(|r| r.state != ServiceState::Stopped && r.underway != Underway::Stop)
 }
 
 pub(crate) fn unsupported(what: &str, hint: &str) -> RuntimeError {

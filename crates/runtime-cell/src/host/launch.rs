@@ -200,7 +200,6 @@ impl Host {
             user: cell.manner.user,
             mounts,
             limits,
-            bounds_swap: self.groups.bounds_swap(),
             cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
             range: cell.range,
             etc: self.etc.clone(),
@@ -417,6 +416,18 @@ impl Host {
             serde_json::to_vec(&bundle::config(plan)).map_err(|e| io(e.into()))?,
         )
         .map_err(io)
+    }
+
+    /// Ends the monitor and the runtime that a killed host has left in the middle of making a container. They go on without it,
+    /// and the monitor may not yet have written down its number.
+    pub(crate) fn end_makers(&self, cell: &Cell) -> Result<(), RuntimeError> {
+        let id = self.container(&cell.environment, &cell.unit).id;
+        let action = || format!("ending the making of {}", cell.unit.plain());
+        let io = |e: io::Error| failed(action(), &e);
+        for number in self.groups.host_processes().map_err(io)? {
+            crate::sandbox::conmon::end_maker(number, &id).map_err(io)?;
+        }
+        Ok(())
     }
 
     /// Ends what runs of a container and removes what the runtime keeps of it. Bundle and layers stay for the next start.

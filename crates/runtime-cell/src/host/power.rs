@@ -6,8 +6,8 @@ use super::{
     failed,
     launch::Cell,
     now,
-    record::{Record, UnitRecord},
-    supervise,
+    record::{Record, Underway, UnitRecord},
+    supervise::{self, Found},
 };
 use crate::{names::UnitName, sandbox::conmon::Running};
 use futures::future::join_all;
@@ -36,12 +36,7 @@ impl Host {
             Power::Stopped => {
                 self.wake(&environment).await?;
                 let units: Vec<UnitName> = environment.inner().watchers.keys().cloned().collect();
-                join_all(
-                    units
-                        .iter()
-                        .map(|unit| supervise::stop(&environment, unit, Stop::Gently)),
-                )
-                .await;
+                self.stop_units(&environment, &units, Stop::Gently).await;
                 self.update(&environment, |record| record.power = Power::Stopped)
             }
             Power::Running => {
@@ -95,20 +90,30 @@ impl Host {
         let met = environment.until(|record| waits.iter().all(|(on, condition)| is_met(record, on, *condition)));
         // What it waits for may be broken; the service then says so itself.
         let _ = timeout(DEPENDENCY_PATIENCE, met).await;
+        self.update_unit(environment, unit, |record| record.begins(Underway::Start));
         let launching = cell.clone();
-        let running = self.block(move |host| host.launch(&launching)).await?;
+        let launched = self.block(move |host| host.launch(&launching)).await;
         self.update_unit(environment, unit, |record| {
-            record.state = ServiceState::Starting;
-            record.since = now();
-            record.started = record.since;
+            record.completes(Underway::Start);
+            if launched.is_ok() {
+                record.state = ServiceState::Starting;
+                record.since = now();
+                record.started = record.since;
+            }
         });
-        self.watch_unit(environment, cell, Some(running));
+        self.watch_unit(environment, cell, Found::Running(launched?), None);
         Ok(())
     }
 
-    fn watch_unit(self: &Arc<Self>, environment: &Arc<Environment>, cell: Cell, running: Option<Running>) {
+    pub(crate) fn watch_unit(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        cell: Cell,
+        found: Found,
+        stop: Option<Stop>,
+    ) {
         let unit = cell.unit.clone();
-        let watcher = supervise::watch(self, environment, cell, running);
+        let watcher = supervise::watch(self, environment, cell, found, stop);
         environment.inner().watchers.insert(unit, watcher);
     }
 
@@ -124,12 +129,7 @@ impl Host {
         self.accept(&environment, generation)?;
         self.wake(&environment).await?;
         let units: Vec<UnitName> = services.iter().map(UnitName::service).collect();
-        join_all(
-            units
-                .iter()
-                .map(|unit| supervise::stop(&environment, unit, Stop::Gently)),
-        )
-        .await;
+        self.stop_units(&environment, &units, Stop::Gently).await;
         Ok(())
     }
 
@@ -186,26 +186,61 @@ impl Host {
             return Ok(());
         };
         let cell = self.cell(environment, unit)?;
-        if !record.launched {
-            // A start that was interrupted: whoever wanted it asks again.
-            self.block(move |host| host.clear_unit(&cell)).await?;
-            return self.update(environment, |record| {
-                record.units.remove(unit);
-            });
+        let ended = matches!(record.state, ServiceState::Stopped | ServiceState::Exited { .. });
+        if !record.launched || record.underway == Underway::Start {
+            return self.adopt_cut_start(environment, cell, &record).await;
         }
-        if matches!(record.state, ServiceState::Stopped | ServiceState::Exited { .. }) {
+        if ended {
             return Ok(());
         }
         let container = self.container(&environment.id, unit);
         let io = |e: std::io::Error| failed(format!("finding {} again", unit.plain()), &e);
         let monitor = container.monitor().map_err(io)?;
         let pid = container.pid().map_err(io)?;
-        let running = monitor.zip(pid).map(|(monitor, pid)| Running { pid, monitor });
-        if running.is_none() {
-            let ending = cell.clone();
-            self.block(move |host| host.end_unit(&ending)).await?;
+        let found = match monitor.zip(pid) {
+            Some((monitor, pid)) => Found::Running(Running { pid, monitor }),
+            None => {
+                let status = container.exit_status();
+                let ending = cell.clone();
+                self.block(move |host| host.end_unit(&ending)).await?;
+                Found::Ended(status)
+            }
+        };
+        // Whether it was told to end before the host was killed is not known: it is told now.
+        let stop = (record.underway == Underway::Stop).then_some(Stop::Gently);
+        self.watch_unit(environment, cell, found, stop);
+        Ok(())
+    }
+
+    /// A start that was cut: what there is of it may be a container whose command does not run and never will.
+    async fn adopt_cut_start(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        cell: Cell,
+        record: &UnitRecord,
+    ) -> Result<(), RuntimeError> {
+        let ending = cell.clone();
+        let first = !record.launched;
+        self.block(move |host| {
+            host.end_makers(&ending)?;
+            if first {
+                host.clear_unit(&ending)
+            } else {
+                host.end_unit(&ending)
+            }
+        })
+        .await?;
+        if first {
+            // Whoever wanted it asks again.
+            return self.update(environment, |record| {
+                record.units.remove(&cell.unit);
+            });
         }
-        self.watch_unit(environment, cell, running);
+        self.update_unit(environment, &cell.unit, |record| record.completes(Underway::Start));
+        // What was stopped still is, and whoever wanted it to run asks again; the rest is the host's own to start again.
+        if record.state != ServiceState::Stopped {
+            self.watch_unit(environment, cell, Found::ToStart, None);
+        }
         Ok(())
     }
 }

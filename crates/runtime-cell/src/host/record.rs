@@ -57,12 +57,29 @@ pub(crate) struct UnitRecord {
     pub(crate) restarts: u32,
     /// What went wrong last.
     pub(crate) message: Option<String>,
-    /// Whether its first start was completed: else there is nothing to go on with.
+    /// Whether its first start was completed: else there is nothing to go on with, and it is not shown.
     pub(crate) launched: bool,
     /// Whether its end was wanted by its job's timeout.
     pub(crate) timed_out: bool,
+    /// What was begun with it and is not known to be done.
+    #[serde(default)]
+    pub(crate) underway: Underway,
     /// What its author and its engine say about running it.
     pub(crate) manner: Manner,
+}
+
+/// What the host is doing with a container. It is written down before its first effect: without it the next host could not
+/// tell a container that was asked to end from one that failed, or one that waits for its start from one that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Underway {
+    /// Nothing: it is as its state says, unless it ended since.
+    #[default]
+    Nothing,
+    /// A start, the first or a later one.
+    Start,
+    /// An end that was asked for.
+    Stop,
 }
 
 /// How a container is run, watched and stopped.

@@ -6,7 +6,6 @@ use super::{
     environment::Stop,
     failed,
     launch::{forget_administration, pool_error},
-    supervise,
 };
 use crate::{
     names,
@@ -15,7 +14,6 @@ use crate::{
         idmap, network,
     },
 };
-use futures::future::join_all;
 use model::{EnvironmentId, Generation, Resource};
 use runtime::RuntimeError;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -46,7 +44,7 @@ impl Host {
             self.accept(&environment, generation)?;
             self.wake(&environment).await?;
             let units: Vec<_> = environment.inner().watchers.keys().cloned().collect();
-            join_all(units.iter().map(|unit| supervise::stop(&environment, unit, Stop::Now))).await;
+            self.stop_units(&environment, &units, Stop::Now).await;
             {
                 let mut inner = environment.inner();
                 inner.nameserver.drain(..).for_each(|task| task.abort());

@@ -5,11 +5,14 @@ use super::{
     environment::{Environment, Stop, Watcher},
     launch::Cell,
     now, probe,
+    record::{Underway, UnitRecord},
 };
 use crate::{
+    names::UnitName,
     sandbox::conmon::{Container, Running, signal},
     sys,
 };
+use futures::future::join_all;
 use model::{Power, Restart, ServiceState};
 use rustix::process::Signal;
 use std::{
@@ -27,12 +30,31 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A container that ran so long is not failing at its start: the pauses begin anew.
 const SETTLED: Duration = Duration::from_secs(60);
+/// The status of what was killed, also of a container whose monitor was killed and took the status with it.
 const KILLED: i32 = 137;
+/// The status of a container that could not be started again.
 const NOT_STARTED: i32 = 127;
 
+/// What a watcher finds when it begins.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The container runs.
+    Running(Running),
+    /// It has ended, with this status if its monitor recorded one, and what was left of it is gone.
+    Ended(Option<i32>),
+    /// It was about to be started again, and what was left of that is gone.
+    ToStart,
+}
+
 /// Begins to watch a container.
-pub(crate) fn watch(host: &Arc<Host>, environment: &Arc<Environment>, cell: Cell, running: Option<Running>) -> Watcher {
-    let (stop, stop_asked) = watch::channel(None);
+pub(crate) fn watch(
+    host: &Arc<Host>,
+    environment: &Arc<Environment>,
+    cell: Cell,
+    found: Found,
+    stop: Option<Stop>,
+) -> Watcher {
+    let (stop, stop_asked) = watch::channel(stop);
     let (done_set, done) = watch::channel(false);
     let supervisor = Supervisor {
         host: Arc::clone(host),
@@ -41,7 +63,7 @@ pub(crate) fn watch(host: &Arc<Host>, environment: &Arc<Environment>, cell: Cell
         stop: stop_asked,
     };
     tokio::spawn(async move {
-        supervisor.run(running).await;
+        supervisor.run(found).await;
         let _ = done_set.send(true);
     });
     Watcher { stop, done }
@@ -62,26 +84,30 @@ enum End {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut running: Option<Running>) {
+    async fn run(mut self, mut found: Found) {
         let mut quick_ends = 0;
         loop {
             let began = Instant::now();
-            let (end, memory) = match running.take() {
-                Some(run) => self.until_end(run).await,
-                None => (End::ByItself(NOT_STARTED), None),
+            let (end, message) = match found {
+                Found::Running(run) => self.until_end(run).await,
+                Found::Ended(status) => self.ended_unseen(status),
+                Found::ToStart => match self.start_again().await {
+                    Ok(run) => self.until_end(run).await,
+                    Err(message) => (End::ByItself(NOT_STARTED), Some(message)),
+                },
             };
             let code = match end {
                 End::ByItself(code) => code,
-                End::Asked(code) => return self.finished(code, true, memory),
+                End::Asked(code) => return self.finished(code, true, message),
                 End::TimeOver => return self.time_over(),
             };
             let policy = self.cell.manner.restart;
             if policy == Restart::Never || (policy == Restart::OnFailure && code == 0) || self.asked().is_some() {
-                return self.finished(code, self.asked().is_some(), memory);
+                return self.finished(code, self.asked().is_some(), message);
             }
             quick_ends = if began.elapsed() > SETTLED { 0 } else { quick_ends + 1 };
             let pause = (FIRST_PAUSE * 2u32.saturating_pow(quick_ends.min(16) - 1)).min(LONGEST_PAUSE);
-            let message = memory.unwrap_or_else(|| format!("ended with status {code}"));
+            let message = message.unwrap_or_else(|| format!("ended with status {code}"));
             self.host.set_state(
                 &self.environment,
                 &self.cell.unit,
@@ -94,7 +120,19 @@ impl Supervisor {
             if self.paused(pause).await {
                 return self.finished(code, true, None);
             }
-            running = self.start_again().await;
+            found = Found::ToStart;
+        }
+    }
+
+    /// What ended while no host was there: its monitor stayed and recorded how, unless it was killed as well.
+    fn ended_unseen(&self, status: Option<i32>) -> (End, Option<String>) {
+        let code = status.unwrap_or(KILLED);
+        let message = status
+            .is_none()
+            .then(|| "it ended together with its monitor, so its status is not known".to_owned());
+        match self.asked() {
+            Some(_) => (End::Asked(code), message),
+            None => (End::ByItself(code), message),
         }
     }
 
@@ -115,20 +153,25 @@ impl Supervisor {
         }
     }
 
-    async fn start_again(&self) -> Option<Running> {
+    /// Starts it again, or tells why that was not possible.
+    async fn start_again(&self) -> Result<Running, String> {
+        let unit = &self.cell.unit;
+        self.host
+            .update_unit(&self.environment, unit, |record| record.begins(Underway::Start));
         let cell = self.cell.clone();
         let result = self.host.block(move |host| host.launch(&cell)).await;
-        let unit = &self.cell.unit;
+        let result = result.map_err(|error| chain(&error));
         self.host.update_unit(&self.environment, unit, |record| {
+            record.completes(Underway::Start);
             record.restarts = record.restarts.saturating_add(1);
             record.state = ServiceState::Starting;
             record.since = now();
             record.started = record.since;
-            if let Err(error) = &result {
-                record.message = Some(chain(error));
+            if let Err(message) = &result {
+                record.message = Some(message.clone());
             }
         });
-        result.ok()
+        result
     }
 
     /// Watches one run to its end and cleans up behind it.
@@ -199,20 +242,26 @@ impl Supervisor {
         (kills > 0).then(|| "a process was killed because the memory limit was reached".to_owned())
     }
 
-    fn finished(&self, code: i32, asked: bool, memory: Option<String>) {
+    fn finished(&self, code: i32, asked: bool, message: Option<String>) {
         let service = self.cell.unit.as_service().is_some();
         let state = if asked && service {
             ServiceState::Stopped
         } else {
             ServiceState::Exited { code }
         };
-        let message = memory.or_else(|| (!asked && code != 0).then(|| format!("ended with status {code}")));
-        self.host.set_state(&self.environment, &self.cell.unit, state, message);
+        let message = message.or_else(|| (!asked && code != 0).then(|| format!("ended with status {code}")));
+        self.host.update_unit(&self.environment, &self.cell.unit, |record| {
+            record.underway = Underway::Nothing;
+            record.state = state;
+            record.since = now();
+            record.message = message.or_else(|| record.message.take());
+        });
     }
 
     fn time_over(&self) {
         let limit = self.cell.manner.timeout_ms.unwrap_or_default();
         self.host.update_unit(&self.environment, &self.cell.unit, |record| {
+            record.underway = Underway::Nothing;
             record.timed_out = true;
             record.state = ServiceState::Exited { code: KILLED };
             record.since = now();
@@ -242,8 +291,51 @@ async fn time_over(left: Option<Duration>) {
     }
 }
 
+impl UnitRecord {
+    /// Notes what is begun. An end that was asked for stays: it comes after whatever else is under way.
+    pub(crate) fn begins(&mut self, what: Underway) {
+        let over = matches!(self.state, ServiceState::Stopped | ServiceState::Exited { .. });
+        match what {
+            Underway::Stop if over => {}
+            Underway::Start if self.underway == Underway::Stop => {}
+            _ => self.underway = what,
+        }
+    }
+
+    /// Notes that it is done, if it still is what is under way.
+    pub(crate) fn completes(&mut self, what: Underway) {
+        if self.underway == what {
+            self.underway = Underway::Nothing;
+        }
+    }
+}
+
+impl Host {
+    /// Asks the watchers of some containers to end them and waits until that is done. It is written down first, so that a host
+    /// that is killed meanwhile is followed by one that goes on with it.
+    pub(crate) async fn stop_units(&self, environment: &Environment, units: &[UnitName], kind: Stop) {
+        let watched = |unit: &&UnitName| environment.inner().watchers.contains_key(*unit);
+        let units: Vec<&UnitName> = units.iter().filter(watched).collect();
+        if units.is_empty() {
+            return;
+        }
+        let noted = self.update(environment, |record| {
+            for unit in &units {
+                if let Some(unit) = record.units.get_mut(*unit) {
+                    unit.begins(Underway::Stop);
+                }
+            }
+        });
+        if let Err(error) = noted {
+            // Whoever frees a disk that is full must be able to.
+            tracing::warn!(environment = %environment.id, %error, "a stop is not written down");
+        }
+        join_all(units.iter().map(|unit| stop(environment, unit, kind))).await;
+    }
+}
+
 /// Asks a watcher to end its container and waits until that is done.
-pub(crate) async fn stop(environment: &Environment, unit: &crate::names::UnitName, kind: Stop) {
+async fn stop(environment: &Environment, unit: &UnitName, kind: Stop) {
     let done = environment.inner().watchers.get(unit).map(|watcher| {
         watcher.stop.send_replace(Some(kind));
         watcher.done.clone()

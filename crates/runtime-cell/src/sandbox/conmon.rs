@@ -17,6 +17,7 @@ use std::{
 
 const CREATE_PATIENCE: Duration = Duration::from_secs(30);
 const START_PATIENCE: Duration = Duration::from_secs(10);
+const END_PATIENCE: Duration = Duration::from_secs(10);
 const REPORT_MAX: u64 = 64 * 1024;
 
 /// A container could not be made or started.
@@ -257,6 +258,27 @@ pub(crate) fn monitored(pid: Pid) -> Option<String> {
     words.next().filter(|program| program.ends_with(b"conmon"))?;
     words.find(|word| *word == b"-c")?;
     words.next().map(|id| String::from_utf8_lossy(id).into_owned())
+}
+
+/// Kills a process if this container's id is one of its arguments, and waits for its end. To be given processes of the host's
+/// own group only: these are monitors and runtimes.
+pub(crate) fn end_maker(number: u32, id: &str) -> io::Result<()> {
+    let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return Ok(());
+    };
+    // Read once the process is held: the number may have been given away before.
+    let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    if !line.split(|b| *b == 0).any(|word| word == id.as_bytes()) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&held, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(e) => return Err(e.into()),
+    }
+    wait_gone(&held, END_PATIENCE).map(drop)
 }
 
 /// Removes a directory with all that is in it. Nothing happens if it is gone.
