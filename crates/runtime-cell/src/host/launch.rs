@@ -200,6 +200,7 @@ impl Host {
             user: cell.manner.user,
             mounts,
             limits,
+            bounds_swap: self.groups.bounds_swap(),
             cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
             range: cell.range,
             etc: self.etc.clone(),
