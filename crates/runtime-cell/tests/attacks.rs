@@ -167,12 +167,17 @@ with socket.socket(socket.AF_UNIX) as s:
 for family, kind in [(socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, socket.SOCK_RAW), (40, socket.SOCK_STREAM)]:
     try: socket.socket(family, kind); print('raw MADE')
     except OSError as e: print('raw', errno.errorcode[e.errno])
+for protocol in range(32):
+    try: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol); print('netlink', protocol)
+    except OSError: pass
 print('interfaces', sorted(name for _, name in socket.if_nameindex()))
 with socket.create_server(('', 80)): print('port 80 is mine')
 "
         ))
         .await;
     assert!(!seen.contains("CONNECTED") && !seen.contains("MADE"), "{seen}");
+    let netlink: Vec<&str> = seen.lines().filter(|line| line.starts_with("netlink")).collect();
+    assert_eq!(netlink, ["netlink 0"], "only routes may be asked for");
     assert_eq!(
         seen.matches("outside ENETUNREACH").count(),
         4,

@@ -184,6 +184,33 @@ async fn a_frozen_environment_uses_no_processor_and_a_fork_bomb_in_it_ends_with_
     assert_eq!(runtime.inventory(None).await.unwrap(), []);
 }
 
+/// What an operator has mounted below `/usr` is no less read-only than `/usr` itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_mounted_below_the_hosts_directories_can_not_be_written_either() {
+    // In a mount namespace that nobody else is in.
+    let script =
+        "mount -t tmpfs -o mode=777 tmpfs /usr/local/share && mkdir -m 777 /usr/local/share/open && exec \"$@\"";
+    let rig = Rig::start_within(&[
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    let runtime = rig.runtime().await;
+    let made = spec(rig.environment(), &[("one", service(&["sleep", "1000"], &[]))]);
+    let id = &made.environment;
+    up(&runtime, &made).await;
+    let program = "import os\nprint(os.listdir('/usr/local/share'))\nopen('/usr/local/share/open/file', 'w')";
+    let (status, text) = exec(&runtime, id, "one", &["python3", "-c", program]).await;
+    assert!(text.starts_with("['open']"), "it is not there at all: {text}");
+    assert!(status == Some(1) && text.contains("Read-only file system"), "{text}");
+    runtime.remove(id, Generation(1)).await.unwrap();
+}
+
 fn systemctl(arguments: &[&str]) {
     let output = Command::new("systemctl").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");

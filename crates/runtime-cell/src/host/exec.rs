@@ -4,7 +4,7 @@ use super::{Host, environment::Environment};
 use crate::{
     names::UnitName,
     protocol::{Answer, WireError, exec_frame, read_frame, write_frame, write_json},
-    sandbox::conmon::signal,
+    sandbox::{idmap::Range, process::Process},
 };
 use model::{EnvironmentId, Power, ServiceName};
 use runtime::{ExecExit, RuntimeError};
@@ -16,9 +16,10 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -34,16 +35,17 @@ const MAX_ARGUMENTS: usize = 1 << 17;
 struct Files {
     process: PathBuf,
     pid: PathBuf,
+    range: Range,
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if let Some(pid) = fs::read_to_string(&self.pid)
+        let number = fs::read_to_string(&self.pid)
             .ok()
-            .and_then(|text| text.trim().parse().ok())
-        {
-            // Usually it has ended. The number is of this moment: the runtime wrote it and is our child.
-            let _ = signal(pid, Signal::KILL);
+            .and_then(|text| text.trim().parse().ok());
+        // Usually it has ended, and its number may be another's.
+        if let Some(Ok(Some(process))) = number.map(|number| Process::of(number, self.range)) {
+            let _ = process.signal(Signal::KILL);
         }
         let _ = fs::remove_file(&self.process);
         let _ = fs::remove_file(&self.pid);
@@ -51,6 +53,13 @@ impl Drop for Files {
 }
 
 impl Host {
+    /// The ids of an environment.
+    fn range(&self, environment: &EnvironmentId) -> io::Result<Range> {
+        let environment = self.environment(environment).map_err(io::Error::other)?;
+        let number = environment.inner().record.number;
+        Range::numbered(self.config.first_uid, number).ok_or_else(|| io::Error::other("the user ids are used up"))
+    }
+
     /// Starts a command in a container.
     fn exec_command(
         &self,
@@ -61,20 +70,18 @@ impl Host {
     ) -> io::Result<(Command, Files)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let container = self.container(environment, unit);
+        let range = self.range(environment)?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let file = |kind: &str| container.bundle.join(format!("exec-{number}.{kind}"));
+        // What an earlier cell host has begun may still run: its files are not ours.
+        let file = |kind: &str| container.bundle.join(format!("exec-{}-{number}.{kind}", started()));
         let files = Files {
             process: file("json"),
             pid: file("pid"),
+            range,
         };
         let process = process_of(&container.bundle, argv, variables)?;
         let mut options = fs::OpenOptions::new();
-        let written = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&files.process)?;
+        let written = options.write(true).create_new(true).mode(0o600).open(&files.process)?;
         serde_json::to_writer(written, &process)?;
         let mut runtime = container.runtime(&self.programs);
         runtime
@@ -153,6 +160,13 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Tells this process of the cell host from all others.
+fn started() -> u128 {
+    static STARTED: OnceLock<u128> = OnceLock::new();
+    let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    *STARTED.get_or_init(|| since().as_nanos())
 }
 
 /// The process has ended: its number may soon be another's.

@@ -14,6 +14,7 @@ use crate::{
         conmon::{Container, ContainerError, Running, remove_directory},
         idmap,
         network::{Hub, container_address},
+        process::Process,
         tree,
     },
     sys,
@@ -284,16 +285,18 @@ impl Host {
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
         let running = container.create(&self.programs).map_err(|e| refused(cell, e))?;
+        let process = Process::of(running.pid, cell.range).map_err(io)?;
+        let process = process.ok_or_else(|| io(io::Error::other("its first process has ended")))?;
         cell.hub
-            .attach(cell.number, cell.unit.plain(), running.pid)
+            .attach(cell.number, cell.unit.plain(), &process)
             .map_err(io)?;
-        self.bound_kernel_objects(running.pid);
+        self.bound_kernel_objects(&process);
         container.start(&self.programs).map_err(|e| refused(cell, e))?;
         Ok(running)
     }
 
     /// Counters that all user namespaces share get a bound of their own, or one environment could take them all.
-    fn bound_kernel_objects(&self, pid: u32) {
+    fn bound_kernel_objects(&self, process: &Process) {
         let host = |name: &str| {
             fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"))
                 .ok()?
@@ -311,10 +314,11 @@ impl Host {
             (path("max_fanotify_groups"), 0),
         ];
         let files: Vec<(&Path, u64)> = files.iter().map(|(p, v)| (p.as_path(), *v)).collect();
-        let set = fs::File::open(format!("/proc/{pid}/ns/user"))
-            .and_then(|ns| sys::write_inside_user_namespace(ns.as_fd(), &files));
+        let set = process
+            .namespace("user")
+            .and_then(|namespace| sys::write_inside_user_namespace(namespace.as_fd(), &files));
         if let Err(error) = set {
-            tracing::warn!(%error, pid, "a container runs without bounds on the kernel objects that all share");
+            tracing::warn!(%error, ?process, "a container runs without bounds on the kernel objects that all share");
         }
     }
 

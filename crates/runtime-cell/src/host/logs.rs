@@ -17,6 +17,9 @@ use tokio::net::UnixStream;
 const LINE_MAX: usize = 16 << 10;
 const FOLLOW_PAUSE: Duration = Duration::from_millis(100);
 const BATCH: usize = 256;
+/// Lines may be long: this is what one reader may have in memory, as text and as the lines themselves.
+const BATCH_BYTES: usize = 256 << 10;
+const TAIL_BYTES: usize = 1 << 20;
 
 impl Host {
     /// The log file of a service or job; a service goes first.
@@ -120,10 +123,13 @@ impl Reader {
             ready: std::collections::VecDeque::new(),
         };
         if let Some(tail) = tail {
+            let mut bytes = 0;
             while let Some(line) = reader.next_line()? {
+                bytes += weight(&line);
                 reader.ready.push_back(line);
-                if reader.ready.len() > tail {
-                    reader.ready.pop_front();
+                while reader.ready.len() > tail || bytes > TAIL_BYTES {
+                    let Some(line) = reader.ready.pop_front() else { break };
+                    bytes -= weight(&line);
                 }
             }
         }
@@ -132,14 +138,17 @@ impl Reader {
 
     fn batch(&mut self) -> io::Result<Vec<LogLine>> {
         let mut lines = Vec::new();
-        while lines.len() < BATCH {
-            match self.ready.pop_front() {
-                Some(line) => lines.push(line),
+        let mut bytes = 0;
+        while lines.len() < BATCH && bytes < BATCH_BYTES {
+            let line = match self.ready.pop_front() {
+                Some(line) => line,
                 None => match self.next_line()? {
-                    Some(line) => lines.push(line),
+                    Some(line) => line,
                     None => break,
                 },
-            }
+            };
+            bytes += weight(&line);
+            lines.push(line);
         }
         Ok(lines)
     }
@@ -184,6 +193,11 @@ impl Reader {
             }
         }
     }
+}
+
+/// What a line takes in memory, in bytes.
+fn weight(line: &LogLine) -> usize {
+    line.text.capacity() + size_of::<LogLine>()
 }
 
 /// One line of the monitor's file: time, stream, `P` (it goes on) or `F` (complete), text.
@@ -256,6 +270,29 @@ mod tests {
         ] {
             assert!(parse_line(odd, &mut String::new()).is_none(), "{odd}");
         }
+    }
+
+    #[test]
+    fn long_lines_and_a_tail_of_everything_take_no_more_memory_than_is_meant_for_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let long = "x".repeat(15_000);
+        let text: String = (0..400)
+            .map(|n| format!("2026-11-21T11:42:32.05+00:00 stdout F {n} {long}\n"))
+            .collect();
+        std::fs::write(&path, text).unwrap();
+        let mut reader = Reader::open(&path, Some(usize::MAX)).unwrap();
+        let held: usize = reader.ready.iter().map(weight).sum();
+        assert!((TAIL_BYTES / 2..=TAIL_BYTES).contains(&held), "{held}");
+        let (mut count, mut last) = (0, String::new());
+        loop {
+            let batch = reader.batch().unwrap();
+            let Some(line) = batch.last() else { break };
+            let bytes: usize = batch.iter().map(weight).sum();
+            assert!(bytes <= BATCH_BYTES + LINE_MAX * 3, "{bytes}");
+            (count, last) = (count + batch.len(), line.text.clone());
+        }
+        assert!(count > 20 && last.starts_with("399 "), "the newest are given: {count}");
     }
 
     #[test]

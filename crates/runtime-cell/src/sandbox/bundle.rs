@@ -268,8 +268,10 @@ fn mounts(plan: &Plan) -> Vec<Value> {
         json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
     };
     let bind = |target: &str, source: &Path, read_only: bool| {
-        let access = if read_only { "ro" } else { "rw" };
-        json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", "nosuid", "nodev", access] })
+        // Each for the mount itself and, with an `r` before it, for what the machine has mounted below.
+        let mut options = vec!["rbind", "nosuid", "nodev", "rnosuid", "rnodev"];
+        options.extend(if read_only { &["ro", "rro"][..] } else { &["rw"] });
+        json!({ "destination": target, "type": "bind", "source": source, "options": options })
     };
     let mut all = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),

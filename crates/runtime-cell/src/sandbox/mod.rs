@@ -7,6 +7,7 @@ pub(crate) mod etc;
 pub(crate) mod idmap;
 pub(crate) mod netlink;
 pub(crate) mod network;
+pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
 

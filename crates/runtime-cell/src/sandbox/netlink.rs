@@ -8,7 +8,7 @@ use nix::sys::socket::{
 use std::{
     io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 const HEADER: usize = 16;
@@ -47,8 +47,8 @@ pub(crate) struct VethPair<'a> {
     pub(crate) peer: &'a str,
     /// Hardware address of the far end.
     pub(crate) peer_mac: [u8; 6],
-    /// A process in whose network namespace the far end appears.
-    pub(crate) peer_pid: u32,
+    /// The network namespace in which the far end appears.
+    pub(crate) peer_namespace: BorrowedFd<'a>,
 }
 
 /// A request under construction.
@@ -155,7 +155,7 @@ impl Netlink {
                         r.link(0, false)
                             .text(libc::IFLA_IFNAME, pair.peer)
                             .attribute(libc::IFLA_ADDRESS, &pair.peer_mac)
-                            .attribute(libc::IFLA_NET_NS_PID, &pair.peer_pid.to_ne_bytes())
+                            .attribute(libc::IFLA_NET_NS_FD, &pair.peer_namespace.as_raw_fd().to_ne_bytes())
                     })
                 })
             });

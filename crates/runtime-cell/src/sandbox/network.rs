@@ -3,7 +3,10 @@
 //! The hub namespace lives as a bind mount of its own under the run directory, so that it outlives the host process. Nothing in
 //! it has a route to anywhere else.
 
-use super::netlink::{Link, Netlink, VethPair};
+use super::{
+    netlink::{Link, Netlink, VethPair},
+    process::Process,
+};
 use rustix::{
     mount::{UnmountFlags, mount_bind, unmount},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -96,9 +99,9 @@ impl Hub {
     }
 
     /// Links a container, by its process, into this network.
-    pub(crate) fn attach(&self, number: u16, service: &str, pid: u32) -> io::Result<Ipv4Addr> {
+    pub(crate) fn attach(&self, number: u16, service: &str, process: &Process) -> io::Result<Ipv4Addr> {
         let address = container_address(number);
-        let container = OwnedFd::from(fs::File::open(format!("/proc/{pid}/ns/net"))?);
+        let container = process.namespace("net")?;
         let alias = format!("{}/{service}", self.label);
         inside(self.namespace.as_fd(), || {
             let name = format!("v{number}");
@@ -108,7 +111,7 @@ impl Hub {
                 bridge: self.bridge,
                 peer: "eth0",
                 peer_mac: hardware_address(address),
-                peer_pid: pid,
+                peer_namespace: container.as_fd(),
             };
             Netlink::open()?.veth_create(pair)
         })?;

@@ -66,7 +66,8 @@ fn fixed() -> Value {
             { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": libc::AF_UNIX, "op": "SCMP_CMP_EQ" }] },
             { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": libc::AF_INET, "op": "SCMP_CMP_EQ" }] },
             { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": libc::AF_INET6, "op": "SCMP_CMP_EQ" }] },
-            { "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": libc::AF_NETLINK, "op": "SCMP_CMP_EQ" }] }
+            { "names": ["socket"], "action": "SCMP_ACT_ALLOW",
+              "args": [{ "index": 0, "value": libc::AF_NETLINK, "op": "SCMP_CMP_EQ" }, { "index": 2, "value": libc::NETLINK_ROUTE, "op": "SCMP_CMP_EQ" }] }
         ]
     })
 }

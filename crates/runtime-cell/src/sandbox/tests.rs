@@ -1,6 +1,6 @@
 //! One real container, through the lowest layer alone.
 
-use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network, network::Hub};
+use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network, network::Hub, process::Process};
 use model::Limits;
 use std::{
     fs, io::Read as _, net::SocketAddrV4, net::TcpStream, os::unix::fs::PermissionsExt as _, path::PathBuf, time::*,
@@ -84,7 +84,8 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     step("bundle");
     let running = container.create(&programs).unwrap();
     step("create");
-    hub.attach(1, "web", running.pid).unwrap();
+    let process = Process::of(running.pid, range).unwrap().unwrap();
+    hub.attach(1, "web", &process).unwrap();
     step("attach");
     container.start(&programs).unwrap();
     step("start");

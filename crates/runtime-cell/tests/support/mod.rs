@@ -83,6 +83,7 @@ pub struct Rig {
     host: Option<Child>,
     next: AtomicU32,
     control: u32,
+    wrapper: Vec<String>,
 }
 
 impl Rig {
@@ -92,6 +93,15 @@ impl Rig {
 
     /// With a control plane that runs as this user.
     pub fn start_for(control: u32) -> Self {
+        Self::start_with(control, &[])
+    }
+
+    /// With a program that becomes the cell host; it gets what to run as its last arguments.
+    pub fn start_within(wrapper: &[&str]) -> Self {
+        Self::start_with(0, wrapper)
+    }
+
+    fn start_with(control: u32, wrapper: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
         let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
@@ -104,6 +114,7 @@ impl Rig {
             host: None,
             next: AtomicU32::new(0),
             control,
+            wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
         };
         rig.start_host();
         rig
@@ -115,7 +126,10 @@ impl Rig {
             .append(true)
             .open(self.directory.join("host.log"))
             .unwrap();
-        let host = Command::new(std::env::current_exe().unwrap())
+        let mut words = self.wrapper.clone();
+        words.push(std::env::current_exe().unwrap().to_str().unwrap().to_owned());
+        let host = Command::new(&words[0])
+            .args(&words[1..])
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
             .envs(self.variables())
             .env("CELL_CANARY", CANARY)

@@ -70,6 +70,7 @@ fn every_host_directory_is_read_only() {
     for mount in mounts(&plan()) {
         if mount["type"] == "bind" {
             assert!(mount["options"].as_array().unwrap().contains(&json!("ro")), "{mount}");
+            assert!(mount["options"].as_array().unwrap().contains(&json!("rro")), "{mount}");
         }
     }
 }
