@@ -25,7 +25,7 @@ demo: rust ## start Maquette with the example shop; DEMO=once runs open, push, c
 	exec target/release/maquette demo $(if $(DEMO),--$(DEMO))
 
 .PHONY: test
-test: packages check gitea tests vm-unless-here ## everything, from a clean checkout on a fresh machine
+test: packages check gitea registry tests vm-unless-here ## everything, from a clean checkout on a fresh machine
 
 .PHONY: packages
 packages:
@@ -36,6 +36,11 @@ packages:
 gitea:
 	@$(call say,a real Gitea for the tests)
 	tools/gitea/build
+
+.PHONY: registry
+registry:
+	@$(call say,a real registry for the tests)
+	tools/registry/build
 
 .PHONY: tests
 tests: rust
@@ -51,7 +56,7 @@ test-v2: rust ## the cell runtime on control groups of version 2 under systemd, 
 .PHONY: vm-unless-here
 vm-unless-here: rust
 	@$(call say,cells on control groups of version 2)
-	tools/vm/test --unless-here
+	tools/vm/test --unless-here conformance machine
 
 .PHONY: check
 check: fmt clippy tidy deny doc ## the fast part of the tests

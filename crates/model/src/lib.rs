@@ -3,6 +3,7 @@
 //! This crate does no I/O, reads no clock and knows no runtime, forge or database. Whatever crosses a
 //! crate boundary elsewhere is defined here, so that every crate means the same thing by the same word.
 
+mod address;
 mod build;
 mod capability;
 mod commit;
@@ -20,6 +21,7 @@ mod stage;
 mod time;
 mod value;
 
+pub use address::is_public;
 pub use build::{Build, BuildContext, BuildSecret, Dockerfile};
 pub use capability::{Capabilities, EngineOffer, Feature, Staging};
 pub use commit::{CommitId, InvalidCommitId};

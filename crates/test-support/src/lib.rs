@@ -2,3 +2,4 @@
 
 pub mod gitea;
 pub mod hooks;
+pub mod registry;

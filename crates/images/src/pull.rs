@@ -1,0 +1,249 @@
+//! Pulling: from a name to blobs that are here and verified.
+
+use crate::{
+    blobs::Blobs,
+    client::{Ask, Client},
+    config::ImageConfig,
+    digest::BlobDigest,
+    error::{Error, Result},
+    manifest::{self, Descriptor, Layer, MAX_MANIFEST, Platform, unsupported},
+    reference::Reference,
+};
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Layers of one image that are fetched at once; what Docker does.
+const AT_ONCE: usize = 3;
+/// How often one blob is tried.
+const TRIES: u32 = 4;
+/// Before the second try; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How large an image may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many layers. overlayfs, which Docker uses, allows 127.
+    pub layers: usize,
+    /// All layers together as they are fetched, in bytes.
+    pub compressed_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            layers: 200,
+            compressed_bytes: 16 << 30,
+        }
+    }
+}
+
+/// Is told how a pull goes on. Called often; must not block.
+pub trait Progress: Send + Sync {
+    /// What the image consists of. Called once, before anything of a layer was fetched.
+    fn layers(&self, layers: &[Layer]);
+    /// So many bytes of a layer are here; all of them when it was here before.
+    fn received(&self, layer: &BlobDigest, bytes: u64);
+}
+
+/// An image whose blobs are in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The manifest for this machine's platform: the image's identity.
+    pub digest: BlobDigest,
+    /// Its configuration blob.
+    pub config_digest: BlobDigest,
+    /// What its containers run.
+    pub config: ImageConfig,
+    /// Lowest first.
+    pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// The digest of all layers as they lie on each other: two images with the same one have the same root file system. `None` for
+    /// an image without layers.
+    #[must_use]
+    pub fn chain(&self) -> Option<BlobDigest> {
+        let mut diffs = self.layers.iter().map(|layer| layer.diff);
+        let first = diffs.next()?;
+        Some(diffs.fold(first, |below, layer| below.chain(&layer)))
+    }
+
+    /// The blobs that the image needs to be unpacked again.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobDigest> {
+        [self.digest, self.config_digest]
+            .into_iter()
+            .chain(self.layers.iter().map(|layer| layer.digest))
+    }
+}
+
+impl Client {
+    /// Which content a name stands for now. Asks for headers only, so it is cheap to ask again: a tag that moves is noticed so.
+    ///
+    /// The digest is that of the image or of the index that lists its platforms.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn current(&self, image: &Reference) -> Result<BlobDigest> {
+        manifest::current(self, image).await
+    }
+
+    /// Fetches what of an image is not in the store yet.
+    ///
+    /// # Errors
+    /// See [`Error`]. What was fetched whole stays in the store.
+    pub async fn pull(
+        &self,
+        blobs: &Blobs,
+        image: &Reference,
+        platform: &Platform,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let manifest = manifest::find(self, blobs, image, platform, limits).await?;
+        let pinned = image.at(manifest.digest);
+        let config_digest = manifest.config.digest;
+        let quiet = Quiet;
+        self.blob(blobs, &pinned, &manifest.config, &quiet).await?;
+        let Some(bytes) = blobs.read(&config_digest, MAX_MANIFEST)? else {
+            return Err(unsupported(
+                image,
+                "its configuration was removed while it was pulled".to_owned(),
+            ));
+        };
+        let (config, diffs) = ImageConfig::parse(image, &bytes)?;
+        if diffs.len() != manifest.layers.len() {
+            return Err(unsupported(
+                image,
+                format!(
+                    "its manifest has {} layers and its configuration {}",
+                    manifest.layers.len(),
+                    diffs.len()
+                ),
+            ));
+        }
+        let layers: Vec<Layer> = manifest
+            .layers
+            .iter()
+            .zip(diffs)
+            .map(|(layer, diff)| Layer {
+                digest: layer.digest,
+                size: layer.size,
+                diff,
+            })
+            .collect();
+        progress.layers(&layers);
+        futures::stream::iter(&manifest.layers)
+            .map(|layer| self.blob(blobs, &pinned, layer, progress))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        Ok(Image {
+            digest: manifest.digest,
+            config_digest,
+            config,
+            layers,
+        })
+    }
+
+    async fn blob(&self, blobs: &Blobs, image: &Reference, wanted: &Descriptor, progress: &dyn Progress) -> Result<()> {
+        let turn = blobs.turn(&wanted.digest);
+        let _turn = turn.lock().await;
+        if blobs.path(&wanted.digest).is_some() {
+            progress.received(&wanted.digest, wanted.size);
+            return Ok(());
+        }
+        let mut draft = blobs.draft().await?;
+        let mut pause = PAUSE;
+        for tried in 1.. {
+            let error = match self.fill(&mut draft, image, wanted, progress).await {
+                Ok(registry) => match draft.keep(blobs, &wanted.digest).await? {
+                    Ok(()) => return Ok(()),
+                    // What came whole and is wrong comes wrong again only if somebody lies; one more try tells.
+                    Err(got) => {
+                        draft = blobs.draft().await?;
+                        Error::Mismatch {
+                            image: Box::new(image.clone()),
+                            registry,
+                            wanted: wanted.digest,
+                            got,
+                        }
+                    }
+                },
+                Err(error) => error,
+            };
+            let again =
+                matches!(error, Error::Unreachable { .. }) || (tried == 1 && matches!(error, Error::Mismatch { .. }));
+            if tried >= TRIES || !again {
+                return Err(error);
+            }
+            tracing::debug!(%error, "blob {} is tried again", wanted.digest);
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(())
+    }
+
+    /// Appends what is missing. Returns who sent it.
+    async fn fill(
+        &self,
+        draft: &mut crate::blobs::Draft,
+        image: &Reference,
+        wanted: &Descriptor,
+        progress: &dyn Progress,
+    ) -> Result<String> {
+        let name = wanted.digest.to_string();
+        let ask = Ask {
+            image,
+            kind: "blobs",
+            name: &name,
+            accept: None,
+            from: draft.written(),
+            head: false,
+        };
+        let (mut response, endpoint) = self.ask(ask).await?;
+        // A registry that does not know ranges begins anew: skip what is here.
+        let mut skip = match response.status() {
+            reqwest::StatusCode::PARTIAL_CONTENT => 0,
+            _ => draft.written(),
+        };
+        loop {
+            let part = match response.chunk().await {
+                Ok(Some(part)) => part,
+                Ok(None) => break,
+                Err(error) => {
+                    return Err(Error::Unreachable {
+                        registry: endpoint.registry,
+                        reason: format!("the connection broke after {} bytes: {error}", draft.written()),
+                    });
+                }
+            };
+            let skipped = skip.min(part.len() as u64);
+            skip -= skipped;
+            let part = &part[usize::try_from(skipped).unwrap_or(part.len())..];
+            if draft.written() + part.len() as u64 > wanted.size {
+                return Err(Error::TooLarge {
+                    image: Box::new(image.clone()),
+                    what: "a blob",
+                    limit: wanted.size,
+                });
+            }
+            draft.write(part).await?;
+            progress.received(&wanted.digest, draft.written());
+        }
+        if draft.written() < wanted.size {
+            return Err(Error::Unreachable {
+                registry: endpoint.registry,
+                reason: format!("it sent {} bytes of {}", draft.written(), wanted.size),
+            });
+        }
+        Ok(endpoint.registry)
+    }
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn layers(&self, _layers: &[Layer]) {}
+    fn received(&self, _layer: &BlobDigest, _bytes: u64) {}
+}

@@ -1,0 +1,126 @@
+//! A real OCI registry (`distribution`), started for one test and gone with it.
+
+use crate::gitea::Error;
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running registry without TLS and without accounts, on a port of 127.0.0.1. It is ended, and its directory removed, when it is
+/// dropped.
+#[derive(Debug)]
+pub struct Registry {
+    child: Option<Child>,
+    dir: TempDir,
+    address: SocketAddr,
+}
+
+impl Registry {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Errors
+    /// If it was not built, or does not get ready in time; the message says what to do.
+    pub fn start() -> Result<Self, Error> {
+        let program = installed()?;
+        let dir = tempfile::Builder::new()
+            .prefix("maquette-registry-")
+            .tempdir()
+            .map_err(|error| Error(format!("temporary directory: {error}")))?;
+        let mut registry = Self {
+            child: None,
+            address: free_address()?,
+            dir,
+        };
+        registry.resume_with(&program)?;
+        Ok(registry)
+    }
+
+    /// Host and port, as images name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Where it keeps its blobs, for a test that damages them.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Ends the program; what was pushed stays.
+    pub fn pause(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again at the same address.
+    ///
+    /// # Errors
+    /// As for [`Registry::start`].
+    pub fn resume(&mut self) -> Result<(), Error> {
+        self.resume_with(&installed()?)
+    }
+
+    fn resume_with(&mut self, program: &Path) -> Result<(), Error> {
+        let config = self.dir.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\n  delete: {{ enabled: true }}\nhttp: \
+             {{ addr: {}, secret: a-test }}\n",
+            self.data().display(),
+            self.address
+        );
+        fs::write(&config, text).map_err(|error| Error(format!("config.yml: {error}")))?;
+        let child = Command::new(program)
+            .arg("serve")
+            .arg(&config)
+            .env_clear()
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| Error(format!("{}: {error}", program.display())))?;
+        self.child = Some(child);
+        let until = Instant::now() + READY_WITHIN;
+        while TcpStream::connect(self.address).is_err() {
+            if Instant::now() > until {
+                return Err(Error(format!("the registry does not answer at {}", self.address)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.pause();
+    }
+}
+
+fn free_address() -> Result<SocketAddr, Error> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| Error(format!("a free port: {error}")))
+}
+
+fn installed() -> Result<PathBuf, Error> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cache = std::env::var_os("MAQUETTE_CACHE").map_or_else(|| root.join(".cache"), |cache| root.join(cache));
+    let program = cache.join("registry/registry");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Error(format!(
+        "this test needs a registry, and there is none at {}.\nhint: run tools/registry/build once",
+        program.display()
+    )))
+}
