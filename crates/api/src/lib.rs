@@ -26,7 +26,7 @@ pub use openapi::openapi;
 pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};
 pub use progress::{EventList, EventView, GenerationView, StepStateView, StepView, StepsView, WhyView};
 pub use receipt::{LedgerEntryView, LedgerView};
-pub use request::{CreateRequest, DeployRequest, LinkRequest, SignInLink, UpdateRequest};
+pub use request::{ApproveRequest, CreateRequest, DeployRequest, LinkRequest, SignInLink, UpdateRequest};
 
 /// The path that every operation of this version begins with.
 pub const BASE_PATH: &str = "/api/v1";

@@ -4,8 +4,9 @@
 //! server's tests ask its router for every path in the document.
 
 use crate::{
-    CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest, LedgerView,
-    LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, StepsView, UpdateRequest, WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
+    LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, StepsView, UpdateRequest,
+    WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -41,6 +42,7 @@ impl Modify for Bearer {
         environment_events,
         environment_update,
         environment_deploy,
+        environment_approve,
         environment_recreate,
         environment_logs,
         environment_exec,
@@ -136,6 +138,13 @@ operation!(
         request_body = DeployRequest,
         responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
     environment_deploy
+);
+operation!(
+    /// Let the newest commit of a pull request run, whoever pushed it; the next push needs an approval of its own
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/approve", tag = "environments", params(("environment" = String, Path)),
+        request_body = ApproveRequest,
+        responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]
+    environment_approve
 );
 operation!(
     /// Make everything of an environment anew, its data too

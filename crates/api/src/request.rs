@@ -46,6 +46,15 @@ pub struct DeployRequest {
     pub source: Option<SourceName>,
 }
 
+/// Asks that the newest commit of a pull request may run, whoever pushed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// The commit, in full. It is refused if another one is the newest by now.
+    #[schema(value_type = String)]
+    pub commit: CommitId,
+}
+
 /// Asks for a sign-in link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! What a blueprint is read for: the values that a stack may use.
 
 use crate::{escape::tame, interpolate::Values};
-use model::{BranchName, CommitId, HostLabel, ProjectName, ServiceName, SourceName, service_label};
+use model::{BranchName, CommitId, Digest, HostLabel, ProjectName, ServiceName, SourceName, service_label};
 use serde::{Deserialize, Serialize};
 
 /// How much of a title is handed on, in characters.
@@ -79,6 +79,18 @@ impl Context {
     pub fn url(&self, further: Option<&ServiceName>) -> String {
         let port = self.address.port.map_or_else(String::new, |port| format!(":{port}"));
         format!("{}://{}{port}", self.address.scheme, self.host(further))
+    }
+
+    /// A digest of all that a stack can see of this: it changes when, and only when, one of the values does.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        // The hosts of further services follow from the label and the address, which are in here.
+        let values = self.values(&[]);
+        Digest::of_parts(
+            values
+                .iter()
+                .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]),
+        )
     }
 
     /// The documented values. What is absent (no pull request, no branch) is empty, so that a stack works everywhere.

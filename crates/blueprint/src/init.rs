@@ -189,6 +189,7 @@ fn policy(out: &mut String) {
     );
     line(out, "policy:");
     line(out, "  triggers: { pull_requests: true, drafts: true }");
+    line(out, &format!("  baseline: {}", policy.baseline.word()));
     line(
         out,
         &format!(

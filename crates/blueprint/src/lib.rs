@@ -36,5 +36,5 @@ pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};
 pub use init::init;
 pub use problem::{Excerpt, Problem, Problems, Severity, Whose};
-pub use settings::{FILE as SETTINGS_FILE, Policy, Triggers, schema};
+pub use settings::{Baseline, FILE as SETTINGS_FILE, Policy, Triggers, Uncovered, schema};
 pub use tree::{FILE_BYTES_MAX, Kind, MemoryTree, PATHS_MAX, Tree};

@@ -6,7 +6,7 @@ mod policy;
 mod schema;
 mod stack;
 
-pub use policy::{Policy, Triggers};
+pub use policy::{Baseline, Policy, Triggers, Uncovered};
 pub use schema::schema;
 pub(crate) use stack::{Data, Job, Public, Stack, read as stack};
 

@@ -179,6 +179,29 @@ fn triggers_are_compared_as_written() {
     assert!(!policy.triggers.admits(true, "main", ["preview"]));
     assert!(!policy.triggers.admits(false, "develop", ["preview"]));
     assert!(!policy.triggers.admits(false, "main", ["$(preview)"]));
+    assert_eq!(
+        policy.triggers.uncovered(false, "main", ["other"]),
+        Some(blueprint::Uncovered::Labels)
+    );
+}
+
+#[test]
+fn the_fingerprint_of_a_context_is_that_of_what_a_stack_can_see() {
+    let (now, mut later) = (context(), context());
+    assert_eq!(now.fingerprint(), later.fingerprint());
+    let title = |text: &str| {
+        Some(blueprint::PullRequest {
+            number: 12,
+            title: text.to_owned(),
+        })
+    };
+    later.pull_request = title("Another title");
+    assert_ne!(now.fingerprint(), later.fingerprint());
+    // What is cut off nobody sees.
+    let (mut long, mut longer) = (context(), context());
+    long.pull_request = title(&"x".repeat(300));
+    longer.pull_request = title(&"x".repeat(301));
+    assert_eq!(long.fingerprint(), longer.fingerprint());
 }
 
 #[test]

@@ -10,8 +10,8 @@ mod wire;
 
 use crate::{
     Account, BranchFact, Comment, CommentId, CommitStatus, DeliveryError, Forge, Headers, Marker, Permission,
-    PullRequest, PullRequestFact, PullRequestNumber, Received, Remote, Repository, RepositoryId, RepositoryPath,
-    Result, Secret, WebhookId,
+    PullRequest, PullRequestFact, PullRequestNumber, Received, Remark, Remote, Repository, RepositoryId,
+    RepositoryPath, Result, Secret, WebhookId,
 };
 use async_trait::async_trait;
 use client::Client;
@@ -108,6 +108,10 @@ impl Forge for Gitea {
         comment::put(self, repository, number, marker, known, body).await
     }
 
+    async fn remarks(&self, repository: &RepositoryId, number: PullRequestNumber) -> Result<Vec<Remark>> {
+        comment::remarks(self, repository, number).await
+    }
+
     async fn status_set(&self, repository: &RepositoryId, commit: &CommitId, status: &CommitStatus) -> Result<()> {
         status::set(self, repository, commit, status).await
     }
@@ -120,6 +124,10 @@ impl Forge for Gitea {
         known: Option<WebhookId>,
     ) -> Result<WebhookId> {
         webhook::ensure(self, repository, url, secret, known).await
+    }
+
+    async fn webhook_remove(&self, repository: &RepositoryId, id: WebhookId) -> Result<()> {
+        webhook::remove(self, repository, id).await
     }
 
     fn delivery(&self, headers: &Headers, body: &[u8], secret: &Secret) -> Result<Received, DeliveryError> {

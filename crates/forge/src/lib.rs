@@ -29,6 +29,6 @@ pub use secret::Secret;
 pub use text::{DisplayText, display};
 pub use types::{
     Account, BranchFact, Comment, CommentId, CommitStatus, HeadOrigin, InvalidForgeName, Permission, PullRequest,
-    PullRequestFact, PullRequestNumber, PullRequestState, Remote, RemoteKind, Repository, RepositoryId, RepositoryPath,
-    StatusState, WebhookId,
+    PullRequestFact, PullRequestNumber, PullRequestState, Remark, Remote, RemoteKind, Repository, RepositoryId,
+    RepositoryPath, StatusState, WebhookId,
 };

@@ -15,7 +15,7 @@ mod wire;
 
 use crate::{
     Account, BranchFact, Comment, CommentId, CommitStatus, DeliveryError, DisplayText, Forge, Headers, Marker,
-    Permission, PullRequest, PullRequestFact, PullRequestNumber, Received, Remote, Repository, RepositoryId,
+    Permission, PullRequest, PullRequestFact, PullRequestNumber, Received, Remark, Remote, Repository, RepositoryId,
     RepositoryPath, Result, Secret, WebhookId, git::Git,
 };
 use async_trait::async_trait;
@@ -142,6 +142,10 @@ impl Forge for LocalForge {
         comment::put(self, repository, number, marker, body).await
     }
 
+    async fn remarks(&self, repository: &RepositoryId, number: PullRequestNumber) -> Result<Vec<Remark>> {
+        comment::remarks(self, repository, number)
+    }
+
     async fn status_set(&self, repository: &RepositoryId, commit: &CommitId, status: &CommitStatus) -> Result<()> {
         status::set(self, repository, commit, status).await
     }
@@ -155,6 +159,10 @@ impl Forge for LocalForge {
     ) -> Result<WebhookId> {
         self.check(repository)?;
         Ok(WebhookId(0))
+    }
+
+    async fn webhook_remove(&self, repository: &RepositoryId, _id: WebhookId) -> Result<()> {
+        self.check(repository)
     }
 
     fn delivery(&self, _headers: &Headers, _body: &[u8], _secret: &Secret) -> Result<Received, DeliveryError> {

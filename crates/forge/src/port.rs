@@ -2,8 +2,8 @@
 
 use crate::{
     Account, BranchFact, Comment, CommentId, CommitStatus, DeliveryError, Headers, Marker, Permission, PullRequest,
-    PullRequestFact, PullRequestNumber, Received, Remote, Repository, RepositoryId, RepositoryPath, Result, Secret,
-    WebhookId,
+    PullRequestFact, PullRequestNumber, Received, Remark, Remote, Repository, RepositoryId, RepositoryPath, Result,
+    Secret, WebhookId,
 };
 use async_trait::async_trait;
 use model::{BranchName, CommitId};
@@ -68,6 +68,10 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
         body: &str,
     ) -> Result<Comment>;
 
+    /// The comments that others wrote on a pull request, the oldest first; of many, the newest [`Remark::MAX_COUNT`]. Whoever
+    /// acts on one asks [`Self::permission`] what its author may do.
+    async fn remarks(&self, repository: &RepositoryId, number: PullRequestNumber) -> Result<Vec<Remark>>;
+
     /// Sets our status of a commit; the newest one counts.
     async fn status_set(&self, repository: &RepositoryId, commit: &CommitId, status: &CommitStatus) -> Result<()>;
 
@@ -80,6 +84,9 @@ pub trait Forge: Send + Sync + std::fmt::Debug {
         secret: &Secret,
         known: Option<WebhookId>,
     ) -> Result<WebhookId>;
+
+    /// Removes a webhook that we made. That there is none is no error.
+    async fn webhook_remove(&self, repository: &RepositoryId, id: WebhookId) -> Result<()>;
 
     /// Verifies and reads a delivery. Pure: size, then signature, then parsing.
     ///

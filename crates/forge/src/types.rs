@@ -308,6 +308,32 @@ pub struct Comment {
     pub page: Option<Url>,
 }
 
+/// A comment of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The forge's id.
+    pub id: CommentId,
+    /// Who wrote it.
+    pub author: Account,
+    /// The text: anything that its author wants, cut to [`Remark::MAX_BODY`] bytes.
+    pub body: String,
+    /// Whether it was changed after it was written. Forges let others than its author do that.
+    pub edited: bool,
+}
+
+impl Remark {
+    /// How much of a text is kept, in bytes.
+    pub const MAX_BODY: usize = 2000;
+    /// The most comments that are read of one pull request: the newest.
+    pub const MAX_COUNT: usize = 200;
+
+    /// The text, cut at the end of a character.
+    pub(crate) fn cut(mut body: String) -> String {
+        body.truncate(body.floor_char_boundary(Self::MAX_BODY));
+        body
+    }
+}
+
 /// The state of our commit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

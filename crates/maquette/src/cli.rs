@@ -101,6 +101,8 @@ pub(crate) enum Remote {
     Update(UpdateArgs),
     /// Run a commit in an environment
     Deploy(DeployArgs),
+    /// Let the newest commit of a pull request run that needs approval
+    Approve(ApproveArgs),
     /// Make everything of an environment anew, its data too
     Recreate(ChangeArgs),
     /// End an environment
@@ -322,6 +324,20 @@ pub(crate) struct DeployArgs {
     /// The source that it belongs to; the project's first one unless given
     #[arg(long)]
     pub(crate) source: Option<SourceName>,
+    /// Wait until it is live, and fail if it fails
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// Options of `approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// Id, label or number of the pull request
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: String,
+    /// The commit that was read, in full; refused if there is a newer one
+    #[arg(long)]
+    pub(crate) commit: CommitId,
     /// Wait until it is live, and fail if it fails
     #[arg(long)]
     pub(crate) watch: bool,

@@ -6,16 +6,16 @@ mod watch;
 
 use crate::{
     cli::{
-        ChangeArgs, CloneArgs, Connection, CreateArgs, DeleteArgs, DeployArgs, Env, ListArgs, OpenArgs, Remote,
-        UpdateArgs,
+        ApproveArgs, ChangeArgs, CloneArgs, Connection, CreateArgs, DeleteArgs, DeployArgs, Env, ListArgs, OpenArgs,
+        Remote, UpdateArgs,
     },
     client::{Api, segment},
     exit::Failure,
     render, screen,
 };
 use api::{
-    CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, LedgerView, LinkRequest, SignInLink, UpdateRequest,
-    WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, LedgerView, LinkRequest,
+    SignInLink, UpdateRequest, WhyView,
 };
 use model::Timestamp;
 use serde::Serialize;
@@ -48,6 +48,7 @@ pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<Exit
         Remote::Clone(args) => session.copy(args).await,
         Remote::Update(args) => session.update(args).await,
         Remote::Deploy(args) => session.deploy(args).await,
+        Remote::Approve(args) => session.approve(args).await,
         Remote::Recreate(args) => session.recreate(&args).await,
         Remote::Delete(args) => session.delete(&args).await,
         Remote::Receipt(args) => session.receipt(&args).await,
@@ -164,6 +165,13 @@ impl Session {
         self.changed(view, args.watch).await
     }
 
+    async fn approve(&self, args: ApproveArgs) -> Result<(), Failure> {
+        let request = ApproveRequest { commit: args.commit };
+        let path = format!("{}/approve", path(&args.environment));
+        let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
+        self.changed(view, args.watch).await
+    }
+
     async fn recreate(&self, args: &ChangeArgs) -> Result<(), Failure> {
         let path = format!("{}/recreate", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("asking", self.api.post(&path, &serde_json::json!({}))).await?;
@@ -182,7 +190,7 @@ impl Session {
                 .address
                 .as_deref()
                 .map_or_else(String::new, |address| format!("  {address}"));
-            format!("{} is {}{address}\n", view.label, view.status)
+            format!("{}{address}\n", render::stands(view))
         })
     }
 
@@ -197,7 +205,7 @@ impl Session {
         let path = self::path(view.id.as_str());
         let view: EnvironmentView = screen::while_doing("asking", self.api.delete(&path)).await?;
         if !args.watch {
-            return self.answer(&view, |view| format!("{} is {}\n", view.label, view.status));
+            return self.answer(&view, |view| format!("{}\n", render::stands(view)));
         }
         let receipt = watch::until_gone(self, view.id.as_str()).await?;
         self.answer(&receipt, |receipt| render::receipt(receipt, now()))

@@ -8,7 +8,7 @@ use api::{
     CommitView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
     ServiceView, StepView, WhyView,
 };
-use model::Timestamp;
+use model::{Phase, Timestamp};
 use std::fmt::Write as _;
 use table::Table;
 
@@ -64,6 +64,15 @@ fn commit(view: &CommitView) -> String {
         (None, Some(wanted)) => format!("→ {wanted}"),
         (Some(live), None) => live,
         (None, None) => "-".to_owned(),
+    }
+}
+
+/// How an environment stands, as a sentence.
+pub(crate) fn stands(view: &EnvironmentView) -> String {
+    match view.phase {
+        // These words are a sentence of their own.
+        Phase::LiveOlder | Phase::LiveUnapproved => format!("{}: {}", view.label, view.status),
+        _ => format!("{} is {}", view.label, view.status),
     }
 }
 

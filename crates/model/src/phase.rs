@@ -1,6 +1,6 @@
 //! The phase of an environment: a name derived from facts, never stored.
 
-use crate::{Generation, Power};
+use crate::{CommitId, Generation, Power};
 use serde::{Deserialize, Serialize};
 
 /// The name for how an environment stands.
@@ -17,6 +17,8 @@ pub enum Phase {
     Updating,
     /// An older generation is live; the newer one failed.
     LiveOlder,
+    /// An older generation is live; the newest commit needs approval before anything of it runs.
+    LiveUnapproved,
     /// No generation is live; the newest one failed.
     Failed,
     /// It has run and is frozen or stopped until somebody wants it.
@@ -37,10 +39,30 @@ impl Phase {
             Self::Live => "live",
             Self::Updating => "live, updating",
             Self::LiveOlder => "live, update failed",
+            Self::LiveUnapproved => "live, update needs approval",
             Self::Failed => "failed",
             Self::Sleeping => "sleeping",
             Self::Ending => "ending",
             Self::Ended => "ended",
+        }
+    }
+
+    /// The same in more words where two commits are in play: what is live, and what became of the newest one. Every place
+    /// where people read how an environment stands says it with these words.
+    #[must_use]
+    pub fn told(self, live: Option<&CommitId>, newest: Option<&CommitId>) -> String {
+        let became = match self {
+            Self::LiveOlder => "failed",
+            Self::LiveUnapproved => "needs approval",
+            _ => return self.word().to_owned(),
+        };
+        match (live, newest) {
+            (Some(live), Some(newest)) if live != newest => {
+                format!("{} is live, {} {became}", live.short(), newest.short())
+            }
+            // The same commit under another policy, for example.
+            (Some(live), _) => format!("{} is live, an update of it {became}", live.short()),
+            _ => self.word().to_owned(),
         }
     }
 }
@@ -48,8 +70,10 @@ impl Phase {
 /// The facts from which a phase is derived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether the commit may run.
+    /// Whether the newest commit may run.
     pub approved: bool,
+    /// Whether the newest commit is another one than that of the newest generation.
+    pub moved: bool,
     /// Whether the environment should exist.
     pub wanted: bool,
     /// Whether its receipt is complete.
@@ -80,15 +104,24 @@ pub fn phase(facts: &Standing) -> Phase {
             ..
         } => Phase::NeedsApproval,
         Standing {
+            approved: false,
             live: Some(_),
-            power: Power::Frozen | Power::Stopped,
             ..
-        } => Phase::Sleeping,
+        } => Phase::LiveUnapproved,
+        Standing {
+            live: Some(_),
+            moved: true,
+            ..
+        } => Phase::Updating,
         Standing {
             live: Some(live),
             newest: Some(newest),
+            power,
             ..
-        } if live >= newest => Phase::Live,
+        } if live >= newest => match power {
+            Power::Running => Phase::Live,
+            Power::Frozen | Power::Stopped => Phase::Sleeping,
+        },
         Standing {
             live: Some(_),
             newest: Some(newest),
@@ -100,7 +133,7 @@ pub fn phase(facts: &Standing) -> Phase {
             newest: Some(newest),
             failed: Some(failed),
             ..
-        } if failed >= newest => Phase::Failed,
+        } if failed >= newest && !facts.moved => Phase::Failed,
         _ => Phase::Starting,
     }
 }
@@ -128,6 +161,48 @@ mod tests {
         assert_eq!(phase(&facts), Phase::Live);
         facts.wanted = false;
         assert_eq!(phase(&facts), Phase::Ending);
+    }
+
+    #[test]
+    fn what_is_live_says_so_while_the_newest_commit_waits_for_somebody() {
+        let mut facts = Standing {
+            wanted: true,
+            newest: Some(Generation(1)),
+            live: Some(Generation(1)),
+            moved: true,
+            ..Standing::default()
+        };
+        assert_eq!(phase(&facts), Phase::LiveUnapproved);
+        facts.approved = true;
+        assert_eq!(phase(&facts), Phase::Updating);
+        let (live, newest) = ("a".repeat(40).parse().unwrap(), "b".repeat(40).parse().unwrap());
+        let told = |phase: Phase| phase.told(Some(&live), Some(&newest));
+        assert_eq!(told(Phase::LiveUnapproved), "aaaaaaa is live, bbbbbbb needs approval");
+        assert_eq!(told(Phase::LiveOlder), "aaaaaaa is live, bbbbbbb failed");
+        assert_eq!(told(Phase::Live), "live");
+        assert_eq!(
+            Phase::LiveOlder.told(Some(&live), Some(&live)),
+            "aaaaaaa is live, an update of it failed"
+        );
+    }
+
+    #[test]
+    fn a_failed_update_is_told_of_what_sleeps_too() {
+        let facts = Standing {
+            approved: true,
+            wanted: true,
+            newest: Some(Generation(2)),
+            live: Some(Generation(1)),
+            failed: Some(Generation(2)),
+            power: Power::Stopped,
+            ..Standing::default()
+        };
+        assert_eq!(phase(&facts), Phase::LiveOlder);
+        let settled = Standing {
+            live: Some(Generation(2)),
+            ..facts
+        };
+        assert_eq!(phase(&settled), Phase::Sleeping);
     }
 
     #[test]

@@ -7,12 +7,57 @@ use crate::{
     repository::{CommitTree, RepositoryError},
     service_source,
 };
-use blueprint::{Address, Blueprint, Policy};
+use blueprint::{Address, Blueprint, Policy, Problem, Problems, Severity};
 use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
 use store::EnvironmentRow;
 
-/// What an environment is made from, or the problems that keep it from being made, as people read them.
-pub(crate) type Reading = Result<ReadBlueprint, Vec<String>>;
+/// What an environment is made from, or the problems that keep it from being made.
+pub(crate) type Reading = Result<ReadBlueprint, Unusable>;
+
+/// The problems of a blueprint that can not be used, as people read them.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    /// The first one, with its place, in one line; and how many more there are.
+    pub(crate) message: String,
+    /// All of them, with excerpts and hints, line by line.
+    pub(crate) lines: Vec<String>,
+}
+
+impl From<String> for Unusable {
+    fn from(message: String) -> Self {
+        Self {
+            lines: vec![message.clone()],
+            message,
+        }
+    }
+}
+
+impl From<Problems> for Unusable {
+    fn from(problems: Problems) -> Self {
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        let first = problems.0.iter().find(is_error).or(problems.0.first());
+        let mut message = first.map_or_else(
+            || "the blueprint can not be used".to_owned(),
+            |first| {
+                let bare = Problem {
+                    excerpt: None,
+                    hint: None,
+                    ..first.clone()
+                };
+                bare.to_string()
+            },
+        );
+        match problems.0.iter().filter(is_error).count() {
+            0 | 1 => {}
+            2 => message.push_str(" (and one more problem)"),
+            count => message.push_str(&format!(" (and {} more problems)", count - 1)),
+        }
+        Self {
+            message,
+            lines: problems.to_string().lines().map(str::to_owned).collect(),
+        }
+    }
+}
 
 /// A blueprint as the reconciler needs it.
 pub(crate) struct ReadBlueprint {
@@ -33,25 +78,11 @@ pub(crate) async fn of_environment(
         .primary()
         .and_then(|s| Some((s, environment.head.get(&s.name)?)))
     else {
-        return Ok(Err(vec![
-            "the environment has no commit of the project's first source".to_owned(),
-        ]));
+        return Ok(Err("the environment has no commit of the project's first source"
+            .to_owned()
+            .into()));
     };
-    let mut about = about(project, source, commit, &environment.label);
-    match &environment.origin {
-        Origin::PullRequest { number } => {
-            let pull = context
-                .store
-                .pull_request_get(&project.name, &source.name, *number)
-                .await?;
-            about.branch = pull.as_ref().and_then(|pull| pull.branch.parse().ok());
-            about.base = pull.as_ref().and_then(|pull| pull.base.parse().ok());
-            let title = pull.map_or_else(String::new, |pull| pull.title);
-            about.pull_request = Some(blueprint::PullRequest { number: *number, title });
-        }
-        Origin::Branch { branch } | Origin::Baseline { branch } => about.branch = Some(branch.clone()),
-        Origin::Clone { .. } | Origin::Golden => {}
-    }
+    let about = about_environment(context, environment, project, (source, commit)).await?;
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
     context.repositories.ensure(&project.name, source, commit, None).await?;
     let via = format!("refs/heads/{}", source.policy_branch);
@@ -61,7 +92,7 @@ pub(crate) async fn of_environment(
         .await?;
     let (head, notes) = match files(context, &project.name, &source.name, commit).await {
         Ok(found) => found,
-        Err(error) if error.is_users() => return Ok(Err(vec![crate::text::chain(&error)])),
+        Err(error) if error.is_users() => return Ok(Err(crate::text::chain(&error).into())),
         Err(error) => return Err(error.into()),
     };
     let policy_tree = context
@@ -78,6 +109,45 @@ pub(crate) async fn of_environment(
         return Ok(Err(problems));
     }
     Ok(reading)
+}
+
+/// A digest of all that a stack can see of what an environment is for: title, base branch, address and so on.
+pub(crate) async fn visible(context: &Context, environment: &EnvironmentRow) -> Result<Digest, Trouble> {
+    let project = context.project(&environment.project)?;
+    let pinned = project
+        .primary()
+        .and_then(|source| Some((source, environment.head.get(&source.name)?)));
+    let Some(pinned) = pinned else {
+        return Ok(Digest::of(b""));
+    };
+    Ok(about_environment(context, environment, project, pinned)
+        .await?
+        .fingerprint())
+}
+
+/// What the stack of an environment may know.
+async fn about_environment(
+    context: &Context,
+    environment: &EnvironmentRow,
+    project: &Project,
+    (source, commit): (&Source, &CommitId),
+) -> Result<blueprint::Context, Trouble> {
+    let mut about = about(project, source, commit, &environment.label);
+    match &environment.origin {
+        Origin::PullRequest { number } => {
+            let pull = context
+                .store
+                .pull_request_get(&project.name, &source.name, *number)
+                .await?;
+            about.branch = pull.as_ref().and_then(|pull| pull.branch.parse().ok());
+            about.base = pull.as_ref().and_then(|pull| pull.base.parse().ok());
+            let title = pull.map_or_else(String::new, |pull| pull.title);
+            about.pull_request = Some(blueprint::PullRequest { number: *number, title });
+        }
+        Origin::Branch { branch } | Origin::Baseline { branch } => about.branch = Some(branch.clone()),
+        Origin::Clone { .. } | Origin::Golden => {}
+    }
+    Ok(about)
 }
 
 /// The files of a commit that can be checked out, and what people should know of them.
@@ -100,7 +170,7 @@ async fn take_services(
     policy: &PolicyHead,
     about: &blueprint::Context,
     blueprint: &mut ReadBlueprint,
-) -> Result<Result<(), Vec<String>>, Trouble> {
+) -> Result<Result<(), Unusable>, Trouble> {
     for (service, branch) in service_source::wanted(environment) {
         let Some((own, commit)) =
             service_source::name(&service).and_then(|own| Some((own.clone(), environment.head.get(&own)?)))
@@ -126,7 +196,7 @@ async fn take_services(
             Err(problems) => return Ok(Err(problems)),
         };
         let Some(mut taken) = found else {
-            return Ok(Err(vec![format!("branch {branch} has no service {service}")]));
+            return Ok(Err(format!("branch {branch} has no service {service}").into()));
         };
         service_source::remount(&mut taken, &source.name, &own);
         blueprint
@@ -145,7 +215,7 @@ pub(crate) async fn of_policy_branch(
 ) -> Result<Reading, Trouble> {
     let project = context.project(project)?;
     let Some(source) = project.primary() else {
-        return Ok(Err(Vec::new()));
+        return Ok(Err("the project has no source".to_owned().into()));
     };
     let origin = Origin::Baseline {
         branch: source.policy_branch.clone(),
@@ -157,27 +227,41 @@ pub(crate) async fn of_policy_branch(
     Ok(read(context, head, policy, about).await)
 }
 
-/// The policy at a commit, and a digest that is the same for commits that say the same. A policy that can not be read is the
-/// strict default.
+/// The policy at a commit, a digest that is the same for commits that say the same, and whether it could be read. A policy that
+/// can not be read is the strict default.
 pub(crate) async fn policy(
     context: &Context,
     project: &ProjectName,
     commit: &CommitId,
-) -> Result<(Policy, Digest), Trouble> {
+) -> Result<(Policy, Digest, bool), Trouble> {
     let Some(source) = context.project(project)?.primary() else {
-        return Ok((Policy::default(), Digest::of(b"")));
+        return Ok((Policy::default(), Digest::of(b""), false));
     };
     let tree = context.repositories.tree(project, &source.name, commit).await?;
     let read = tokio::task::spawn_blocking(move || match Policy::read(&tree) {
         Ok((policy, _)) => {
-            let text = serde_json::to_vec(&policy).unwrap_or_default();
-            (policy, Digest::of(&text))
+            let digest = Digest::of(generations_part(&policy).to_string().as_bytes());
+            (policy, digest, true)
         }
-        Err(problems) => (Policy::default(), Digest::of(problems.to_string().as_bytes())),
+        Err(problems) => (Policy::default(), Digest::of(problems.to_string().as_bytes()), false),
     });
     Ok(read
         .await
-        .unwrap_or_else(|_| (Policy::default(), Digest::of(b"unread"))))
+        .unwrap_or_else(|_| (Policy::default(), Digest::of(b"unread"), false)))
+}
+
+/// What a policy says about generations. That which says who has an environment and for how long changes none.
+fn generations_part(policy: &Policy) -> serde_json::Value {
+    let mut said = serde_json::to_value(policy).unwrap_or_default();
+    if let Some(fields) = said.as_object_mut() {
+        fields.retain(|key, _| {
+            !matches!(
+                key.as_str(),
+                "triggers" | "baseline" | "sleep_after_ms" | "expire_after_ms"
+            )
+        });
+    }
+    said
 }
 
 fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::HostLabel) -> blueprint::Context {
@@ -200,13 +284,10 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
 /// Reading a tree blocks, so it happens on a thread that may.
 async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: blueprint::Context) -> Reading {
     let capabilities = context.runtime.capabilities().clone();
-    let reading = tokio::task::spawn_blocking(move || {
-        let read = Blueprint::read(&head, Some(&policy), &about, &capabilities);
-        read.map_err(|problems| problems.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
-    });
+    let reading = tokio::task::spawn_blocking(move || Blueprint::read(&head, Some(&policy), &about, &capabilities));
     let blueprint = match reading.await {
         Ok(read) => read?,
-        Err(_) => return Err(vec!["the blueprint could not be read to its end".to_owned()]),
+        Err(_) => return Err("the blueprint could not be read to its end".to_owned().into()),
     };
     Ok(ReadBlueprint {
         limits: blueprint.policy.limits,

@@ -45,6 +45,15 @@ pub struct ShownFailure {
     pub log: Vec<String>,
 }
 
+/// The end of an environment whose pull request is still open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownEnd {
+    /// Why.
+    pub reason: String,
+    /// What has to happen for a new one.
+    pub again: &'static str,
+}
+
 /// Everything that the comment tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -56,8 +65,6 @@ pub struct Report {
     pub head: CommitId,
     /// The commit that is live, if any.
     pub live: Option<CommitId>,
-    /// Whether an older commit is live and the newest one needs approval.
-    pub unapproved: bool,
     /// Where it is found, the main address first.
     pub addresses: Vec<Address>,
     /// Services and engines that run in it.
@@ -70,6 +77,8 @@ pub struct Report {
     pub failure: Option<ShownFailure>,
     /// What people should know: data was cloned anew, warnings of the blueprint.
     pub notes: Vec<String>,
+    /// Why it ends or has ended, and what brings a new one.
+    pub ended: Option<ShownEnd>,
     /// What was removed at the end: entries of the receipt, and all of them gone.
     pub receipt_entries: Option<usize>,
 }
@@ -81,16 +90,12 @@ pub fn comment(report: &Report) -> String {
     let head = report.head.short();
     let live = report.live.as_ref().map_or(head, CommitId::short);
     let headline = match report.phase {
-        _ if report.unapproved => format!(
-            "**Preview: live** with `{live}`. **`{head}` needs approval:** it comes from a fork or from somebody without push permission. Nothing of it runs until somebody who may push approves this commit."
-        ),
-        Phase::NeedsApproval => format!(
-            "**Preview: needs approval.** `{head}` comes from a fork or from somebody without push permission. Nothing runs until somebody who may push approves this commit."
-        ),
+        Phase::NeedsApproval => format!("**Preview: needs approval.** {}", unapproved(head)),
         Phase::Starting => format!("**Preview: starting** with `{head}`"),
         Phase::Live => format!("**Preview: live** with `{live}`"),
         Phase::Updating => format!("**Preview: live** with `{live}`, updating to `{head}`"),
-        Phase::LiveOlder => format!("**Preview: `{live}` is live, `{head}` failed**"),
+        Phase::LiveOlder => format!("**Preview: {}**", told(report)),
+        Phase::LiveUnapproved => format!("**Preview: {}.** {}", told(report), unapproved(head)),
         Phase::Failed => format!("**Preview: `{head}` failed**"),
         Phase::Sleeping => format!("**Preview: sleeping** with `{live}`; the first visit wakes it"),
         Phase::Ending => "**Preview: being removed**".to_owned(),
@@ -104,9 +109,15 @@ pub fn comment(report: &Report) -> String {
     let _ = writeln!(text, "{headline}");
     if matches!(
         report.phase,
-        Phase::Live | Phase::Updating | Phase::LiveOlder | Phase::Sleeping | Phase::Starting
+        Phase::Live | Phase::Updating | Phase::LiveOlder | Phase::LiveUnapproved | Phase::Sleeping | Phase::Starting
     ) {
         addresses(&mut text, report);
+    }
+    if matches!(report.phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
+        how_to_approve(&mut text, report);
+    }
+    if let Some(end) = &report.ended {
+        let _ = write!(text, "\nWhy: {}. {}\n", line(&end.reason), end.again);
     }
     if let Some(failure) = &report.failure {
         failed(&mut text, failure);
@@ -119,6 +130,31 @@ pub fn comment(report: &Report) -> String {
     }
     details(&mut text, report);
     text
+}
+
+/// Where two commits are in play, the words that every view has, with the commits as code.
+fn told(report: &Report) -> String {
+    let mut words = report.phase.told(report.live.as_ref(), Some(&report.head));
+    let other = report.live.iter().filter(|live| **live != report.head);
+    for commit in other.chain([&report.head]) {
+        words = words.replacen(commit.short(), &format!("`{}`", commit.short()), 1);
+    }
+    words
+}
+
+fn unapproved(head: &str) -> String {
+    format!(
+        "`{head}` comes from a fork or from somebody without push permission. Nothing of it runs until somebody who may push approves this very commit."
+    )
+}
+
+/// The commit is named in full: who approves must not get another one that was pushed in the meantime, or made to begin alike.
+fn how_to_approve(text: &mut String, report: &Report) {
+    let (head, label) = (&report.head, &report.label);
+    let _ = write!(
+        text,
+        "\nAfter reading the change, approve it with a comment of this line:\n\n```text\n{APPROVE} {head}\n```\n\nor with `maquette approve {label} --commit {head}`. It runs without secrets. The next push needs an approval of its own.\n"
+    );
 }
 
 fn addresses(text: &mut String, report: &Report) {
@@ -191,17 +227,25 @@ fn details(text: &mut String, report: &Report) {
 
 const NEEDS_APPROVAL: &str = "needs approval by somebody who may push";
 
+/// How a comment that approves a commit begins; the commit's full id follows.
+pub(crate) const APPROVE: &str = "/preview approve";
+
 /// The short text of the commit status.
 #[must_use]
 pub fn status(report: &Report) -> String {
-    let head = report.head.short();
     match (report.phase, &report.failure, &report.live) {
-        _ if report.unapproved => NEEDS_APPROVAL.to_owned(),
-        (Phase::LiveOlder, _, Some(live)) => format!("{} is live, {head} failed", live.short()),
         (Phase::Failed, Some(failure), _) => format!("failed: {}", plain(&failure.message)),
         (Phase::Live | Phase::Sleeping, _, Some(live)) if *live != report.head => format!("{} is live", live.short()),
+        (Phase::LiveOlder, Some(failure), live) => {
+            let told = report.phase.told(live.as_ref(), Some(&report.head));
+            format!("{told}: {}", plain(&failure.message))
+        }
         (Phase::NeedsApproval, ..) => NEEDS_APPROVAL.to_owned(),
-        (phase, ..) => phase.word().to_owned(),
+        (Phase::Ending | Phase::Ended, ..) => match &report.ended {
+            Some(end) => format!("removed: {}", plain(&end.reason)),
+            None => report.phase.word().to_owned(),
+        },
+        (phase, _, live) => phase.told(live.as_ref(), Some(&report.head)),
     }
 }
 
@@ -257,99 +301,4 @@ fn visible(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(phase: Phase) -> Report {
-        Report {
-            phase,
-            label: "pr-7".into(),
-            head: "b".repeat(40).parse().unwrap(),
-            live: Some("a".repeat(40).parse().unwrap()),
-            unapproved: false,
-            addresses: vec![Address {
-                service: "web".into(),
-                url: "http://pr-7.preview.example".into(),
-            }],
-            services: vec!["web".into(), "postgres".into()],
-            took_ms: Some(840),
-            steps: vec![
-                ShownStep {
-                    title: "Fetch the files of shop".into(),
-                    state: ShownState::Done,
-                },
-                ShownStep {
-                    title: "Start web".into(),
-                    state: ShownState::Running,
-                },
-            ],
-            failure: None,
-            notes: Vec::new(),
-            receipt_entries: None,
-        }
-    }
-
-    #[test]
-    fn comments_read_well() {
-        let mut all = String::new();
-        for phase in [
-            Phase::NeedsApproval,
-            Phase::Starting,
-            Phase::Live,
-            Phase::Updating,
-            Phase::Sleeping,
-            Phase::Ending,
-        ] {
-            let _ = writeln!(all, "=== {}\n{}", phase.word(), comment(&report(phase)));
-        }
-        let mut failed = report(Phase::LiveOlder);
-        failed.failure = Some(ShownFailure {
-            message: "the migration db/migrations/0004.sql failed in line 3: column \"x\" does not exist".into(),
-            hint: Some("the copy of the data that was kept is back".into()),
-            log: vec!["ERROR: column \"x\" does not exist".into()],
-        });
-        let _ = writeln!(all, "=== failed\n{}", comment(&failed));
-        let mut unapproved = report(Phase::Live);
-        unapproved.unapproved = true;
-        let _ = writeln!(all, "=== unapproved\n{}", comment(&unapproved));
-        let mut ended = report(Phase::Ended);
-        ended.receipt_entries = Some(23);
-        let _ = writeln!(all, "=== ended\n{}", comment(&ended));
-        insta::assert_snapshot!(all);
-    }
-
-    #[test]
-    fn a_commit_that_is_not_live_is_not_told_to_be() {
-        let mut report = report(Phase::Live);
-        assert_eq!(status(&report), "aaaaaaa is live");
-        report.unapproved = true;
-        assert_eq!(status(&report), NEEDS_APPROVAL);
-    }
-
-    #[test]
-    fn hostile_text_stays_text() {
-        let mut report = report(Phase::Failed);
-        report.failure = Some(ShownFailure {
-            message: "<img src=x> @everyone [a](javascript:1)\u{202e}\n# big &#64;all see http://192.0.2.1/ #1 www.x"
-                .into(),
-            hint: None,
-            log: vec!["````".into(), "</details><script>".into(), "\u{1b}[31mred".into()],
-        });
-        let text = comment(&report);
-        assert!(
-            !text.contains("<img")
-                && !text.contains("@everyone")
-                && !text.contains("&#64;")
-                && !text.contains("#1")
-                && !text.contains("://1")
-                && !text.contains("www.x")
-                && !text.contains('\u{202e}')
-                && !text.contains('\u{1b}')
-        );
-        assert_eq!(text.matches("````").count(), 2, "{text}");
-        assert!(
-            status(&report).contains("<img src=x> @everyone"),
-            "a status is shown as it is"
-        );
-    }
-}
+mod tests;

@@ -9,8 +9,8 @@ use crate::{
     repository::{Repositories, RepositoryError},
     service_source, task,
 };
-use forge::{BranchFact, git::Git};
-use model::{BranchName, CommitId, EnvironmentId, Origin, ProjectName, ServiceName};
+use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
+use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName};
 use planner::{Desired, Plan};
 use runtime::Runtime;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
@@ -55,6 +55,17 @@ pub enum Intent {
     /// The branch does not exist.
     #[error("there is no branch {0}")]
     NoBranch(BranchName),
+    /// The commit is not the newest one.
+    #[error("{given} is not the newest commit, {newest} is", given = .given.short())]
+    Moved {
+        /// The commit that was named.
+        given: CommitId,
+        /// The newest one.
+        newest: CommitId,
+    },
+    /// The environment belongs to no pull request that is open.
+    #[error("{0} belongs to no open pull request")]
+    NoPullRequest(EnvironmentId),
     /// The environment has no such service.
     #[error("there is no service {0}")]
     NoService(ServiceName),
@@ -213,12 +224,38 @@ impl Handle {
             Origin::Branch { branch: branch.clone() }
         };
         let via = format!("refs/heads/{branch}");
+        let _using = self.context.repositories.in_use.read().await;
         self.context
             .repositories
             .ensure(&project.name, source, &commit, Some(&via))
             .await
             .map_err(Trouble::from)?;
+        if let Origin::Baseline { .. } = &origin
+            && let Some(row) = self.context.store.environment_find(&project.name, &origin).await?
+            && row.wanted
+            && row.power != Power::Running
+        {
+            return self.wake(&row, reason).await;
+        }
         self.create(project, origin, &commit, reason).await
+    }
+
+    /// The policy's own baseline sleeps until somebody wants it.
+    async fn wake(&self, row: &EnvironmentRow, reason: &str) -> Result<EnvironmentRow, Intent> {
+        let patch = EnvironmentPatch {
+            power: Some(Power::Running),
+            ..EnvironmentPatch::default()
+        };
+        let store = &self.context.store;
+        store.environment_update(&row.id, &patch).await?;
+        store
+            .event_add(Some(&row.id), &row.project, self.context.now(), "wake", reason)
+            .await?;
+        self.nudge_environment(&row.id);
+        Ok(EnvironmentRow {
+            power: Power::Running,
+            ..row.clone()
+        })
     }
 
     /// Wants a copy of an environment at the commits that it has now.
@@ -226,6 +263,7 @@ impl Handle {
     /// # Errors
     /// [`Intent`].
     pub async fn create_clone(&self, of: &EnvironmentId, reason: &str) -> Result<EnvironmentRow, Intent> {
+        let _using = self.context.repositories.in_use.read().await;
         let row = self.environment(of).await?;
         let project = self.context.project(&row.project)?;
         let commit = project.primary().and_then(|source| row.head.get(&source.name)).cloned();
@@ -258,7 +296,15 @@ impl Handle {
         {
             return Err(Intent::Exists);
         }
-        task::forges::create(&self.context, project, source, origin.clone(), commit, true, reason).await?;
+        let new = task::forges::New {
+            origin: origin.clone(),
+            head: commit,
+            approved: true,
+            power: Power::Running,
+            reason,
+            overrides: serde_json::json!({}),
+        };
+        task::forges::create(&self.context, project, source, new).await?;
         let made = self.context.store.environment_find(&project.name, &origin).await?;
         made.ok_or(Intent::Exists)
     }
@@ -273,6 +319,7 @@ impl Handle {
         let Some(source) = project.primary() else {
             return Err(Intent::NoProject(project.name.clone()));
         };
+        let _using = self.context.repositories.in_use.read().await;
         self.context
             .repositories
             .ensure(&project.name, source, commit, None)
@@ -295,6 +342,55 @@ impl Handle {
         self.context.store.environment_update(id, &patch).await?;
         self.nudge_environment(id);
         Ok(())
+    }
+
+    /// Lets the newest commit of a pull request run, whoever pushed it. The commit is named, so that one that was pushed since
+    /// somebody read the change is not approved with it.
+    ///
+    /// # Errors
+    /// [`Intent::Moved`] if another commit is the newest one by now.
+    pub async fn approve(&self, id: &EnvironmentId, commit: &CommitId, who: &str) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let project = self.context.project(&row.project)?;
+        let (Some(source), Origin::PullRequest { number }) = (project.primary(), &row.origin) else {
+            return Err(Intent::NoPullRequest(id.clone()));
+        };
+        let number = PullRequestNumber(*number);
+        let fact = source
+            .forge
+            .pull_request(&source.repository, number)
+            .await
+            .map_err(Trouble::from)?;
+        let pull = match fact {
+            PullRequestFact::Present(pull) if pull.state.is_open() && row.wanted => pull,
+            _ => return Err(Intent::NoPullRequest(id.clone())),
+        };
+        if pull.head != *commit {
+            let given = commit.clone();
+            return Err(Intent::Moved {
+                given,
+                newest: pull.head,
+            });
+        }
+        let _using = self.context.repositories.in_use.read().await;
+        self.context
+            .repositories
+            .ensure(&project.name, source, commit, Some(&pull.fetch_ref))
+            .await
+            .map_err(Trouble::from)?;
+        let (mut head, mut overrides) = (row.head.clone(), row.overrides.clone());
+        head.insert(source.name.clone(), commit.clone());
+        if let Some(fields) = overrides.as_object_mut() {
+            fields.remove("followed");
+        }
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            approved_commit: Some(Some(commit.clone())),
+            overrides: Some(overrides),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        Ok(task::forges::approvals::approved(&self.context, &row, commit, who).await?)
     }
 
     /// Wants one service of an environment from another branch of the first source, which it follows from then on.
@@ -329,6 +425,7 @@ impl Handle {
             return Err(Intent::NoBranch(branch.clone()));
         };
         let via = format!("refs/heads/{branch}");
+        let _using = self.context.repositories.in_use.read().await;
         self.context
             .repositories
             .ensure(&project.name, source, &commit, Some(&via))
@@ -355,7 +452,7 @@ impl Handle {
         let row = self.environment(id).await?;
         let mut overrides = row.overrides.clone();
         if let Some(fields) = overrides.as_object_mut().filter(|_| !again) {
-            fields.insert("deleted".to_owned(), serde_json::json!(true));
+            fields.insert(task::forges::DELETED.to_owned(), serde_json::json!(true));
         }
         let patch = EnvironmentPatch {
             wanted: Some(false),

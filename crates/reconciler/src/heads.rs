@@ -19,6 +19,8 @@ pub(crate) struct PolicyHead {
     pub(crate) digest: Digest,
     /// What it says; the strict default if it can not be read.
     pub(crate) policy: Policy,
+    /// Whether it could be read. Nothing is concluded from one that could not.
+    pub(crate) readable: bool,
     /// The databases of the policy branch's own stack and the services that run them; empty if it can not be read.
     pub(crate) data: BTreeMap<ServiceName, (Service, DataSet)>,
 }
@@ -46,7 +48,7 @@ impl Heads {
 
 /// Reads the policy branch at a commit, which must be in the mirror.
 pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &CommitId) -> Result<PolicyHead, Trouble> {
-    let (policy, digest) = blueprints::policy(context, project, commit).await?;
+    let (policy, digest, readable) = blueprints::policy(context, project, commit).await?;
     let data = match blueprints::of_policy_branch(context, project, commit).await? {
         Ok(blueprint) => databases(&blueprint.stack),
         Err(_) => BTreeMap::new(),
@@ -55,6 +57,7 @@ pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &Comm
         commit: commit.clone(),
         digest,
         policy,
+        readable,
         data,
     })
 }

@@ -6,20 +6,17 @@ use store::{EnvironmentRow, GenerationRow};
 /// The facts of an environment, and the phase that follows from them. `generations` are all of it, oldest first.
 #[must_use]
 pub fn standing(environment: &EnvironmentRow, generations: &[GenerationRow]) -> (Standing, Phase) {
-    let newest = generations
-        .iter()
-        .rev()
-        .find(|row| row.restores.is_none())
-        .map(|row| row.generation);
+    let newest = generations.iter().rev().find(|row| row.restores.is_none());
     let approved = environment
         .approved_commit
         .as_ref()
         .is_some_and(|approved| environment.head.values().any(|head| head == approved));
     let facts = Standing {
         approved,
+        moved: newest.is_some_and(|row| row.spec.sources != environment.head),
         wanted: environment.wanted,
         receipted: environment.ended.is_some(),
-        newest,
+        newest: newest.map(|row| row.generation),
         live: environment.live,
         failed: environment.failed,
         power: environment.power,

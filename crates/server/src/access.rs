@@ -116,6 +116,11 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
     ),
     (
         Method::POST,
+        "/api/v1/environments/{environment}/approve",
+        Operation::Change,
+    ),
+    (
+        Method::POST,
         "/api/v1/environments/{environment}/recreate",
         Operation::Change,
     ),

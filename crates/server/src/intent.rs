@@ -5,7 +5,7 @@ use crate::{
     app::{App, now},
     problem::{Answer, Problem},
 };
-use api::{CreateRequest, DeployRequest, ProblemCode, UpdateRequest};
+use api::{ApproveRequest, CreateRequest, DeployRequest, ProblemCode, UpdateRequest};
 use model::{CommitId, Origin, ProjectName, SourceName};
 use reconciler::{Intent, Project, Source};
 use serde_json::{Value, json};
@@ -17,6 +17,11 @@ impl From<Intent> for Problem {
         match intent {
             Intent::NoProject(_) => Self::new(ProblemCode::NotFound, text),
             Intent::NoBranch(_) => Self::new(ProblemCode::NotFound, text).hint("push the branch first"),
+            Intent::Moved { .. } => Self::new(ProblemCode::Conflict, text)
+                .hint("there was another push; read that change before you approve its commit"),
+            Intent::NoPullRequest(_) => Self::new(ProblemCode::Conflict, text).hint(
+                "only heads of pull requests need an approval; `maquette why` says what an environment waits for",
+            ),
             Intent::NoService(_) => {
                 Self::new(ProblemCode::NotFound, text).hint("`maquette show` lists the services of the environment")
             }
@@ -100,6 +105,13 @@ pub(crate) async fn deploy(app: &App, caller: &Caller, row: &EnvironmentRow, req
         source.name
     );
     note(app, row, "deploy", &text).await
+}
+
+/// The newest commit of a pull request may run.
+pub(crate) async fn approve(app: &App, caller: &Caller, row: &EnvironmentRow, request: &ApproveRequest) -> Answer<()> {
+    must_be_wanted(row)?;
+    let who = caller.subject();
+    Ok(app.reconciler.approve(&row.id, &request.commit, &who).await?)
 }
 
 /// One service from another branch, which it follows from then on.

@@ -37,6 +37,7 @@ pub fn router(app: App) -> Router {
         .route("/environments/{environment}/receipt", get(environments::receipt))
         .route("/environments/{environment}/update", post(environments::update))
         .route("/environments/{environment}/deploy", post(environments::deploy))
+        .route("/environments/{environment}/approve", post(environments::approve))
         .route("/environments/{environment}/recreate", post(environments::recreate))
         .route("/environments/{environment}/links", post(links::create))
         .route("/environments/{environment}/logs", get(logs::read))

@@ -58,13 +58,14 @@ pub enum SourceError {
     },
 }
 
-/// A webhook that is to be set up.
+/// What is to be seen to of a repository's webhook.
 pub(crate) struct WantedWebhook {
     forge: Arc<dyn Forge>,
     repository: RepositoryId,
     project: ProjectName,
     source: SourceName,
-    url: Url,
+    /// Where it delivers to; `None` if we set up none, so that one that we made before goes.
+    url: Option<Url>,
     secret: Secret,
 }
 
@@ -135,18 +136,16 @@ async fn one(
             let forge: Arc<dyn Forge> = Arc::new(forge);
             let id = bind(store, &project.name, &name, gitea, &*forge).await?;
             let secret = secret(&gitea.webhook_secret_file)?;
-            if let Some(url) = &gitea.webhook_url {
-                opened.webhooks.push(WantedWebhook {
-                    forge: Arc::clone(&forge),
-                    repository: id.clone(),
-                    project: project.name.clone(),
-                    source: name.clone(),
-                    url: url
-                        .join(&format!("/webhooks/{}/{name}", project.name))
-                        .map_err(|e| failed(Box::new(e)))?,
-                    secret: secret.clone(),
-                });
-            }
+            let place = format!("/webhooks/{}/{name}", project.name);
+            let url = gitea.webhook_url.as_ref().map(|url| url.join(&place)).transpose();
+            opened.webhooks.push(WantedWebhook {
+                forge: Arc::clone(&forge),
+                repository: id.clone(),
+                project: project.name.clone(),
+                source: name.clone(),
+                url: url.map_err(|e| failed(Box::new(e)))?,
+                secret: secret.clone(),
+            });
             opened.secrets.insert((project.name.clone(), name.clone()), secret);
             (forge, id)
         }
@@ -218,7 +217,8 @@ fn secret(path: &Path) -> Result<Secret, SourceError> {
     Ok(Secret::new(secret.to_owned()))
 }
 
-/// Sees to it that a repository has our webhook; tried until it succeeds. Without it, the poll finds what it would have told.
+/// Sees to it that a repository has our webhook and none that we made for another address; tried until it succeeds. Without it,
+/// the poll finds what it would have told.
 pub(crate) async fn set_up_webhook(store: Store, wanted: WantedWebhook) {
     loop {
         match ensure_webhook(&store, &wanted).await {
@@ -232,22 +232,41 @@ pub(crate) async fn set_up_webhook(store: Store, wanted: WantedWebhook) {
 }
 
 async fn ensure_webhook(store: &Store, wanted: &WantedWebhook) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let digest = Digest::of_parts([wanted.url.as_str().as_bytes(), wanted.secret.expose().as_bytes()]);
-    let row = store.binding_get(&wanted.project, &wanted.source).await?;
-    let known = row.as_ref().filter(|row| row.webhook_digest.as_ref() == Some(&digest));
-    let known = known.and_then(|row| row.webhook).map(WebhookId);
-    let id = wanted
-        .forge
-        .webhook_ensure(&wanted.repository, &wanted.url, &wanted.secret, known)
-        .await?;
-    if let Some(row) = row.filter(|_| known != Some(id)) {
+    let Some(row) = store.binding_get(&wanted.project, &wanted.source).await? else {
+        return Ok(());
+    };
+    let before = row.webhook.map(WebhookId);
+    let digest = wanted
+        .url
+        .as_ref()
+        .map(|url| Digest::of_parts([url.as_str().as_bytes(), wanted.secret.expose().as_bytes()]));
+    let id = match &wanted.url {
+        Some(url) => {
+            // Only one with this address and this secret is kept.
+            let known = before.filter(|_| row.webhook_digest == digest);
+            let forge = &wanted.forge;
+            Some(
+                forge
+                    .webhook_ensure(&wanted.repository, url, &wanted.secret, known)
+                    .await?,
+            )
+        }
+        None => None,
+    };
+    if let Some(old) = before.filter(|before| Some(*before) != id) {
+        wanted.forge.webhook_remove(&wanted.repository, old).await?;
+        tracing::info!(project = %wanted.project, source = %wanted.source, "the webhook that was set up before is removed");
+    }
+    if before != id || row.webhook_digest != digest {
         let row = BindingRow {
-            webhook: Some(id.0),
-            webhook_digest: Some(digest),
+            webhook: id.map(|id| id.0),
+            webhook_digest: digest,
             ..row
         };
         store.binding_put(&row).await?;
     }
-    tracing::info!(project = %wanted.project, source = %wanted.source, "the webhook is set up");
+    if id.is_some() {
+        tracing::info!(project = %wanted.project, source = %wanted.source, "the webhook is set up");
+    }
     Ok(())
 }

@@ -143,11 +143,16 @@ pub(crate) static JOB: [Entry; 7] = [
     entry("source", "A source of its own.", Shape::Reserved),
 ];
 
-pub(crate) static POLICY: [Entry; 9] = [
+pub(crate) static POLICY: [Entry; 10] = [
     entry(
         "triggers",
         "Which pull requests get an environment.",
         Shape::Object(&TRIGGERS),
+    ),
+    entry(
+        "baseline",
+        "The environment of the base branch: `asleep` starts it for each push, sees it live and stops it until somebody wants it, `awake` lets it run, `none` leaves it out. Default: asleep.",
+        Shape::Choice(&["asleep", "awake", "none"]),
     ),
     entry(
         "sleep_after",

@@ -2,6 +2,7 @@
 
 use super::{Settings, fields, keys};
 use crate::{
+    escape::quoted,
     explain::{Explanation, Place},
     glob,
     problem::{Problem, Problems, Report, Severity, Whose},
@@ -21,6 +22,8 @@ const NAMES_MAX: usize = 100;
 pub struct Policy {
     /// Which pull requests get an environment.
     pub triggers: Triggers,
+    /// Whether the base branch has an environment.
+    pub baseline: Baseline,
     /// After how long without a visit an environment sleeps, in milliseconds.
     pub sleep_after_ms: u64,
     /// After how long without a push or a visit an environment is removed, in milliseconds.
@@ -42,6 +45,46 @@ pub struct Triggers {
     pub base_branches: Vec<String>,
 }
 
+/// Whether the base branch has an environment by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// Each push is started and seen to be live; then it is stopped until somebody wants it.
+    #[default]
+    Asleep,
+    /// It runs.
+    Awake,
+    /// There is none.
+    None,
+}
+
+impl Baseline {
+    const ALL: [Self; 3] = [Self::Asleep, Self::Awake, Self::None];
+
+    /// As it is written in the settings.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Asleep => "asleep",
+            Self::Awake => "awake",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Why a policy gives a pull request no environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncovered {
+    /// It gives none to any.
+    All,
+    /// It gives none to drafts.
+    Draft,
+    /// Not for this base branch.
+    Base,
+    /// The pull request has none of the labels.
+    Labels,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -51,6 +94,7 @@ impl Default for Policy {
                 labels: Vec::new(),
                 base_branches: Vec::new(),
             },
+            baseline: Baseline::default(),
             sleep_after_ms: 30 * 60_000,
             expire_after_ms: 14 * 86_400_000,
             limits: Limits {
@@ -67,13 +111,31 @@ impl Triggers {
     /// Whether a pull request gets an environment by itself.
     #[must_use]
     pub fn admits<'a>(&self, draft: bool, base: &str, labels: impl IntoIterator<Item = &'a str>) -> bool {
-        self.pull_requests
-            && (self.drafts || !draft)
-            && (self.base_branches.is_empty() || self.base_branches.iter().any(|pattern| glob::matches(pattern, base)))
-            && (self.labels.is_empty()
-                || labels
-                    .into_iter()
-                    .any(|label| self.labels.iter().any(|wanted| wanted == label)))
+        self.uncovered(draft, base, labels).is_none()
+    }
+
+    /// Why a pull request gets no environment by itself; `None` if it does.
+    #[must_use]
+    pub fn uncovered<'a>(
+        &self,
+        draft: bool,
+        base: &str,
+        labels: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Uncovered> {
+        let wanted = |label: &str| self.labels.iter().any(|wanted| wanted == label);
+        if !self.pull_requests {
+            Some(Uncovered::All)
+        } else if draft && !self.drafts {
+            Some(Uncovered::Draft)
+        } else if !self.base_branches.is_empty()
+            && !self.base_branches.iter().any(|pattern| glob::matches(pattern, base))
+        {
+            Some(Uncovered::Base)
+        } else if !self.labels.is_empty() && !labels.into_iter().any(wanted) {
+            Some(Uncovered::Labels)
+        } else {
+            None
+        }
     }
 }
 
@@ -128,6 +190,7 @@ impl Policy {
             ("policy.triggers.drafts", self.triggers.drafts.to_string()),
             ("policy.triggers.labels", any(&self.triggers.labels)),
             ("policy.triggers.base_branches", any(&self.triggers.base_branches)),
+            ("policy.baseline", self.baseline.word().to_owned()),
             ("policy.sleep_after", units::show_ms(self.sleep_after_ms)),
             ("policy.expire_after", units::show_ms(self.expire_after_ms)),
             ("policy.limits.memory", bytes(self.limits.memory_bytes)),
@@ -146,6 +209,7 @@ impl Policy {
             match key.text.as_str() {
                 "triggers" => self.triggers.apply(report, value),
                 "limits" => limits(&mut self.limits, report, value),
+                "baseline" => set(&mut self.baseline, baseline(report, value, &what)),
                 "sleep_after" => set(&mut self.sleep_after_ms, duration(report, value, &what)),
                 "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),
                 _ => {}
@@ -202,6 +266,19 @@ fn duration(report: &Report, node: &Node, what: &str) -> Option<u64> {
         return None;
     }
     Some(ms)
+}
+
+fn baseline(report: &Report, node: &Node, what: &str) -> Option<Baseline> {
+    let text = read::text(report, node, what)?;
+    let found = Baseline::ALL.into_iter().find(|baseline| baseline.word() == text);
+    if found.is_none() {
+        report.error_hint(
+            node.at,
+            format!("{what} can not be {}", quoted(text)),
+            "it is `asleep`, `awake` or `none`",
+        );
+    }
+    found
 }
 
 impl Triggers {

@@ -2,8 +2,8 @@
 
 use super::{Gitea, repository, wire};
 use crate::{
-    Comment, CommentId, Forge as _, ForgeError, Marker, PullRequestNumber, RepositoryId, RepositoryPath, Result,
-    marked, marker_of,
+    Comment, CommentId, Forge as _, ForgeError, Marker, PullRequestNumber, Remark, RepositoryId, RepositoryPath,
+    Result, marked, marker_of,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -70,6 +70,28 @@ pub(super) async fn put(
             ))
         }
     }
+}
+
+/// Reviews are not among them: they have no place in the list of comments.
+pub(super) async fn remarks(gitea: &Gitea, id: &RepositoryId, number: PullRequestNumber) -> Result<Vec<Remark>> {
+    // The name is read anew: nothing in the answer says which repository it is about.
+    let path = repository::read(gitea, id).await?.path;
+    let us = gitea.account().await?;
+    let what = format!("comments on pull request {number} of {path}");
+    let mut found: Vec<wire::Comment> = gitea.client.get(&what, &list_url(gitea, &path, number)).await?;
+    found.sort_by_key(|comment| comment.id);
+    let by_others = |comment: wire::Comment| {
+        let author = comment.user.as_ref().filter(|user| user.id > 0)?.account();
+        let edited = comment.created_at.is_none() || comment.created_at != comment.updated_at;
+        (author.id != us.id).then(|| Remark {
+            id: CommentId(comment.id),
+            author,
+            body: Remark::cut(comment.body),
+            edited,
+        })
+    };
+    let mut remarks: Vec<Remark> = found.into_iter().filter_map(by_others).collect();
+    Ok(remarks.split_off(remarks.len().saturating_sub(Remark::MAX_COUNT)))
 }
 
 fn comment_url(gitea: &Gitea, path: &RepositoryPath, id: CommentId) -> url::Url {

@@ -1,6 +1,6 @@
 //! Webhooks of Gitea: registering one, and reading what it delivers.
 
-use super::{Gitea, pull_request::PAGE, wire};
+use super::{Gitea, pull_request::PAGE, repository, wire};
 use crate::{
     Delivery, DeliveryError, DeliveryId, Headers, MAX_DELIVERY_BYTES, PullRequestAction, PullRequestNumber, Received,
     RepositoryId, Result, Secret, Subject, WebhookId,
@@ -58,6 +58,12 @@ pub(super) async fn ensure(
         .write(&what, Method::POST, gitea.repository_url(&path, &["hooks"]), &body)
         .await?;
     Ok(WebhookId(made.id))
+}
+
+pub(super) async fn remove(gitea: &Gitea, id: &RepositoryId, hook: WebhookId) -> Result<()> {
+    let path = repository::read(gitea, id).await?.path;
+    let url = gitea.repository_url(&path, &["hooks", &hook.to_string()]);
+    gitea.client.delete(&format!("webhook {hook} of {path}"), url).await
 }
 
 pub(super) fn read(headers: &Headers, body: &[u8], secret: &Secret) -> Result<Received, DeliveryError> {

@@ -115,6 +115,11 @@ pub(super) struct Comment {
     /// The pull request that it is on.
     #[serde(default)]
     pub(super) pull_request_url: String,
+    #[serde(default)]
+    pub(super) created_at: Option<String>,
+    /// Another time than that of its making once somebody has changed it.
+    #[serde(default)]
+    pub(super) updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]

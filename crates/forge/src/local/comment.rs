@@ -6,7 +6,7 @@ use super::{
     wire,
 };
 use crate::{
-    Account, Comment, CommentId, ForgeError, Marker, PullRequestNumber, RepositoryId, Result, marked, marker_of,
+    Account, Comment, CommentId, ForgeError, Marker, PullRequestNumber, Remark, RepositoryId, Result, marked, marker_of,
 };
 use std::path::PathBuf;
 
@@ -99,6 +99,21 @@ pub(super) fn ours(
         body: comment.body,
         page: None,
     }))
+}
+
+pub(super) fn remarks(forge: &LocalForge, id: &RepositoryId, number: PullRequestNumber) -> Result<Vec<Remark>> {
+    forge.check(id)?;
+    let us = LocalForge::ours();
+    let mut all = forge.comments(number)?;
+    all.retain(|comment| comment.account.id != us.id);
+    let newest = all.split_off(all.len().saturating_sub(Remark::MAX_COUNT));
+    let remark = |comment: LocalComment| Remark {
+        id: comment.id,
+        author: comment.account,
+        body: Remark::cut(comment.body),
+        edited: false,
+    };
+    Ok(newest.into_iter().map(remark).collect())
 }
 
 pub(super) async fn put(

@@ -170,6 +170,42 @@ impl LocalForge {
         .await
     }
 
+    /// Changes the title of a pull request.
+    ///
+    /// # Errors
+    /// If there is no such pull request.
+    pub async fn change_title(&self, number: PullRequestNumber, title: &str) -> Result<()> {
+        self.change(number, PullRequestAction::Changed, |pull| {
+            pull.title = DisplayText::new(title);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a pull request these labels in place of those that it has.
+    ///
+    /// # Errors
+    /// If there is no such pull request.
+    pub async fn change_labels(&self, number: PullRequestNumber, labels: &[&str]) -> Result<()> {
+        self.change(number, PullRequestAction::Changed, |pull| {
+            pull.labels = labels.iter().map(|label| DisplayText::new(label)).collect();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Marks a pull request as not ready, or as ready.
+    ///
+    /// # Errors
+    /// If there is no such pull request.
+    pub async fn change_draft(&self, number: PullRequestNumber, draft: bool) -> Result<()> {
+        self.change(number, PullRequestAction::Changed, |pull| {
+            pull.draft = draft;
+            Ok(())
+        })
+        .await
+    }
+
     /// Gives a pull request from a fork a new commit.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Waiting for an environment to become what was asked for.
 
 use super::{Session, path};
-use crate::{exit::Failure, screen};
-use api::{EnvironmentView, LedgerView, StepStateView, WhyView};
+use crate::{exit::Failure, render, screen};
+use api::{EnvironmentView, LedgerView, ServiceStateView, StepStateView, WhyView};
 use model::Phase;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -27,7 +27,8 @@ pub(super) async fn until_live(session: &Session, view: EnvironmentView) -> Resu
             let stale = (view.newest, view.phase) == before && looks < SETTLE && !is_wanted_live(&view);
             looks += 1;
             match view.phase {
-                Phase::Live if is_wanted_live(&view) => return Ok(view),
+                Phase::Live if is_wanted_live(&view) && !is_waking(&view) => return Ok(view),
+                Phase::Sleeping if is_wanted_live(&view) => return Ok(view),
                 Phase::Failed | Phase::LiveOlder if !stale => return Err(failed(&view)),
                 Phase::Ending | Phase::Ended => return Err(Failure::new(6, format!("{} has ended", view.label))),
                 _ => sleep(PAUSE).await,
@@ -41,12 +42,17 @@ fn is_wanted_live(view: &EnvironmentView) -> bool {
     view.commits.values().all(|commit| commit.live == commit.wanted)
 }
 
+/// What was asleep is live again only when its services are.
+fn is_waking(view: &EnvironmentView) -> bool {
+    let on_its_way = |state| matches!(state, ServiceStateView::Stopped | ServiceStateView::Starting);
+    view.services.iter().any(|service| on_its_way(service.state))
+}
+
 fn failed(view: &EnvironmentView) -> Failure {
     let why = view.failure.as_ref().map_or_else(String::new, |failure| {
         format!(": {}: {}", failure.step, failure.message)
     });
-    Failure::new(1, format!("{} {}{why}", view.label, view.status))
-        .hint(format!("`maquette why {}` says more", view.label))
+    Failure::new(1, format!("{}{why}", render::stands(view))).hint(format!("`maquette why {}` says more", view.label))
 }
 
 async fn tell_steps(session: &Session, path: &str, told: &mut Vec<String>) -> Result<(), Failure> {

@@ -38,6 +38,7 @@ const SETTINGS: &str = "stack:
     web: { host: true, public: true }
   data:
     db: { versions: \"13-18\", migrations: db/*.sql, seed: [seed.sql] }
+policy: { baseline: none }
 ";
 
 fn write(path: &str, content: impl Into<Vec<u8>>) -> FileChange {

@@ -41,7 +41,8 @@ pub(crate) struct Ended {
 
 pub(crate) const COMPOSE: &str = "services:\n  web:\n    image: node:20\n    command: [\"serve\", \"HTTP/1.1 200 OK\\r\\n\\r\\nhello\"]\n    \
      ports: [\"8080:8080\"]\n    volumes: [\".:/app:ro\"]\n";
-pub(crate) const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\n";
+pub(crate) const SETTINGS: &str =
+    "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
 
 /// Runs the program with nothing in its environment.
 pub(crate) async fn run(arguments: &[&str], input: &str) -> Ended {

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::sleep;
 
-const WITH_DATABASE: &str = "stack:\n  services:\n    web: { host: true, public: true }\n  data:\n    db: { versions: \"13-18\", migrations: db/*.sql }\n";
+const WITH_DATABASE: &str = "stack:\n  services:\n    web: { host: true, public: true }\n  data:\n    db: { versions: \"13-18\", migrations: db/*.sql }\npolicy: { baseline: none }\n";
 
 fn write(path: &str, content: impl Into<Vec<u8>>) -> FileChange {
     FileChange::write(path, content)

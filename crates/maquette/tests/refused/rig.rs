@@ -32,7 +32,8 @@ pub(crate) const CANARY_FILE: &str = "canary-of-the-state-directory-88f0";
 /// A service that serves its checkout.
 pub(crate) const COMPOSE: &str = "services:\n  web:\n    image: python:3\n    command: [\"python3\", \"-m\", \"http.server\", \"8080\"]\n    \
      working_dir: /app\n    volumes: [\".:/app:ro\"]\n    ports: [\"8080:8080\"]\n    restart: unless-stopped\n";
-pub(crate) const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\n";
+pub(crate) const SETTINGS: &str =
+    "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
 
 pub(crate) struct Rig {
     pub(crate) root: PathBuf,

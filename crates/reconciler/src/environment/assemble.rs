@@ -5,6 +5,7 @@ use crate::{
     context::{Context, Trouble},
     golden::{engine_version, golden_for},
     heads::PolicyHead,
+    task::forges::BOOKKEEPING,
 };
 use data::{Decision, keep_or_clone};
 use model::{
@@ -29,7 +30,8 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     let Some(policy) = context.heads.get(&environment.project).filter(|_| approved) else {
         return Ok(newest);
     };
-    let inputs = inputs(context, environment, &policy);
+    let visible = blueprints::visible(context, environment).await?;
+    let inputs = inputs(context, environment, &policy, &visible);
     if newest.as_ref().is_some_and(|newest| newest.inputs == inputs) {
         return Ok(newest);
     }
@@ -54,17 +56,22 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
 }
 
 /// Everything that a generation is made from. The policy counts by what it says, not by its commit, so that a merge elsewhere
-/// does not restart every environment.
-fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead) -> Digest {
+/// does not restart every environment; `visible` is what a stack can see of the pull request or branch.
+fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead, visible: &Digest) -> Digest {
     let head = serde_json::to_vec(&environment.head).unwrap_or_default();
-    let overrides = serde_json::to_vec(&environment.overrides).unwrap_or_default();
+    let mut overrides = environment.overrides.clone();
+    if let Some(fields) = overrides.as_object_mut() {
+        fields.retain(|key, _| !BOOKKEEPING.contains(&key.as_str()));
+    }
+    let overrides = serde_json::to_vec(&overrides).unwrap_or_default();
     let capabilities = serde_json::to_vec(context.runtime.capabilities()).unwrap_or_default();
-    let parts: [&[u8]; 5] = [
+    let parts: [&[u8]; 6] = [
         &head,
         policy.digest.as_str().as_bytes(),
         environment.label.as_str().as_bytes(),
         &overrides,
         &capabilities,
+        visible.as_str().as_bytes(),
     ];
     Digest::of_parts(parts)
 }
@@ -112,9 +119,9 @@ async fn assemble(
             row.outcome = Some(Outcome::Failed);
             row.failure = Some(Failure {
                 step: "blueprint".to_owned(),
-                message: "the blueprint can not be used".to_owned(),
+                message: problems.message,
                 hint: Some("`maquette check` shows the same problems on your machine".to_owned()),
-                log: problems,
+                log: problems.lines,
             });
         }
     }

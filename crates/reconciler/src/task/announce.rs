@@ -4,10 +4,11 @@
 //! was written last.
 
 use crate::{
-    comment::{self, Address, Report, ShownFailure, ShownState, ShownStep},
+    comment::{self, Address, Report, ShownEnd, ShownFailure, ShownState, ShownStep},
     context::{Context, Trouble, Troubles},
     project::{Project, Source},
     standing::{notes, standing},
+    task::forges::{self, approvals},
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
 use model::{Digest, EnvironmentId, Origin, Phase, ProjectName, SourceName};
@@ -128,19 +129,23 @@ async fn set_status(
     report: &Report,
     row: &mut AnnouncementRow,
 ) -> Result<(), Trouble> {
-    if matches!(report.phase, Phase::Ending | Phase::Ended) {
+    let over = matches!(report.phase, Phase::Ending | Phase::Ended);
+    if over && report.ended.is_none() {
         return Ok(());
     }
     let status = CommitStatus {
         state: match report.phase {
-            _ if report.unapproved => StatusState::Pending,
             // Another commit than the newest one may be live: somebody asked for it, or this one was just pushed.
             Phase::Live | Phase::Sleeping if report.live.as_ref() == Some(&pull.head) => StatusState::Success,
             Phase::Failed | Phase::LiveOlder => StatusState::Failure,
             _ => StatusState::Pending,
         },
         description: comment::status(report),
-        target: report.addresses.first().and_then(|address| address.url.parse().ok()),
+        target: report
+            .addresses
+            .first()
+            .filter(|_| !over)
+            .and_then(|address| address.url.parse().ok()),
     };
     let digest = Digest::of(format!("{:?} {} {:?}", status.state, status.description, status.target).as_bytes());
     if row.status_commit.as_ref() == Some(&pull.head) && row.status_digest.as_ref() == Some(&digest) {
@@ -167,16 +172,19 @@ async fn report(
         .and_then(|live| generations.iter().find(|row| row.generation == live));
     let shown = live.or(newest);
     let commit = |row: &GenerationRow| row.spec.sources.get(&source.name).cloned();
-    let (phase, unapproved) = of_head(environment, pull, phase, live.and_then(commit).as_ref());
+    let phase = of_head(environment, pull, phase, live.and_then(commit).as_ref());
     let failed = newest
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
+    let mut notes = notes(generations);
+    if matches!(phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
+        notes.extend(approvals::refused(context, &environment.id, &pull.head).await?);
+    }
     Ok(Report {
         phase,
         label: environment.label.to_string(),
         head: pull.head.clone(),
         live: live.and_then(commit),
-        unapproved,
         addresses: shown.map_or_else(Vec::new, |row| addresses(project, environment, row)),
         services: shown.map_or_else(Vec::new, services),
         took_ms: took(context, live).await?,
@@ -186,7 +194,8 @@ async fn report(
             hint: failure.hint,
             log: failure.log,
         }),
-        notes: notes(generations),
+        notes,
+        ended: ended(environment, pull),
         receipt_entries: context
             .store
             .receipt_get(&environment.id)
@@ -195,25 +204,38 @@ async fn report(
     })
 }
 
-/// The phase as the newest commit of the pull request has it: what is live may be an older one, while the newest has no
-/// generation yet or, which is the second answer, needs approval.
-fn of_head(
-    environment: &EnvironmentRow,
-    pull: &PullRequestRow,
-    phase: Phase,
-    live: Option<&model::CommitId>,
-) -> (Phase, bool) {
+/// The phase as the newest commit of the pull request has it: the environment may not have followed it yet.
+fn of_head(environment: &EnvironmentRow, pull: &PullRequestRow, phase: Phase, live: Option<&model::CommitId>) -> Phase {
     let deployed = environment.overrides.get("followed").is_some();
     let behind = live.is_some_and(|live| *live != pull.head) && !deployed;
     if !behind || matches!(phase, Phase::Ending | Phase::Ended) {
-        return (phase, false);
+        return phase;
     }
     let approved = pull.trusted || environment.approved_commit.as_ref() == Some(&pull.head);
     match phase {
-        _ if !approved => (phase, true),
-        Phase::Live => (Phase::Updating, false),
-        phase => (phase, false),
+        _ if !approved => Phase::LiveUnapproved,
+        Phase::Live => Phase::Updating,
+        phase => phase,
     }
+}
+
+/// Why an environment ended for a while although its pull request is open. One that is on its way anew says so itself.
+fn ended(environment: &EnvironmentRow, pull: &PullRequestRow) -> Option<ShownEnd> {
+    if environment.wanted || pull.state != store::PullRequestState::Open {
+        return None;
+    }
+    let is = |key| environment.overrides.get(key).and_then(serde_json::Value::as_bool) == Some(true);
+    let again = if is(forges::DELETED) {
+        "The next push makes a new one."
+    } else if is(forges::UNCOVERED) {
+        "A new one is made as soon as that changes."
+    } else {
+        return None;
+    };
+    Some(ShownEnd {
+        reason: environment.reason.clone(),
+        again,
+    })
 }
 
 /// The public addresses of a generation, the main one first.

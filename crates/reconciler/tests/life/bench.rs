@@ -1,7 +1,7 @@
 //! A bench on which a pull request lives its life.
 
 use forge::{
-    Forge, PullRequestNumber,
+    Forge, PullRequestNumber, StatusState,
     git::{Git, GitLimits},
     local::{FileChange, LocalForge, NewPullRequest},
 };
@@ -51,7 +51,8 @@ pub(crate) fn compose(text: &str) -> String {
     )
 }
 
-pub(crate) const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\n";
+pub(crate) const SETTINGS: &str =
+    "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
 
 impl Bench {
     pub(crate) async fn new() -> Self {
@@ -228,6 +229,61 @@ impl Bench {
                 "the comment never said {text:?}: {:#?}",
                 self.forge.comments(number).unwrap()
             ),
+        }
+    }
+
+    /// Waits until our status of a commit is this and contains the text. It is written after the comment, and there is none at
+    /// first.
+    pub(crate) async fn status_says(&self, commit: &CommitId, state: StatusState, text: &str) -> String {
+        let wait = async {
+            loop {
+                if let Some(status) = self.forge.status(commit).unwrap()
+                    && status.state == state
+                    && status.description.contains(text)
+                {
+                    return status.description;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(PATIENCE, wait).await {
+            Ok(description) => description,
+            Err(_) => panic!(
+                "the status of {commit} never was {state:?} {text:?}: {:?}",
+                self.forge.status(commit).unwrap()
+            ),
+        }
+    }
+
+    /// Commits settings to the policy branch: what `stack:` is for all, and this policy.
+    pub(crate) async fn rule(&self, policy: &str) -> CommitId {
+        let settings = format!("stack:\n  services:\n    web: {{ host: true, public: true }}\npolicy: {policy}\n");
+        let files = [FileChange::write("maquette.yaml", settings)];
+        self.forge.commit(&branch("main"), None, &files, "Rule").await.unwrap()
+    }
+
+    /// Lets a branch begin or end at a commit, whatever was there, as a push with force does.
+    pub(crate) fn set_branch(&self, name: &str, commit: &CommitId) {
+        let done = std::process::Command::new("git")
+            .arg("-C")
+            .arg(self.forge.repository_dir())
+            .args(["update-ref", &format!("refs/heads/{name}"), commit.as_str()])
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits until the environment is in this phase; or says where it is instead.
+    pub(crate) async fn stands(&self, id: &EnvironmentId, phase: Phase) -> EnvironmentRow {
+        let wait = async {
+            while self.phase(id).await != phase {
+                sleep(Duration::from_millis(10)).await;
+            }
+            self.store.environment_get(id).await.unwrap().unwrap()
+        };
+        match timeout(PATIENCE, wait).await {
+            Ok(row) => row,
+            Err(_) => panic!("{id} never was {phase:?}, it is {:?}", self.phase(id).await),
         }
     }
 

@@ -2,8 +2,11 @@
 //! would see, whatever happens in between.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod approvals;
+mod baseline;
 mod bench;
 mod cases;
 mod interrupted;
 mod refused;
+mod triggers;
 mod troubles;

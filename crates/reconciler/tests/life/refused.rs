@@ -20,13 +20,7 @@ async fn a_service_that_never_gets_ready_is_told_with_what_it_said_last() {
         .await;
     assert!(body.contains("waiting for a license server"), "{body}");
     let head = row.head.values().next().unwrap();
-    // The status is written after the comment.
-    let status = loop {
-        let status = bench.forge.status(head).unwrap().unwrap();
-        if status.state == StatusState::Failure {
-            break status;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
-    assert!(status.description.contains("web was not ready"), "{status:?}");
+    bench
+        .status_says(head, StatusState::Failure, "web was not ready 120 s after its start")
+        .await;
 }

@@ -63,7 +63,10 @@ async fn a_golden_that_failed_is_tried_again() {
             "compose.yaml",
             "services:\n  db:\n    image: postgres:15\n    environment: { POSTGRES_PASSWORD: x }\n",
         ),
-        FileChange::write("maquette.yaml", "stack:\n  data:\n    db: { migrations: db/*.sql }\n"),
+        FileChange::write(
+            "maquette.yaml",
+            "stack:\n  data:\n    db: { migrations: db/*.sql }\npolicy: { baseline: none }\n",
+        ),
         FileChange::write("db/1.sql", "SELECT 1;\n"),
     ];
     bench.forge.commit(&branch("main"), None, &files, "Data").await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{app::App, problem::Answer, view::public_services};
 use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
-use model::{EnvironmentId, Generation, Origin, Phase, ServiceName, Timestamp, service_label};
+use model::{EnvironmentId, Generation, Origin, Phase, Power, ServiceName, Timestamp, service_label};
 use reconciler::{Project, standing};
 use std::{
     collections::BTreeMap,
@@ -172,7 +172,11 @@ async fn environment(
 
 async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&GenerationRow>) -> RouteState {
     match phase {
-        Phase::Live | Phase::Updating | Phase::LiveOlder => RouteState::Live,
+        // It was stopped after its last update, or is stopped after this one: a visit wakes it first.
+        Phase::Updating | Phase::LiveOlder | Phase::LiveUnapproved if row.power != Power::Running => {
+            RouteState::Sleeping
+        }
+        Phase::Live | Phase::Updating | Phase::LiveOlder | Phase::LiveUnapproved => RouteState::Live,
         Phase::Starting => RouteState::Starting {
             steps: steps(app, row, newest).await,
         },

@@ -9,8 +9,8 @@ use crate::{
     resolve, view,
 };
 use api::{
-    CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, LedgerView, StepsView, UpdateRequest,
-    WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, LedgerView, StepsView,
+    UpdateRequest, WhyView,
 };
 use axum::{
     Extension, Json,
@@ -119,6 +119,17 @@ pub(crate) async fn deploy(
 ) -> Answer<(StatusCode, Json<EnvironmentView>)> {
     let row = resolve::environment(&app, &name).await?;
     intent::deploy(&app, &caller, &row, &request).await?;
+    changed(&app, &row).await
+}
+
+pub(crate) async fn approve(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    JsonBody(request): JsonBody<ApproveRequest>,
+) -> Answer<(StatusCode, Json<EnvironmentView>)> {
+    let row = resolve::environment(&app, &name).await?;
+    intent::approve(&app, &caller, &row, &request).await?;
     changed(&app, &row).await
 }
 

@@ -91,7 +91,7 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         label: row.label.clone(),
         address: addresses.first().map(|address| address.url.clone()),
         phase,
-        status: phase.word().to_owned(),
+        status: told(app, row, phase, live),
         power: row.power,
         pull_request: pull_request(app, project, row).await?,
         commits: commits(row, live),
@@ -107,6 +107,15 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         services: stack.map_or_else(Vec::new, |stack| services(stack, observed, &addresses)),
         addresses,
     })
+}
+
+/// How it stands, in the words of the comment: where two commits are in play, which of them is live and what became of the other.
+fn told(app: &App, row: &EnvironmentRow, phase: Phase, live: Option<&GenerationRow>) -> String {
+    let Some(source) = app.project(&row.project).and_then(Project::primary) else {
+        return phase.word().to_owned();
+    };
+    let live = live.and_then(|live| live.spec.sources.get(&source.name));
+    phase.told(live, row.head.get(&source.name))
 }
 
 fn addresses(project: &Project, row: &EnvironmentRow, stack: &ServiceStack) -> Vec<AddressView> {

@@ -198,8 +198,8 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         .filter(|step| step.state == StepStateView::Running)
         .filter_map(|step| step.waiting_for.clone())
         .collect();
-    if view.phase == Phase::NeedsApproval {
-        waiting_for.push("somebody who may push to approve the commit".to_owned());
+    if matches!(view.phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
+        waiting_for.push(approval(&view));
     }
     Ok(WhyView {
         environment: row.id.clone(),
@@ -217,6 +217,18 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         steps,
         events: events(app, row, EVENTS).await?,
     })
+}
+
+/// What has to be done for an approval.
+fn approval(view: &EnvironmentView) -> String {
+    let who = "somebody who may push";
+    match view.commits.values().find_map(|commit| commit.wanted.as_ref()) {
+        Some(commit) => format!(
+            "{who} to approve the commit: `maquette approve {} --commit {commit}`",
+            view.label
+        ),
+        None => format!("{who} to approve the commit"),
+    }
 }
 
 /// What failed, else what is tried again, else what runs.
@@ -260,12 +272,15 @@ fn summary(view: &EnvironmentView, step: Option<&StepView>, failed: Option<&Fail
     let message = |failed: &FailureView| format!("{}: {}", failed.step, failed.message);
     match (view.phase, failed, step) {
         (Phase::Failed, Some(failed), _) => format!("{} failed at {}", view.label, message(failed)),
-        (Phase::LiveOlder, Some(failed), _) => {
-            format!("an older commit is live; the newest failed at {}", message(failed))
-        }
+        (Phase::LiveOlder, Some(failed), _) => format!("{}: {} at {}", view.label, view.status, message(failed)),
+        (Phase::LiveOlder, None, _) => format!("{}: {}", view.label, view.status),
         (Phase::NeedsApproval, ..) => {
             format!("{subject}: nothing runs until somebody who may push approves the commit")
         }
+        (Phase::LiveUnapproved, ..) => format!(
+            "{}: {}; nothing of it runs until somebody who may push approves it",
+            view.label, view.status
+        ),
         (Phase::Ended, ..) => format!("{} has ended: {}", view.label, view.reason),
         (Phase::Ending, None, _) => format!("{} is being removed: {}", view.label, view.reason),
         (_, Some(failed), Some(step)) if step.state == StepStateView::Retrying => {

@@ -117,7 +117,7 @@ impl Bench {
         ada.allow(&repository.path, bob.user(), "write").await.unwrap();
         ada.allow(&repository.path, bot.user(), "admin").await.unwrap();
         let tree = WorkTree::clone(&ada.git_url(&repository.path)).unwrap();
-        let settings = "stack:\n  services:\n    web: { host: true, public: true }\n";
+        let settings = "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
         tree.commit("maquette.yaml", settings, "Say what is public").unwrap();
         tree.commit("compose.yaml", &compose("one"), "Begin").unwrap();
         tree.git(&["push", "--quiet", "origin", "main"]).unwrap();

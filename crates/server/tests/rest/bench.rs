@@ -53,7 +53,7 @@ fn compose(text: &str) -> String {
     )
 }
 
-const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\n";
+const SETTINGS: &str = "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
 
 /// The simulator's time is that of the server.
 fn tick(simulator: &Simulator) {
