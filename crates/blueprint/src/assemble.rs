@@ -3,19 +3,21 @@
 mod check;
 mod explain;
 mod root;
+mod wishes;
 
 use crate::{
     compose::{self, Body, Declared},
     data,
     explain::{Explanation, Place},
-    interpolate::Values,
+    interpolate::{self, Values},
     jobs,
     problem::{At, Report},
     settings::{Public, Stack},
     tree::Tree,
 };
 use model::{
-    Capabilities, Condition, Limits, Mount, Root, Service, ServiceName, ServiceStack, SourceName, Value, Workload,
+    Capabilities, Condition, Limits, Mount, Restart, Root, Service, ServiceName, ServiceStack, SourceName, Value,
+    Workload,
 };
 use std::{cell::OnceCell, collections::BTreeMap};
 
@@ -63,6 +65,7 @@ impl Assembly<'_> {
                 stack.services.insert(declared.name.clone(), service);
             }
         }
+        self.networks(&mut stack);
         self.check_conditions(&stack);
         jobs::read(self, &mut stack, explanation);
         self.volumes(&mut stack);
@@ -72,6 +75,7 @@ impl Assembly<'_> {
     fn service(&self, declared: &Declared, stack: &mut ServiceStack, explanation: &mut Explanation) -> Option<Service> {
         let Declared { name, at, body } = declared;
         let (root, known) = self.root(declared, explanation)?;
+        self.check_wishes(declared, &root);
         self.explain_service(declared, explanation);
         let mut mounts: Vec<Mount> = body.mounts.iter().map(|(_, mount)| mount.clone()).collect();
         if let Some(known) = known {
@@ -95,7 +99,11 @@ impl Assembly<'_> {
             working_dir: body.working_dir.as_ref().map(|(_, path)| path.clone()),
             mounts,
             limits: self.bounded(declared),
-            options: model::Options::default(),
+            options: if known.is_none() {
+                body.options.clone()
+            } else {
+                model::Options::default()
+            },
             root,
         };
         let mut ports = body.ports.clone();
@@ -112,12 +120,17 @@ impl Assembly<'_> {
             public_port,
             depends_on: self.needs(body),
             health: body.health.as_ref().map(|(_, health)| health.clone()),
-            restart: body.restart,
+            restart: body.restart.unwrap_or(Restart::Never),
             stop_signal: body.stop_signal.clone(),
             stop_grace_ms: body.stop_grace_ms,
             networks: BTreeMap::new(),
-            restarts_with: std::collections::BTreeSet::new(),
-            restart_limit: None,
+            restarts_with: body
+                .depends_on
+                .iter()
+                .filter(|need| need.restart && self.body_of(&need.name).is_some())
+                .filter_map(|need| need.name.parse().ok())
+                .collect(),
+            restart_limit: body.restart_limit,
         })
     }
 
@@ -139,7 +152,7 @@ impl Assembly<'_> {
         }
         all.extend(
             own.iter()
-                .map(|(key, (_, value))| (key.clone(), Value::from(value.clone()))),
+                .map(|(key, (_, value))| (key.clone(), interpolate::value(value))),
         );
         let size: usize = all
             .iter()

@@ -2,21 +2,24 @@
 
 use crate::{
     assemble::Assembly,
-    compose::{self, DEFAULT_FILES, Scene},
+    compose::{self, DEFAULT_FILES, Loader, OVERRIDE_FILES, Scene, Source},
     context::Context,
-    dotenv,
+    dotenv::{self, Style},
     escape::quoted,
     explain::{Explanation, Place},
-    interpolate::Values,
+    interpolate::{self, Giver, Scope},
     problem::{Problem, Problems, Report, Severity, Whose, sorted},
     public,
     settings::{self, Policy, Settings, Stack},
     tree::{self, Tree},
     yaml,
 };
-use model::{Capabilities, ServiceName, ServiceStack};
+use model::{Capabilities, Feature, ServiceName, ServiceStack};
 use serde::{Deserialize, Serialize};
-use std::cell::OnceCell;
+use std::{cell::OnceCell, collections::BTreeSet};
+
+/// The most Compose files that override each other.
+const COMPOSE_FILES_MAX: usize = 20;
 
 /// What an environment consists of, read and checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,16 +61,32 @@ impl Blueprint {
             .stack
             .as_ref()
             .map_or_else(Stack::default, |node| settings::stack(&head.report, node));
-        let (compose, path) = compose_file(stack_tree, &head.report, &stack, &mut explanation);
-        let reader = Reader {
-            tree: stack_tree,
-            head: &head,
-            stack: &stack,
-            compose: &compose,
-            context,
-            capabilities,
+        let opened = compose_files(stack_tree, &head.report, &stack, &mut explanation);
+        let (compose, made) = match &opened {
+            Ok(opened) => {
+                let (compose, sources) = opened.report();
+                let reader = Reader {
+                    tree: stack_tree,
+                    head: &head,
+                    stack: &stack,
+                    opened,
+                    compose: &compose,
+                    sources,
+                    context,
+                    capabilities,
+                };
+                if let Some(other) = opened.also {
+                    compose.warn(None, format!("there is also {}, which is not read", quoted(other)));
+                }
+                let made = reader.run(&policy, &mut explanation);
+                (compose, Some(made))
+            }
+            Err(_) => (Report::new(Whose::Head, "", String::new()), None),
         };
-        let made = path.map(|path| reader.run(&path, &policy, &mut explanation));
+        let compose = match opened {
+            Ok(_) => compose,
+            Err(report) => *report,
+        };
         unfetched(stack_tree, &head.report);
 
         let mut problems = sorted(&[&head.report, &compose]);
@@ -75,8 +94,7 @@ impl Blueprint {
             let more = distinct(&settings.report, &head.report, &problems);
             problems.extend(more);
         }
-        if let Some((stack, public, more)) = made {
-            problems.extend(more);
+        if let Some((stack, public)) = made {
             problems.sort();
             if problems.iter().all(|problem| problem.severity != Severity::Error) {
                 return Ok(Self {
@@ -128,40 +146,124 @@ fn note_own_policy(head: &Settings, ruling: &Policy) {
     }
 }
 
-/// Finds and opens the Compose file; without a path if there is nothing to read.
-fn compose_file(
+/// The Compose files of a tree.
+struct Opened {
+    /// Path and text, in the order in which they override each other; at least one.
+    files: Vec<(String, String)>,
+    /// A further file of one of the default names.
+    also: Option<&'static str>,
+}
+
+impl Opened {
+    /// A report of the first file that knows the others, and the files as they are numbered in it.
+    fn report(&self) -> (Report, Vec<Source>) {
+        let mut files = self.files.iter();
+        let (path, text) = files.next().map_or(("", ""), |(path, text)| (path, text));
+        let report = Report::new(Whose::Head, path, text.to_owned());
+        let mut sources = vec![Source {
+            path: path.to_owned(),
+            file: 0,
+        }];
+        for (path, text) in files {
+            let file = report.add(path, text.clone(), "");
+            sources.push(Source {
+                path: path.clone(),
+                file,
+            });
+        }
+        (report, sources)
+    }
+}
+
+/// Finds and opens the Compose files; without any if there is nothing to read.
+fn compose_files(
     tree: &dyn Tree,
     settings: &Report,
     stack: &Stack,
     explanation: &mut Explanation,
-) -> (Report, Option<String>) {
-    if let Some((at, path)) = &stack.compose {
-        explanation.set("stack.compose", path, Place::at(settings, *at));
-        return match tree::join("", path).and_then(|path| tree::text(tree, &path).map(|text| (path, text))) {
-            Ok((path, text)) => (Report::new(Whose::Head, &path, text), Some(path)),
-            Err(error) => {
-                settings.error(*at, format!("{} {error}", quoted(path)));
-                (Report::new(Whose::Head, path, String::new()), None)
+) -> Result<Opened, Box<Report>> {
+    let failed = |path: &str| Box::new(Report::new(Whose::Head, path, String::new()));
+    let open = |path: &str| tree::join("", path).and_then(|path| tree::text(tree, &path).map(|text| (path, text)));
+    if let Some((at, first)) = stack.compose.first() {
+        let names: Vec<&str> = stack.compose.iter().map(|(_, path)| path.as_str()).collect();
+        explanation.set("stack.compose", names.join(", "), Place::at(settings, *at));
+        if stack.compose.len() > COMPOSE_FILES_MAX {
+            settings.error(
+                *at,
+                format!("at most {COMPOSE_FILES_MAX} Compose files are put together"),
+            );
+            return Err(failed(first));
+        }
+        let mut files = Vec::new();
+        for (at, path) in &stack.compose {
+            match open(path) {
+                Ok(file) => files.push(file),
+                Err(error) => settings.error(*at, format!("{} {error}", quoted(path))),
             }
+        }
+        let whole = files.len() == stack.compose.len();
+        return if whole {
+            Ok(Opened { files, also: None })
+        } else {
+            Err(failed(first))
         };
+    }
+    if let Some(paths) = dotenv_files(tree) {
+        explanation.fall_back("stack.compose", paths.join(", "));
+        let mut files = Vec::new();
+        for path in paths.iter().take(COMPOSE_FILES_MAX) {
+            match open(path) {
+                Ok(file) => files.push(file),
+                Err(error) => {
+                    let report = failed(".env");
+                    report.error(None, format!("{}, which `COMPOSE_FILE` names, {error}", quoted(path)));
+                    return Err(report);
+                }
+            }
+        }
+        return Ok(Opened { files, also: None });
     }
     let mut found = DEFAULT_FILES.iter().filter(|path| tree.kind(path).is_some());
     let Some(path) = found.next() else {
-        let report = Report::new(Whose::Head, DEFAULT_FILES[0], String::new());
+        let report = failed(DEFAULT_FILES[0]);
         let message = format!("there is no Compose file: none of {}", DEFAULT_FILES.join(", "));
         report.error_hint(
             None,
             message,
             "add one, or name it with `stack: { compose: path }` in maquette.yaml",
         );
-        return (report, None);
+        return Err(report);
     };
-    explanation.fall_back("stack.compose", path);
-    let (report, opened) = tree::open(tree, Whose::Head, path);
-    if let Some(other) = found.next() {
-        report.warn(None, format!("there is also {}, which is not read", quoted(other)));
+    let mut names = vec![*path];
+    names.extend(OVERRIDE_FILES.iter().find(|path| tree.kind(path).is_some()));
+    explanation.fall_back("stack.compose", names.join(", "));
+    let mut files = Vec::new();
+    for path in names {
+        match open(path) {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                let report = failed(path);
+                report.error(None, format!("the file {error}"));
+                return Err(report);
+            }
+        }
     }
-    (report, opened.then(|| (*path).to_owned()))
+    let also = found.next().copied();
+    Ok(Opened { files, also })
+}
+
+/// The files that `COMPOSE_FILE` in `.env` names.
+fn dotenv_files(tree: &dyn Tree) -> Option<Vec<String>> {
+    tree.kind(".env")?;
+    let report = Report::new(Whose::Head, ".env", tree::text(tree, ".env").ok()?);
+    let lines = dotenv::read(&report, 0, &Scope::default(), Style::Compose);
+    let value = |name: &str| {
+        let line = lines.iter().rev().find(|line| line.name == name);
+        line.map(|line| line.value.as_str()).filter(|value| !value.is_empty())
+    };
+    let separator = value("COMPOSE_PATH_SEPARATOR").unwrap_or(":");
+    let paths = value("COMPOSE_FILE")?.split(separator).map(str::to_owned).collect();
+    Some(paths)
 }
 
 /// What a checkout of this tree lacks.
@@ -184,43 +286,55 @@ struct Reader<'a> {
     tree: &'a dyn Tree,
     head: &'a Settings,
     stack: &'a Stack,
+    opened: &'a Opened,
     compose: &'a Report,
+    sources: Vec<Source>,
     context: &'a Context,
     capabilities: &'a Capabilities,
 }
 
 impl Reader<'_> {
-    /// The stack, the public services, and the problems of further files. Those of the Compose file are in its report.
-    fn run(
-        &self,
-        path: &str,
-        policy: &Policy,
-        explanation: &mut Explanation,
-    ) -> (ServiceStack, Vec<ServiceName>, Vec<Problem>) {
-        let nothing = || (ServiceStack::default(), Vec::new(), Vec::new());
+    /// The stack and the public services. Problems are in the reports.
+    fn run(&self, policy: &Policy, explanation: &mut Explanation) -> (ServiceStack, Vec<ServiceName>) {
+        let nothing = || (ServiceStack::default(), Vec::new());
         if !self.capabilities.services {
             let message = format!("the runtime `{}` runs no Compose files", self.capabilities.runtime);
             self.compose.error(None, message);
             return nothing();
         }
-        let Some(root) = yaml::load(self.compose) else {
+        let folder = self.folder();
+        // What is public may depend on values, and addresses are values: the first look is for the names only.
+        let (quiet, sources) = self.opened.report();
+        let first = self.scope(&quiet, &folder, policy, &[], None);
+        let Some(sketch) = Loader::new(&quiet, self.tree).load(&sources, &folder, &first) else {
+            return self.told(&quiet, nothing());
+        };
+        let public = public::services(&sketch, self.stack);
+        let documented = self.context.values(&public);
+        let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
+        let Some(root) = Loader::new(self.compose, self.tree).load(&self.sources, &folder, &scope) else {
             return nothing();
         };
-        let public = public::services(&root, self.stack);
-        let documented = self.context.values(&public);
-        let (values, problems) = self.dotenv(path, &documented);
-        let root = compose::resolve(self.compose, &root, &values);
-        let folder = self.folder(path);
+        let profiles = self.profiles(&scope);
         let scene = Scene {
             report: self.compose,
             tree: self.tree,
             source: &self.context.source,
-            folder: &folder,
-            values: &values,
+            // Paths were written from the root when files were put together.
+            folder: "",
+            scope: &scope,
+            root: &root,
+            profiles: &profiles,
+            stack: self.stack,
+            builds: self.capabilities.features.contains(&Feature::Builds),
         };
-        let Some(file) = compose::read(&scene, &root) else {
+        let Some(file) = compose::read(&scene) else {
             return nothing();
         };
+        let public: Vec<ServiceName> = public
+            .into_iter()
+            .filter(|name| !file.left_out.iter().any(|(out, _)| out == name.as_str()))
+            .collect();
         let assembly = Assembly {
             tree: self.tree,
             compose: self.compose,
@@ -242,12 +356,18 @@ impl Reader<'_> {
                 "give one `ports`, or say `public: true` of it in `stack.services` of maquette.yaml",
             );
         }
-        (services, public, problems)
+        (services, public)
+    }
+
+    /// Hands on what the first look found when there is no second one.
+    fn told<T>(&self, quiet: &Report, result: T) -> T {
+        self.compose.adopt(quiet);
+        result
     }
 
     /// The folder that relative paths start from.
-    fn folder(&self, compose: &str) -> String {
-        let beside = tree::parent(compose).to_owned();
+    fn folder(&self) -> String {
+        let beside = tree::parent(&self.compose.file).to_owned();
         let Some((at, path)) = &self.stack.source_root else {
             return beside;
         };
@@ -264,29 +384,73 @@ impl Reader<'_> {
         }
     }
 
-    /// The documented values and those of the file `.env` beside the Compose file; documented ones win.
-    fn dotenv(&self, compose: &str, documented: &Values) -> (Values, Vec<Problem>) {
-        let mut values = documented.clone();
-        let path = match tree::parent(compose) {
+    /// The profiles that are chosen.
+    fn profiles(&self, scope: &Scope) -> BTreeSet<String> {
+        let said = self.stack.profiles.iter().map(|(_, profile)| profile.clone());
+        let listed = scope.get("COMPOSE_PROFILES").unwrap_or_default().split(',');
+        said.chain(listed.map(|profile| profile.trim().to_owned()))
+            .filter(|profile| !profile.is_empty())
+            .collect()
+    }
+
+    /// What may be interpolated: documented values, granted secrets, and the file `.env`; the first one wins.
+    fn scope(
+        &self,
+        report: &Report,
+        folder: &str,
+        policy: &Policy,
+        public: &[ServiceName],
+        name: Option<String>,
+    ) -> Scope {
+        let mut scope = Scope::documented(&self.context.values(public));
+        for secret in policy
+            .secrets
+            .iter()
+            .filter(|name| self.context.secrets.contains(*name))
+        {
+            scope.add(secret, &interpolate::secret_mark(secret), Giver::Secret);
+        }
+        let path = match folder {
             "" => ".env".to_owned(),
             folder => format!("{folder}/.env"),
         };
-        if self.tree.kind(&path).is_none() {
-            return (values, Vec::new());
+        if self.tree.kind(&path).is_some() {
+            match tree::text(self.tree, &path) {
+                Ok(text) => {
+                    let file = report.add(&path, text, "");
+                    self.dotenv(report, file, &mut scope);
+                }
+                Err(error) => report.error(None, format!("{path}: the file {error}")),
+            }
         }
-        let (report, opened) = tree::open(self.tree, Whose::Head, &path);
-        if opened {
-            for (name, value) in dotenv::read(&report, documented) {
-                if documented.contains_key(&name) {
-                    report.warn(
-                        None,
-                        format!("`{name}` has no effect here: its value comes from Maquette"),
-                    );
-                } else {
-                    values.insert(name, value);
+        let project = name.unwrap_or_else(|| self.context.project.to_string());
+        scope.add("COMPOSE_PROJECT_NAME", &project, Giver::Maquette);
+        scope
+    }
+
+    fn dotenv(&self, report: &Report, file: u16, scope: &mut Scope) {
+        let given = scope.clone();
+        for line in dotenv::read(report, file, &given, Style::Compose) {
+            match given.0.get(&line.name) {
+                Some(known) if known.from == Giver::Maquette => report.warn(
+                    line.at,
+                    format!("`{}` has no effect here: its value comes from Maquette", line.name),
+                ),
+                // A granted secret is there in place of what the file says.
+                Some(_) => {}
+                None => {
+                    scope.0.remove(&line.name);
+                    scope.add(&line.name, &line.value, Giver::File(report.name(line.at)));
                 }
             }
         }
-        (values, report.take())
+    }
+}
+
+/// What the Compose file calls the application.
+fn project_name(root: &yaml::Node) -> Option<String> {
+    match &root.get("name")?.kind {
+        yaml::NodeKind::Scalar { text, .. } if !text.is_empty() && !text.contains('\0') => Some(text.clone()),
+        _ => None,
     }
 }

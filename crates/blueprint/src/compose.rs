@@ -1,28 +1,44 @@
-//! The part of the Compose Specification that is read: what stands in a Compose file, before it is decided what runs it.
-//! Whatever else stands there is refused or warned of by name.
+//! The Compose Specification: what stands in Compose files, before it is decided what runs it. What becomes of each key stands
+//! in `compose/keys.rs`; whatever is not honoured is refused or warned of by name.
 
+mod build;
+mod depend;
 mod environment;
+mod files;
 mod health;
-mod keys;
+pub(crate) mod keys;
 mod limits;
+mod load;
+mod merge;
 mod mounts;
 mod network;
+mod options;
+mod paths;
+mod ports;
+mod profiles;
+mod reference;
 mod resolve;
 mod service;
+mod unique;
 
-pub(crate) use mounts::implicit_volume;
-pub(crate) use resolve::resolve;
-pub(crate) use service::{Body, Need};
+pub(crate) use depend::Need;
+pub(crate) use load::{Loader, Source};
+pub use reference::reference;
+pub(crate) use service::{Body, Wish};
 
 use crate::{
     escape::quoted,
-    interpolate::Values,
+    interpolate::{self, Giver, Scope},
     problem::{At, Report},
     read,
+    settings::Stack,
+    suggest,
     tree::Tree,
     yaml::{Node, NodeKind},
 };
-use model::{ServiceName, SourceName, VolumeName};
+use keys::says;
+use model::{NetworkName, ServiceName, SourceName, VolumeName};
+use std::collections::BTreeSet;
 
 /// The names under which a Compose file is looked for, in this order.
 pub(crate) const DEFAULT_FILES: [&str; 4] = [
@@ -31,22 +47,38 @@ pub(crate) const DEFAULT_FILES: [&str; 4] = [
     "docker-compose.yaml",
     "docker-compose.yml",
 ];
+/// The names of the file that overrides it, if one of them is there.
+pub(crate) const OVERRIDE_FILES: [&str; 4] = [
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 /// The most services of one stack.
 const SERVICES_MAX: usize = 100;
-/// Top-level keys that are read.
-const TOP_KEYS: [&str; 5] = ["name", "services", "volumes", "networks", "version"];
 
-/// What a Compose file says.
+/// What Compose files say.
 #[derive(Debug, Default)]
 pub(crate) struct File {
     /// Services in the order of the file.
     pub(crate) services: Vec<Declared>,
-    /// Names of services that belong to a profile and are left out.
-    pub(crate) left_out: Vec<String>,
+    /// Names of services that are left out, and why.
+    pub(crate) left_out: Vec<(String, LeftOut)>,
     /// Names of services that could not be read, about which enough was said.
     pub(crate) unreadable: Vec<String>,
     /// Named volumes.
     pub(crate) volumes: Vec<(VolumeName, At)>,
+    /// Named networks, and whether they are internal.
+    pub(crate) networks: Vec<(NetworkName, At, bool)>,
+}
+
+/// Why a service does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftOut {
+    /// None of its profiles is chosen.
+    Profile,
+    /// It has no replicas.
+    Replicas,
 }
 
 /// One service of a Compose file.
@@ -55,6 +87,17 @@ pub(crate) struct Declared {
     pub(crate) name: ServiceName,
     pub(crate) at: At,
     pub(crate) body: Body,
+}
+
+/// What a named volume really is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// A volume of the environment.
+    Volume,
+    /// A folder of the repository.
+    Folder(At, String),
+    /// Memory of at most that many bytes.
+    Memory(Option<u64>),
 }
 
 /// What surrounds a Compose file.
@@ -66,7 +109,53 @@ pub(crate) struct Scene<'a> {
     /// The folder that relative paths start from.
     pub(crate) folder: &'a str,
     /// What may be interpolated.
-    pub(crate) values: &'a Values,
+    pub(crate) scope: &'a Scope,
+    /// The whole file.
+    pub(crate) root: &'a Node,
+    /// Profiles that are chosen.
+    pub(crate) profiles: &'a BTreeSet<String>,
+    /// What `maquette.yaml` says of the services.
+    pub(crate) stack: &'a Stack,
+    /// Whether the runtime builds images.
+    pub(crate) builds: bool,
+}
+
+impl Scene<'_> {
+    /// Whether what a service says of its build matters.
+    fn is_built(&self, name: &ServiceName) -> bool {
+        let said = self.stack.services.get(name.as_str());
+        let host = said.and_then(|service| service.host).is_some_and(|(_, host)| host);
+        self.builds && !host
+    }
+
+    /// What stands for a granted secret; `None` if there is none of that name.
+    fn secret(&self, name: &str) -> Option<String> {
+        let known = self.scope.0.get(name)?;
+        (known.from == Giver::Secret).then(|| interpolate::secret_mark(name))
+    }
+
+    /// What a named volume really is; `None` if it is not declared.
+    fn backing(&self, name: &str) -> Option<Backing> {
+        let options = self.root.get("volumes")?.get(name)?.get("driver_opts");
+        let Some(options) = options else {
+            return Some(Backing::Volume);
+        };
+        let text = |key: &str| match options.get(key).map(|node| (&node.kind, node.at)) {
+            Some((NodeKind::Scalar { text, .. }, at)) => Some((at, text.as_str())),
+            _ => None,
+        };
+        let o = text("o").map_or("", |(_, o)| o);
+        if text("type").is_some_and(|(_, kind)| kind == "tmpfs") {
+            let size = o.split(',').find_map(|option| option.strip_prefix("size="));
+            return Some(Backing::Memory(size.and_then(crate::units::bytes)));
+        }
+        match text("device") {
+            Some((at, device)) if o.split(',').any(|option| option == "bind") => {
+                Some(Backing::Folder(at, device.to_owned()))
+            }
+            _ => Some(Backing::Volume),
+        }
+    }
 }
 
 /// Names of services that publish ports, without reading more than that; in the order of the file.
@@ -82,31 +171,34 @@ pub(crate) fn publishing(root: &Node) -> Vec<(String, bool)> {
 }
 
 /// Reads a file whose values were resolved.
-pub(crate) fn read(scene: &Scene<'_>, root: &Node) -> Option<File> {
+pub(crate) fn read(scene: &Scene<'_>) -> Option<File> {
     let report = scene.report;
     let mut file = File::default();
-    for (key, node) in read::map(report, root, "a Compose file")? {
+    for (key, node) in read::map(report, scene.root, "a Compose file")? {
+        if !keys::admit(report, "", key, "in a Compose file") {
+            continue;
+        }
         match key.text.as_str() {
             "services" => services(scene, node, &mut file),
-            "volumes" => volumes(report, node, &mut file),
-            "networks" => networks(report, node),
-            "name" => {}
-            "version" => report.warn_hint(
-                key.at,
-                "`version` has no effect",
-                "Compose has no versions any more: remove it",
-            ),
-            other => match keys::top(other) {
-                Some(hint) => report.error_hint(key.at, format!("{} is not supported", quoted(other)), hint),
-                None => read::unknown_key(report, key, "in a Compose file", &TOP_KEYS),
-            },
+            "volumes" => volumes(scene, node, &mut file),
+            "networks" => networks(report, node, &mut file),
+            section @ ("secrets" | "configs") => files::section(scene, node, section),
+            // `name` is read before anything is interpolated, `include` when files are put together.
+            _ => {}
         }
     }
-    if root
-        .get("services")
-        .is_none_or(|node| matches!(node.kind, NodeKind::Null))
-    {
-        report.error_hint(root.at, "there are no services", "a Compose file has a key `services`");
+    link(report, &mut file);
+    let none = |node: &NodeKind| match node {
+        NodeKind::Null => true,
+        NodeKind::Map(entries) => entries.is_empty() && !report.has_errors(),
+        _ => false,
+    };
+    if scene.root.get("services").is_none_or(|node| none(&node.kind)) {
+        report.error_hint(
+            scene.root.at,
+            "there are no services",
+            "a Compose file has a key `services`",
+        );
     }
     Some(file)
 }
@@ -130,69 +222,110 @@ fn services(scene: &Scene<'_>, node: &Node, file: &mut File) {
         let Some(name) = read::name::<ServiceName>(report, key.at, &key.text) else {
             continue;
         };
-        if let Some(profiles) = node
-            .get("profiles")
-            .and_then(|node| read::list(report, node, "`profiles`"))
-            && !profiles.is_empty()
-        {
-            report.warn(key.at, format!("service `{name}` belongs to a profile and is left out"));
-            file.left_out.push(key.text.clone());
+        if !profiles::chosen(scene, key, node) {
+            file.left_out.push((key.text.clone(), LeftOut::Profile));
             continue;
         }
         match service::read(scene, &name, node) {
-            Some(body) => file.services.push(Declared { name, at: key.at, body }),
+            Some(body) => match body.off {
+                Some(at) => {
+                    report.warn(at, format!("service `{name}` has no replicas and is left out"));
+                    file.left_out.push((key.text.clone(), LeftOut::Replicas));
+                }
+                None => file.services.push(Declared { name, at: key.at, body }),
+            },
             None => file.unreadable.push(key.text.clone()),
         }
     }
 }
 
-fn volumes(report: &Report, node: &Node, file: &mut File) {
+/// Gives services the names that links give them.
+fn link(report: &Report, file: &mut File) {
+    let links: Vec<(At, String, String)> = file
+        .services
+        .iter()
+        .flat_map(|service| service.body.links.clone())
+        .collect();
+    for (at, service, alias) in links {
+        let taken = file.services.iter().any(|other| other.name.as_str() == alias);
+        let target = file.services.iter_mut().find(|other| other.name.as_str() == service);
+        match target {
+            Some(_) if taken => report.error(at, format!("the link {} has the name of a service", quoted(&alias))),
+            Some(target) if !target.body.aliases.contains(&alias) => target.body.aliases.push(alias),
+            // A service that does not exist is told of with the other dependencies.
+            _ => {}
+        }
+    }
+}
+
+fn volumes(scene: &Scene<'_>, node: &Node, file: &mut File) {
+    let report = scene.report;
     for (key, node) in read::map(report, node, "`volumes`").unwrap_or_default() {
         if key.text.starts_with("x-") {
             continue;
         }
-        let place = format!("in volume {}", quoted(&key.text));
+        let of = format!("of volume {}", quoted(&key.text));
         for (option, value) in read::map(report, node, &format!("volume {}", quoted(&key.text))).unwrap_or_default() {
-            let plain = |expected: &str| matches!(&value.kind, NodeKind::Scalar { text, .. } if text == expected);
+            let known = ["type", "o", "device"];
             match option.text.as_str() {
-                "driver" if plain("local") => {}
-                "external" if plain("false") => {}
-                "name" | "labels" => report.warn(option.at, format!("`{}` {place} has no effect", option.text)),
-                "external" => report.error_hint(
+                "driver" if !says(value, &["local", ""]) => report.error_hint(
                     option.at,
-                    format!("`external` {place} is not supported"),
-                    "every environment has volumes of its own: remove `external`",
-                ),
-                "driver" | "driver_opts" => report.error_hint(
-                    option.at,
-                    format!("`{}` {place} is not supported", option.text),
+                    format!("`driver` {of} is not supported"),
                     "every environment has volumes of its own, kept by Maquette: remove it",
                 ),
-                _ => read::unknown_key(report, option, &place, &["driver", "name", "labels"]),
+                "external" if says(value, &["false"]) => {}
+                "driver_opts" => {
+                    let entries = read::map(report, value, &format!("`driver_opts` {of}")).unwrap_or_default();
+                    let strange = entries.iter().find(|(key, _)| !known.contains(&key.text.as_str()));
+                    if let Some((key, _)) = strange {
+                        read::unknown_key(report, key, &format!("in `driver_opts` {of}"), &known);
+                    } else if !entries.is_empty() && scene.backing(&key.text) == Some(Backing::Volume) {
+                        report.error_hint(
+                            option.at,
+                            format!("`driver_opts` {of} is not supported"),
+                            "every environment has volumes of its own, kept by Maquette: remove it",
+                        );
+                    }
+                }
+                _ => {
+                    keys::admit(report, "volumes.*", option, &of);
+                }
             }
         }
-        if let Some(name) = read::name(report, key.at, &key.text) {
+        if let Some(name) = read::name(report, key.at, &key.text)
+            && scene.backing(&key.text) == Some(Backing::Volume)
+        {
             file.volumes.push((name, key.at));
         }
     }
 }
 
-fn networks(report: &Report, node: &Node) {
+fn networks(report: &Report, node: &Node, file: &mut File) {
     for (key, node) in read::map(report, node, "`networks`").unwrap_or_default() {
-        if key.text != "default" && !key.text.starts_with("x-") {
-            report.error_hint(
-                key.at,
-                format!("network {} is not supported", quoted(&key.text)),
-                "the services of an environment share one network, `default`: remove `networks`",
-            );
-        } else if key.text == "default" {
-            for (option, _) in read::map(report, node, "network `default`").unwrap_or_default() {
+        if key.text.starts_with("x-") {
+            continue;
+        }
+        let of = format!("of network {}", quoted(&key.text));
+        let mut internal = false;
+        for (option, value) in read::map(report, node, &format!("network {}", quoted(&key.text))).unwrap_or_default() {
+            let harmless = match option.text.as_str() {
+                "driver" => says(value, &["bridge", "default"]),
+                "external" | "attachable" | "enable_ipv6" => says(value, &["false"]),
+                _ => false,
+            };
+            if option.text == "driver" && says(value, &["host", "none"]) {
+                let drivers = ["bridge"];
                 report.error_hint(
-                    option.at,
-                    format!("{} of network `default` is not supported", quoted(&option.text)),
-                    "the network is made by the runtime: remove it",
+                    value.at,
+                    format!("`driver` {of} is not supported"),
+                    suggest::hint("", &drivers),
                 );
+            } else if !harmless && keys::admit(report, "networks.*", option, &of) {
+                internal = read::flag(report, value, &format!("`internal` {of}")).unwrap_or_default();
             }
+        }
+        if let Some(name) = read::name(report, key.at, &key.text) {
+            file.networks.push((name, key.at, internal));
         }
     }
 }

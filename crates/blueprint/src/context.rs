@@ -3,6 +3,7 @@
 use crate::{escape::tame, interpolate::Values};
 use model::{BranchName, CommitId, Digest, HostLabel, ProjectName, ServiceName, SourceName, service_label};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// How much of a title is handed on, in characters.
 const TITLE_MAX: usize = 200;
@@ -22,6 +23,8 @@ const TITLE_MAX: usize = 200;
 /// | `MAQUETTE_PULL_REQUEST` | the number of the pull request, or empty |
 /// | `MAQUETTE_TITLE` | its title, control characters made spaces, at most 200 characters; or empty |
 /// | `MAQUETTE_HOST`, `MAQUETTE_URL` | where the main service is visited |
+/// | `COMPOSE_PROJECT_NAME` | what `.env` or `name` of the Compose file says, else the project's name (interpolation only) |
+/// | `PWD` | `.`, where a path is meant (interpolation only) |
 /// | `MAQUETTE_HOST_<SERVICE>`, `MAQUETTE_URL_<SERVICE>` | the same for each public service: in capitals, `-` and `.` made `_` |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
@@ -41,6 +44,10 @@ pub struct Context {
     pub environment: HostLabel,
     /// Where environments are reached.
     pub address: Address,
+    /// Names of the secrets that have a value and that the head may be given if the policy names them: none where the head is
+    /// not trusted.
+    #[serde(default)]
+    pub secrets: BTreeSet<String>,
 }
 
 /// A pull request.
@@ -86,10 +93,12 @@ impl Context {
     pub fn fingerprint(&self) -> Digest {
         // The hosts of further services follow from the label and the address, which are in here.
         let values = self.values(&[]);
+        let secrets = self.secrets.iter().flat_map(|name| [name.as_bytes(), b"".as_slice()]);
         Digest::of_parts(
             values
                 .iter()
-                .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]),
+                .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()])
+                .chain(secrets),
         )
     }
 

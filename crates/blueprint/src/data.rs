@@ -4,12 +4,12 @@ use crate::{
     assemble::Assembly,
     compose::Body,
     escape::quoted,
-    glob,
+    glob, interpolate,
     problem::{At, Report},
     settings::Data,
     tree,
 };
-use model::{DataSet, Digest, Migration, Mount, MountKind, SeedFile, ServiceName, Value, VolumeName};
+use model::{DataSet, Digest, Migration, Mount, MountKind, SeedFile, ServiceName, VolumeName};
 
 /// Where the official images keep their data; newer ones keep it one level up.
 pub(crate) const DATA_DIRS: [&str; 2] = ["/var/lib/postgresql/data", "/var/lib/postgresql"];
@@ -65,7 +65,9 @@ pub(crate) fn postgres(
         );
     }
     for (what, text) in [("POSTGRES_USER", &user), ("POSTGRES_DB", &database)] {
-        if text.len() > NAME_MAX {
+        if text.contains('\0') {
+            report.error(at, format!("`{what}` of service `{name}` can not be a secret"));
+        } else if text.len() > NAME_MAX {
             report.error(
                 at,
                 format!("`{what}` of service `{name}` is longer than {NAME_MAX} bytes"),
@@ -80,7 +82,7 @@ pub(crate) fn postgres(
         volume,
         database,
         user,
-        password: Value::from(password.unwrap_or_default()),
+        password: interpolate::value(password.unwrap_or_default()),
         migrations: migrations
             .into_iter()
             .map(|(path, digest)| Migration { path, digest })

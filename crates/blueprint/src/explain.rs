@@ -25,7 +25,7 @@ impl Place {
     pub(crate) fn at(report: &Report, at: At) -> Self {
         Self::File {
             whose: report.whose,
-            file: report.file.clone(),
+            file: report.path(at.file),
             line: at.line,
         }
     }

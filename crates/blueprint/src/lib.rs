@@ -32,6 +32,7 @@ mod words;
 mod yaml;
 
 pub use blueprint::Blueprint;
+pub use compose::reference as compose_reference;
 pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};
 pub use init::init;

@@ -1,7 +1,7 @@
 //! Dependencies between services: they exist, and they have an order.
 
 use crate::{
-    compose::{self, Need},
+    compose::{self, LeftOut, Need},
     escape::quoted,
     problem::Report,
     suggest,
@@ -25,12 +25,16 @@ pub(crate) fn check(report: &Report, file: &compose::File) {
                 needs.push((known, *at));
             } else if !required || file.unreadable.contains(need) {
                 // Nothing to wait for, or nothing to add.
-            } else if file.left_out.contains(need) {
-                let message = format!(
-                    "service `{}` depends on `{need}`, which belongs to a profile",
-                    service.name
-                );
-                report.error_hint(*at, message, "services of profiles are left out: remove one of the two");
+            } else if let Some((_, why)) = file.left_out.iter().find(|(name, _)| name == need) {
+                let (why, hint) = match why {
+                    LeftOut::Profile => (
+                        "belongs to a profile that is not chosen",
+                        "say `required: false`, or name the profile under `stack.profiles` of maquette.yaml",
+                    ),
+                    LeftOut::Replicas => ("has no replicas", "say `required: false`"),
+                };
+                let message = format!("service `{}` depends on `{need}`, which {why}", service.name);
+                report.error_hint(*at, message, hint);
             } else {
                 let message = format!(
                     "service `{}` depends on {}, which does not exist",

@@ -2,7 +2,7 @@
 
 use crate::escape::{escape, is_hostile};
 use serde::{Deserialize, Serialize};
-use std::{cell::RefCell, cmp::Ordering, fmt};
+use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, fmt, rc::Rc};
 
 /// More problems than this are not listed one by one.
 const PROBLEMS_MAX: usize = 100;
@@ -48,6 +48,9 @@ pub struct Problem {
     pub hint: Option<String>,
     /// The source line, shortened and safe to print.
     pub excerpt: Option<Excerpt>,
+    /// How the value came there: by which interpolation, from which included file; one line, safe to print.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A source line as it is shown below a problem.
@@ -124,6 +127,9 @@ impl fmt::Display for Problem {
                 caret = excerpt.caret as usize
             )?;
         }
+        if let Some(note) = &self.note {
+            write!(f, "\n  note: {note}")?;
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
         }
@@ -148,20 +154,38 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A place in a file: line and column, counted from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The most notes that are kept on how values came where they are.
+const NOTES_MAX: usize = 20_000;
+
+/// A place in one of the files of a report: line and column, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
+    /// Which file; 0 is the first one.
+    pub(crate) file: u16,
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
 
-/// Collects the problems of one file.
+/// Collects the problems of a file, and of those that are read on its account.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) whose: Whose,
     pub(crate) file: String,
     pub(crate) text: String,
+    /// Files that were read on account of the first one.
+    further: RefCell<Vec<Rc<Further>>>,
+    /// How values came to their places.
+    notes: RefCell<BTreeMap<At, String>>,
     problems: RefCell<Vec<Problem>>,
+}
+
+/// A further file of a report.
+#[derive(Debug)]
+struct Further {
+    path: String,
+    text: Rc<str>,
+    /// Why it is read.
+    note: String,
 }
 
 impl Report {
@@ -170,8 +194,62 @@ impl Report {
             whose,
             file: escape(file, 300),
             text,
+            further: RefCell::default(),
+            notes: RefCell::default(),
             problems: RefCell::default(),
         }
+    }
+
+    /// Adds a file that is read on account of this one; `note` says why. Places in it carry the number that is returned.
+    pub(crate) fn add(&self, path: &str, text: String, note: &str) -> u16 {
+        let mut further = self.further.borrow_mut();
+        further.push(Rc::new(Further {
+            path: escape(path, 300),
+            text: text.into(),
+            note: escape(note, 300),
+        }));
+        u16::try_from(further.len()).unwrap_or(u16::MAX)
+    }
+
+    fn further(&self, file: u16) -> Option<Rc<Further>> {
+        let index = usize::from(file).checked_sub(1)?;
+        self.further.borrow().get(index).cloned()
+    }
+
+    /// The path of one of the files.
+    pub(crate) fn path(&self, file: u16) -> String {
+        self.further(file)
+            .map_or_else(|| self.file.clone(), |further| further.path.clone())
+    }
+
+    /// The text of one of the files.
+    pub(crate) fn text(&self, file: u16) -> Rc<str> {
+        self.further(file)
+            .map_or_else(|| self.text.as_str().into(), |further| Rc::clone(&further.text))
+    }
+
+    /// A place as it is named within a sentence: `compose.yaml:12`.
+    pub(crate) fn name(&self, at: At) -> String {
+        format!("{}:{}", self.path(at.file), at.line)
+    }
+
+    /// Says how the value at a place came there, for the problems that it may have.
+    pub(crate) fn note(&self, at: At, note: &str) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < NOTES_MAX {
+            notes.insert(at, escape(note, 300));
+        }
+    }
+
+    fn note_of(&self, at: At) -> Option<String> {
+        let own = self.notes.borrow().get(&at).cloned();
+        let file = self.further(at.file).map(|further| further.note.clone());
+        let parts: Vec<String> = [own, file]
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     fn push(&self, severity: Severity, at: Option<At>, message: &str, hint: Option<&str>) {
@@ -187,18 +265,22 @@ impl Report {
             Ordering::Greater => return,
         };
         let excerpt = at.and_then(|at| {
-            let line = self.text.lines().nth(at.line.checked_sub(1)? as usize)?;
-            Some(Excerpt::of(line, at.column))
+            let line = at.line.checked_sub(1)? as usize;
+            match self.further(at.file) {
+                Some(further) => further.text.lines().nth(line).map(|text| Excerpt::of(text, at.column)),
+                None => self.text.lines().nth(line).map(|text| Excerpt::of(text, at.column)),
+            }
         });
         let problem = Problem {
             whose: self.whose,
-            file: self.file.clone(),
-            line: at.map(|at| at.line),
-            column: at.map(|at| at.column),
+            file: at.map_or_else(|| self.file.clone(), |at| self.path(at.file)),
+            line: at.map(|at| at.line).filter(|line| *line > 0),
+            column: at.map(|at| at.column).filter(|column| *column > 0),
             severity,
             message: escape(message, 500),
             hint: hint.map(|hint| escape(hint, 500)),
             excerpt,
+            note: at.and_then(|at| self.note_of(at)),
         };
         // An anchor that is used ten times is wrong once.
         if !problems.contains(&problem) {
@@ -228,8 +310,15 @@ impl Report {
             whose: self.whose,
             file: self.file.clone(),
             text: String::new(),
+            further: RefCell::default(),
+            notes: RefCell::default(),
             problems: RefCell::default(),
         }
+    }
+
+    /// Takes over what another report of the same file found.
+    pub(crate) fn adopt(&self, other: &Self) {
+        self.problems.borrow_mut().append(&mut other.take());
     }
 
     /// Whether further problems are dropped, so that looking for their places is of no use.

@@ -71,11 +71,19 @@ pub(crate) fn texts(report: &Report, node: &Node, what: &str, single: bool) -> O
         .collect()
 }
 
-/// `true` or `false`.
+fn is_true(text: &str) -> bool {
+    ["true", "yes", "on", "y"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+fn is_false(text: &str) -> bool {
+    ["false", "no", "off", "n"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// `true` or `false`, or one of the other words that YAML had for them.
 pub(crate) fn flag(report: &Report, node: &Node, what: &str) -> Option<bool> {
     match &node.kind {
-        NodeKind::Scalar { text, .. } if matches!(text.as_str(), "true" | "True" | "TRUE") => Some(true),
-        NodeKind::Scalar { text, .. } if matches!(text.as_str(), "false" | "False" | "FALSE") => Some(false),
+        NodeKind::Scalar { text, .. } if is_true(text) => Some(true),
+        NodeKind::Scalar { text, .. } if is_false(text) => Some(false),
         _ => {
             wrong(report, node, what, "`true` or `false`");
             None
@@ -110,6 +118,14 @@ pub(crate) fn duration_ms(report: &Report, node: &Node, what: &str) -> Option<u6
         "a duration such as `30s` or `5m`",
         units::duration_ms,
     )
+}
+
+/// A duration, in milliseconds, where a number may stand as well; what is none is no problem yet.
+pub(crate) fn duration_ms_quiet(node: &Node) -> Option<u64> {
+    match &node.kind {
+        NodeKind::Scalar { text, .. } => units::duration_ms(text),
+        _ => None,
+    }
 }
 
 /// A size, in bytes.

@@ -1,5 +1,5 @@
 //! YAML as a tree that remembers where everything stands. Depth, nodes and expanded aliases are bounded, duplicate keys are
-//! refused, merge keys (`<<`) are resolved.
+//! refused, merge keys (`<<`) are resolved. The tags `!reset` and `!override` are kept: they say how files are put together.
 
 use crate::{
     escape::quoted,
@@ -17,12 +17,26 @@ const DEPTH_MAX: usize = 40;
 const NODES_MAX: usize = 30_000;
 /// How many bytes of text there may be, aliases expanded.
 const TEXT_MAX: usize = 4 * 1024 * 1024;
+/// How many documents a file may hold.
+const DOCUMENTS_MAX: usize = 20;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) at: At,
     pub(crate) kind: NodeKind,
+    pub(crate) mark: Mark,
+}
+
+/// What a tag says of a node that overrides another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    #[default]
+    None,
+    /// `!reset`: what was there is removed, and this with it.
+    Reset,
+    /// `!override`: what was there is replaced, not merged.
+    Override,
 }
 
 /// What a node is.
@@ -46,6 +60,18 @@ pub(crate) struct Key {
 }
 
 impl Node {
+    /// A node without a tag.
+    pub(crate) fn new(at: At, kind: NodeKind) -> Self {
+        let mark = Mark::None;
+        Self { at, kind, mark }
+    }
+
+    /// Text that stands for itself.
+    pub(crate) fn text(at: At, text: impl Into<String>) -> Rc<Self> {
+        let (text, plain) = (text.into(), false);
+        Rc::new(Self::new(at, NodeKind::Scalar { text, plain }))
+    }
+
     pub(crate) fn what(&self) -> &'static str {
         match &self.kind {
             NodeKind::Null => "nothing",
@@ -83,6 +109,7 @@ enum Inside {
 
 struct Frame {
     at: At,
+    mark: Mark,
     anchor: usize,
     begun: Weight,
     height: usize,
@@ -91,6 +118,7 @@ struct Frame {
 
 struct Loader<'a> {
     report: &'a Report,
+    marks: bool,
     frames: Vec<Frame>,
     anchors: HashMap<usize, (Rc<Node>, Weight)>,
     total: Weight,
@@ -100,9 +128,10 @@ struct Loader<'a> {
 /// Loading can't go on; the problem is in the report.
 struct Stop;
 
-fn at(marker: Marker) -> At {
+fn at(file: u16, marker: Marker) -> At {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     At {
+        file,
         line: number(marker.line()),
         column: number(marker.col().saturating_add(1)),
     }
@@ -110,46 +139,66 @@ fn at(marker: Marker) -> At {
 
 /// Loads the one document of a file. Problems go to the report; `None` if there is no tree to go on with.
 pub(crate) fn load(report: &Report) -> Option<Rc<Node>> {
-    if let Some((line, column)) = position_of(&report.text, '\0') {
-        report.error(At { line, column }, "there is a NUL character in the file");
+    let documents = documents(report, 0, false)?;
+    if let Some(second) = documents.get(1) {
+        report.error_hint(
+            second.at,
+            "there is a second YAML document in the file",
+            "only one document is read: remove the `---` line and what follows",
+        );
+        return None;
+    }
+    let nothing = || {
+        Rc::new(Node::new(
+            At {
+                file: 0,
+                line: 1,
+                column: 1,
+            },
+            NodeKind::Null,
+        ))
+    };
+    Some(documents.into_iter().next().unwrap_or_else(nothing))
+}
+
+/// Loads all documents of one of the files of a report. `marks` says whether the tags that put files together have a meaning.
+pub(crate) fn documents(report: &Report, file: u16, marks: bool) -> Option<Vec<Rc<Node>>> {
+    let text = report.text(file);
+    if let Some((line, column)) = position_of(&text, '\0') {
+        report.error(At { file, line, column }, "there is a NUL character in the file");
         return None;
     }
     let mut loader = Loader {
         report,
+        marks,
         frames: Vec::new(),
         anchors: HashMap::new(),
         total: Weight::default(),
         root: None,
     };
-    let mut documents = 0;
-    for event in Parser::new_from_str(&report.text) {
+    let mut documents = Vec::new();
+    for event in Parser::new_from_str(&text) {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                report.error(at(*error.marker()), format!("not valid YAML: {}", error.info()));
+                let message = format!("not valid YAML: {}", error.info());
+                report.error(at(file, *error.marker()), message);
                 return None;
             }
         };
         if matches!(event, Event::DocumentStart(_)) {
-            documents += 1;
-            if documents > 1 {
-                report.error_hint(
-                    at(span.start),
-                    "there is a second YAML document in the file",
-                    "only one document is read: remove the `---` line and what follows",
-                );
+            loader.anchors.clear();
+            if documents.len() >= DOCUMENTS_MAX {
+                let message = format!("there are more than {DOCUMENTS_MAX} YAML documents in the file");
+                report.error(at(file, span.start), message);
                 return None;
             }
             continue;
         }
-        loader.event(event, at(span.start)).ok()?;
+        loader.event(event, at(file, span.start)).ok()?;
+        documents.extend(loader.root.take());
     }
-    Some(loader.root.unwrap_or_else(|| {
-        Rc::new(Node {
-            at: At { line: 1, column: 1 },
-            kind: NodeKind::Null,
-        })
-    }))
+    Some(documents)
 }
 
 fn position_of(text: &str, wanted: char) -> Option<(u32, u32)> {
@@ -162,7 +211,7 @@ impl Loader<'_> {
     fn event(&mut self, event: Event<'_>, at: At) -> Result<(), Stop> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = self.tag(at, tag.as_deref(), style == ScalarStyle::Plain);
+                let (plain, mark) = self.tag(at, tag.as_deref(), style == ScalarStyle::Plain);
                 if text.contains('\0') {
                     self.report.error(at, "a value holds a NUL character");
                     return Err(Stop);
@@ -189,21 +238,21 @@ impl Loader<'_> {
                         plain,
                     }
                 };
-                self.place(Rc::new(Node { at, kind }), anchor, weight)
+                self.place(Rc::new(Node { at, kind, mark }), anchor, weight)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.tag(at, tag.as_deref(), false);
-                self.open(at, anchor, Inside::List(Vec::new()))
+                let (_, mark) = self.tag(at, tag.as_deref(), false);
+                self.open(at, mark, anchor, Inside::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                self.tag(at, tag.as_deref(), false);
+                let (_, mark) = self.tag(at, tag.as_deref(), false);
                 let inside = Inside::Map {
                     entries: Vec::new(),
                     lines: BTreeMap::new(),
                     key: None,
                     merges: Vec::new(),
                 };
-                self.open(at, anchor, inside)
+                self.open(at, mark, anchor, inside)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => {
@@ -221,19 +270,26 @@ impl Loader<'_> {
         }
     }
 
-    /// Whether a scalar with that tag may be more than text. Tags that change how files are put together are refused.
-    fn tag(&self, at: At, tag: Option<&Tag>, plain: bool) -> bool {
+    /// Whether a scalar with that tag may be more than text, and what the tag says of putting files together.
+    fn tag(&self, at: At, tag: Option<&Tag>, plain: bool) -> (bool, Mark) {
         match tag {
-            None => plain,
-            Some(tag) if tag.is_yaml_core_schema() => plain && tag.suffix != "str",
-            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => false,
+            None => (plain, Mark::None),
+            Some(tag) if tag.is_yaml_core_schema() => (plain && tag.suffix != "str", Mark::None),
+            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => (false, Mark::None),
+            Some(tag) if self.marks && tag.handle == "!" && tag.suffix == "reset" => (plain, Mark::Reset),
+            Some(tag) if self.marks && tag.handle == "!" && tag.suffix == "override" => (plain, Mark::Override),
             Some(tag) => {
+                let hint = if self.marks {
+                    "known are `!reset` and `!override`, in a file that overrides another one"
+                } else {
+                    "write the value without it"
+                };
                 self.report.error_hint(
                     at,
                     format!("the tag {} is not supported", quoted(&tag.to_string())),
-                    "write the value without it",
+                    hint,
                 );
-                plain
+                (plain, Mark::None)
             }
         }
     }
@@ -256,7 +312,7 @@ impl Loader<'_> {
         Err(Stop)
     }
 
-    fn open(&mut self, at: At, anchor: usize, inside: Inside) -> Result<(), Stop> {
+    fn open(&mut self, at: At, mark: Mark, anchor: usize, inside: Inside) -> Result<(), Stop> {
         let begun = self.total;
         self.count(
             at,
@@ -271,6 +327,7 @@ impl Loader<'_> {
         }
         self.frames.push(Frame {
             at,
+            mark,
             anchor,
             begun,
             height: 0,
@@ -300,7 +357,8 @@ impl Loader<'_> {
             bytes: self.total.bytes - frame.begun.bytes,
             height: frame.height + 1,
         };
-        self.place(Rc::new(Node { at: frame.at, kind }), frame.anchor, weight)
+        let (at, mark) = (frame.at, frame.mark);
+        self.place(Rc::new(Node { at, kind, mark }), frame.anchor, weight)
     }
 
     /// What is there already wins over what is merged (<https://yaml.org/type/merge.html>).

@@ -131,6 +131,7 @@ fn context(directory: &Path) -> Result<Context, Failure> {
             port: Some(8080),
         },
     })
+        secrets: std::collections::BTreeSet::new(),
 }
 
 /// Says what is wrong.

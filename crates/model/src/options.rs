@@ -47,9 +47,6 @@ pub struct Options {
     /// When an image is fetched.
     #[serde(skip_serializing_if = "Pull::is_default")]
     pub pull: Pull,
-    /// Labels, for programs that look for them.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
 }
 
 impl Options {

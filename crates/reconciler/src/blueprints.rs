@@ -278,6 +278,7 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
             base: project.base.domain.clone(),
             port: project.base.port,
         },
+        secrets: std::collections::BTreeSet::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Assembly;
 use crate::{
-    compose::{self, Declared, Need},
+    compose::{Declared, Need},
     escape::quoted,
     problem::At,
     suggest,
@@ -64,11 +64,10 @@ impl Assembly<'_> {
         let names: Vec<&str> = declared.keys().map(|name| name.as_str()).collect();
         for Declared { name, body, .. } in &self.file.services {
             for (at, mount) in &body.mounts {
-                let MountKind::Volume { volume } = &mount.kind else {
+                let (MountKind::Volume { volume } | MountKind::VolumePath { volume, .. }) = &mount.kind else {
                     continue;
                 };
-                let implicit = compose::implicit_volume(name, &mount.target).as_ref() == Some(volume);
-                if !implicit && !declared.contains_key(volume) {
+                if !body.made.contains(volume) && !declared.contains_key(volume) {
                     let message = format!("service `{name}` mounts the volume `{volume}`, which is not declared");
                     let hint = match suggest::nearest(volume.as_str(), names.iter().copied()) {
                         Some(near) => format!("did you mean `{near}`?"),
@@ -97,7 +96,7 @@ impl Assembly<'_> {
         let used: BTreeSet<VolumeName> = workloads
             .flat_map(|workload| &workload.mounts)
             .filter_map(|mount| match &mount.kind {
-                MountKind::Volume { volume } => Some(volume.clone()),
+                MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => Some(volume.clone()),
                 _ => None,
             })
             .collect();

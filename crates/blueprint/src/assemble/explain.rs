@@ -33,7 +33,7 @@ impl Assembly<'_> {
         }
         for (variable, (at, value)) in &body.environment {
             let upper = variable.to_ascii_uppercase();
-            let hidden = SECRETIVE.iter().any(|part| upper.contains(part));
+            let hidden = value.contains('\0') || SECRETIVE.iter().any(|part| upper.contains(part));
             note(
                 &format!("environment.{variable}"),
                 if hidden { "…".to_owned() } else { value.clone() },

@@ -9,7 +9,7 @@ use crate::{
     explain::{Explanation, Place},
     problem::At,
 };
-use model::{Engine, MountKind, Root, ServiceName, VersionRange};
+use model::{Engine, Feature, MountKind, Root, ServiceName, VersionRange};
 
 impl Assembly<'_> {
     /// What a service runs from; a problem if the runtime can't.
@@ -27,7 +27,7 @@ impl Assembly<'_> {
         let image = body.image.as_ref().filter(|(_, image)| !image.trim().is_empty());
         let recognised = image.and_then(|(at, image)| engine::recognise(image).map(|found| (*at, image, found)));
         let key = format!("stack.services.{name}.runs");
-        if let (Some((image_at, image, (known, tag))), None) = (recognised, body.build) {
+        if let (Some((image_at, image, (known, tag))), None) = (recognised, &body.build) {
             if let Some(at) = host {
                 let message = format!(
                     "`host` of service `{name}` has no effect: it is an engine, {}",
@@ -61,13 +61,23 @@ impl Assembly<'_> {
         let from_host = format!(
             "if its program is installed on the host, say `host: true` of it: `stack: {{ services: {{ {name}: {{ host: true }} }} }}` in maquette.yaml"
         );
-        if let Some(at) = body.build {
-            self.compose.error_hint(
-                at,
-                format!("`build` of service `{name}` is not supported yet"),
-                from_host,
+        if let Some((at, build)) = &body.build {
+            if !self.capabilities.features.contains(&Feature::Builds) {
+                let runtime = &self.capabilities.runtime;
+                self.compose.error_hint(
+                    *at,
+                    format!("`build` of service `{name}` is not supported yet by the runtime `{runtime}`"),
+                    from_host,
+                );
+                return None;
+            }
+            let build = build.clone()?;
+            explanation.set(
+                key,
+                format!("built from ./{}", build.context),
+                Place::at(self.compose, *at),
             );
-            return None;
+            return Some((Root::Build(Box::new(build)), None));
         }
         let Some((image_at, image)) = image else {
             self.compose

@@ -1,37 +1,37 @@
 //! `environment` and `env_file`.
 
-use super::Scene;
+use super::{Scene, keys};
 use crate::{
-    dotenv,
+    dotenv::{self, Style},
     escape::quoted,
-    interpolate::Values,
     problem::At,
     read, tree,
     yaml::{Node, NodeKind},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most files of one service.
 const FILES_MAX: usize = 20;
 
 type Environment = BTreeMap<String, (At, String)>;
 
-/// A mapping, or a list of `NAME=value`. A name without a value takes the documented value of that name, if there is one.
-pub(super) fn read(scene: &Scene<'_>, node: &Node, what: &str) -> Environment {
-    let mut out = Environment::new();
+/// A mapping, or a list of `NAME=value`. A name without a value takes the documented value of that name; those that have none
+/// are told apart.
+pub(super) fn read(scene: &Scene<'_>, node: &Node, what: &str) -> (Environment, BTreeSet<String>) {
+    let (mut out, mut unset) = (Environment::new(), BTreeSet::new());
     match &node.kind {
         NodeKind::List(_) => {
             for (at, line) in read::texts(scene.report, node, what, false).unwrap_or_default() {
                 match line.split_once('=') {
                     Some((name, value)) => insert(scene, &mut out, at, name, value.to_owned()),
-                    None => inherit(scene, &mut out, at, &line),
+                    None => inherit(scene, &mut out, &mut unset, at, &line),
                 }
             }
         }
         _ => {
             for (key, value) in read::map(scene.report, node, what).unwrap_or_default() {
                 if matches!(value.kind, NodeKind::Null) {
-                    inherit(scene, &mut out, key.at, &key.text);
+                    inherit(scene, &mut out, &mut unset, key.at, &key.text);
                 } else if let Some(text) = read::text(scene.report, value, &format!("{} in {what}", quoted(&key.text)))
                 {
                     insert(scene, &mut out, key.at, &key.text, text.to_owned());
@@ -39,7 +39,7 @@ pub(super) fn read(scene: &Scene<'_>, node: &Node, what: &str) -> Environment {
             }
         }
     }
-    out
+    (out, unset)
 }
 
 fn insert(scene: &Scene<'_>, out: &mut Environment, at: At, name: &str, value: String) {
@@ -53,14 +53,17 @@ fn insert(scene: &Scene<'_>, out: &mut Environment, at: At, name: &str, value: S
     }
 }
 
-fn inherit(scene: &Scene<'_>, out: &mut Environment, at: At, name: &str) {
-    match scene.values.get(name) {
-        Some(value) => insert(scene, out, at, name, value.clone()),
-        None => scene.report.warn_hint(
-            at,
-            format!("{} has no value and is left out", quoted(name)),
-            "give it a value here or in the file `.env` beside the Compose file",
-        ),
+fn inherit(scene: &Scene<'_>, out: &mut Environment, unset: &mut BTreeSet<String>, at: At, name: &str) {
+    match scene.scope.get(name) {
+        Some(value) => insert(scene, out, at, name, value.to_owned()),
+        None => {
+            unset.insert(name.to_owned());
+            scene.report.warn_hint(
+                at,
+                format!("{} has no value and is left out", quoted(name)),
+                "give it a value here or in the file `.env` beside the Compose file",
+            );
+        }
     }
 }
 
@@ -71,6 +74,7 @@ pub(super) fn files(scene: &Scene<'_>, node: &Node) -> Environment {
     let single = std::slice::from_ref(node);
     let items: Vec<&Node> = match &node.kind {
         NodeKind::List(items) => items.iter().map(|item| &**item).collect(),
+        NodeKind::Null => return out,
         _ => single.iter().collect(),
     };
     if items.len() > FILES_MAX {
@@ -78,41 +82,74 @@ pub(super) fn files(scene: &Scene<'_>, node: &Node) -> Environment {
         return out;
     }
     for item in items {
-        let required = match item.get("required") {
-            Some(node) => read::flag(report, node, "`required`").unwrap_or(true),
-            None => true,
-        };
-        let path = match &item.kind {
-            NodeKind::Map(entries) => {
-                for (key, _) in entries {
-                    if !matches!(key.text.as_str(), "path" | "required") {
-                        read::unknown_key(report, key, "in `env_file`", &["path", "required"]);
-                    }
-                }
-                item.get("path").map(|node| &**node)
-            }
-            _ => Some(item),
-        };
-        let Some(path) = path.and_then(|node| read::text(report, node, "`env_file`")) else {
-            continue;
-        };
-        match tree::join(scene.folder, path).and_then(|path| tree::text(scene.tree, &path).map(|text| (path, text))) {
-            Ok((path, text)) => {
-                let file = crate::problem::Report::new(report.whose, &path, text);
-                let found: Values = dotenv::read(&file, scene.values);
-                for problem in file.take() {
-                    let line = problem.line.unwrap_or_default();
-                    let message = format!("{}: line {line}: {}", file.file, problem.message);
-                    match problem.hint {
-                        Some(hint) => report.error_hint(item.at, message, hint),
-                        None => report.error(item.at, message),
-                    }
-                }
-                out.extend(found.into_iter().map(|(name, value)| (name, (item.at, value))));
-            }
-            Err(tree::PathError::Missing) if !required => {}
-            Err(error) => report.error(item.at, format!("{} {error}", quoted(path))),
+        if let Some(named) = named(scene, item) {
+            variables(scene, item, &named, &mut out);
         }
     }
     out
+}
+
+struct Named<'a> {
+    path: &'a str,
+    required: bool,
+    style: Style,
+}
+
+fn named<'a>(scene: &Scene<'_>, item: &'a Node) -> Option<Named<'a>> {
+    let report = scene.report;
+    let (mut path, mut required, mut style) = (None, true, Style::Compose);
+    let NodeKind::Map(entries) = &item.kind else {
+        path = read::text(report, item, "`env_file`");
+        return path.map(|path| Named { path, required, style });
+    };
+    for (key, value) in entries {
+        if !keys::admit(report, "services.*.env_file[]", key, "in `env_file`") {
+            continue;
+        }
+        match key.text.as_str() {
+            "path" => path = read::text(report, value, "`path` in `env_file`"),
+            "required" => required = read::flag(report, value, "`required`").unwrap_or(true),
+            _ => match read::text(report, value, "`format` in `env_file`") {
+                Some("raw") => style = Style::Raw,
+                Some("") | None => {}
+                Some(other) => report.error_hint(
+                    value.at,
+                    format!("unknown value {} of `format`", quoted(other)),
+                    crate::suggest::hint(other, &["raw"]),
+                ),
+            },
+        }
+    }
+    if path.is_none() {
+        report.error(item.at, "an entry of `env_file` has no `path`");
+    }
+    Some(Named {
+        path: path?,
+        required,
+        style,
+    })
+}
+
+fn variables(scene: &Scene<'_>, item: &Node, named: &Named<'_>, out: &mut Environment) {
+    let report = scene.report;
+    let found =
+        tree::join(scene.folder, named.path).and_then(|path| tree::text(scene.tree, &path).map(|text| (path, text)));
+    match found {
+        Ok((path, text)) => {
+            let file = report.add(&path, text, &format!("`env_file` of {}", report.name(item.at)));
+            for line in dotenv::read(report, file, scene.scope, named.style) {
+                out.insert(line.name, (line.at, line.value));
+            }
+        }
+        Err(tree::PathError::Missing) if !named.required => {}
+        Err(error) => {
+            let hint = match error {
+                tree::PathError::Missing => {
+                    "commit it, or say `required: false`: `env_file: [{ path: …, required: false }]`"
+                }
+                _ => "use a file of the repository",
+            };
+            report.error_hint(item.at, format!("{} {error}", quoted(named.path)), hint);
+        }
+    }
 }

@@ -1,83 +1,72 @@
 //! `healthcheck` of a service.
 
-use super::{Scene, service};
+use super::{Scene, keys, service, service::Body};
 use crate::{
     read,
-    yaml::{Node, NodeKind},
+    yaml::{Key, Node, NodeKind},
 };
-use model::{HealthCheck, HealthTest, ServiceName};
+use model::{Feature, HealthCheck, HealthTest, ServiceName};
 
 /// Compose's own defaults, in milliseconds.
 const INTERVAL_MS: u64 = 30_000;
 const TIMEOUT_MS: u64 = 30_000;
 const RETRIES: u32 = 3;
 
-/// The health check; `None` if there is none, also where it is switched off.
-pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option<HealthCheck> {
+/// Reads the health check; there is none where it is switched off.
+pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, at: &Key, node: &Node, body: &mut Body) {
     let report = scene.report;
-    let place = format!("in `healthcheck` of service `{name}`");
+    let of = format!("in `healthcheck` of service `{name}`");
     let (mut exec, mut off) = (None, false);
-    let (mut interval_ms, mut timeout_ms, mut start_period_ms, mut retries) = (INTERVAL_MS, TIMEOUT_MS, 0, RETRIES);
-    for (key, value) in read::map(report, node, &format!("`healthcheck` of service `{name}`"))? {
-        let what = format!("`{}` {place}", key.text);
+    let mut check = HealthCheck {
+        test: HealthTest::Exec(Vec::new()),
+        interval_ms: INTERVAL_MS,
+        timeout_ms: TIMEOUT_MS,
+        retries: RETRIES,
+        start_period_ms: 0,
+        start_interval_ms: None,
+    };
+    let Some(entries) = read::map(report, node, &format!("`healthcheck` of service `{name}`")) else {
+        return;
+    };
+    for (key, value) in entries {
+        if !keys::admit(report, "services.*.healthcheck", key, &of) {
+            continue;
+        }
+        let what = format!("`{}` {of}", key.text);
         let duration = |default| read::duration_ms(report, value, &what).unwrap_or(default);
         match key.text.as_str() {
             "test" => match test(scene, value, &what) {
                 Some(Test::Off) => off = true,
                 Some(Test::Exec(words)) => exec = Some(words),
-                None => return None,
+                None => return,
             },
             "disable" => off |= read::flag(report, value, &what).unwrap_or_default(),
-            "interval" => interval_ms = duration(INTERVAL_MS),
-            "timeout" => timeout_ms = duration(TIMEOUT_MS),
-            "start_period" => start_period_ms = duration(0),
+            "interval" => check.interval_ms = duration(INTERVAL_MS).max(1),
+            "timeout" => check.timeout_ms = duration(TIMEOUT_MS).max(1),
+            "start_period" => check.start_period_ms = duration(0),
             "start_interval" => {
-                duration(0);
-                report.warn(
-                    key.at,
-                    format!("{what} has no effect: until it is ready, a service is probed often"),
-                );
+                check.start_interval_ms = Some(duration(0).max(1));
+                body.wish(key.at, Feature::StartInterval, &what);
             }
-            "retries" => {
+            _ => {
                 let number = read::number(report, value, &what).unwrap_or(u64::from(RETRIES));
-                retries = u32::try_from(number).unwrap_or(u32::MAX);
+                check.retries = u32::try_from(number).unwrap_or(u32::MAX).max(1);
             }
-            _ => read::unknown_key(
-                report,
-                key,
-                &place,
-                &[
-                    "test",
-                    "interval",
-                    "timeout",
-                    "retries",
-                    "start_period",
-                    "start_interval",
-                    "disable",
-                ],
-            ),
         }
     }
     if off {
-        return None;
+        return;
     }
     let Some(exec) = exec else {
         report.error_hint(
             node.at,
-            format!("there is no `test` {place}"),
+            format!("there is no `test` {of}"),
             "for example `test: [CMD, /bin/true]`",
         );
-        return None;
+        return;
     };
-    let retries = retries.max(1);
-    Some(HealthCheck {
-        test: HealthTest::Exec(exec),
-        interval_ms: interval_ms.max(1),
-        timeout_ms: timeout_ms.max(1),
-        retries,
-        start_period_ms,
-        start_interval_ms: None,
-    })
+    check.test = HealthTest::Exec(exec);
+    body.health = Some((at.at, check));
 }
 
 enum Test {

@@ -1,14 +1,14 @@
 //! `volumes` and `tmpfs` of a service. A mount comes from a volume of the environment, from the checkout, or is memory;
 //! nothing of the host can be named.
 
-use super::{Body, Scene};
+use super::{Backing, Scene, keys, service::Body};
 use crate::{
     escape::quoted,
     problem::At,
     read, tree, units,
     yaml::{Node, NodeKind},
 };
-use model::{Digest, Mount, MountKind, ServiceName, VolumeName};
+use model::{Digest, Feature, Mount, MountKind, ServiceName, VolumeName};
 
 /// The most mounts of one service.
 const MOUNTS_MAX: usize = 100;
@@ -23,7 +23,7 @@ pub(crate) fn target(text: &str) -> Option<String> {
 }
 
 /// Adds a mount whose target may be mounted over.
-fn push(scene: &Scene<'_>, body: &mut Body, at: At, to: &str, kind: MountKind, read_only: bool) {
+pub(super) fn push(scene: &Scene<'_>, body: &mut Body, at: At, to: &str, kind: MountKind, read_only: bool) {
     let Some(target) = target(to) else {
         scene.report.error(
             at,
@@ -68,31 +68,48 @@ pub(super) fn volumes(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: 
     }
 }
 
+/// Source, target and options of the short form.
+pub(super) fn parts(text: &str) -> (Option<&str>, &str, &str) {
+    let parts: Vec<&str> = text.splitn(3, ':').collect();
+    match parts[..] {
+        [source, to, options] => (Some(source), to, options),
+        [source, to] => (Some(source), to, ""),
+        _ => (None, text, ""),
+    }
+}
+
+/// Whether the source of a mount is a path and not the name of a volume.
+pub(super) fn is_path(source: &str) -> bool {
+    source.contains('/') || source.starts_with(['.', '~'])
+}
+
 /// `[source:]target[:options]`
 fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
     let Some(text) = read::text(report, node, "a mount") else {
         return;
     };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, to, options) = match parts[..] {
-        [to] => (None, to, ""),
-        [source, to] => (Some(source), to, ""),
-        [source, to, options] => (Some(source), to, options),
-        _ => {
-            report.error_hint(
-                node.at,
-                format!("{} is no mount", quoted(text)),
-                "written `source:/path/in/container[:ro]`",
-            );
-            return;
-        }
-    };
+    let (source, to, options) = parts(text);
+    if options.contains(':') || to.is_empty() || source == Some("") {
+        report.error_hint(
+            node.at,
+            format!("{} is no mount", quoted(text)),
+            "written `source:/path/in/container[:ro]`",
+        );
+        return;
+    }
     let mut read_only = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
-            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
+            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "nocopy" => {}
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => report.warn(
+                node.at,
+                format!(
+                    "the option {} of a mount has no effect: nothing is mounted later",
+                    quoted(option)
+                ),
+            ),
             _ => report.error_hint(
                 node.at,
                 format!("unknown option {} of a mount", quoted(option)),
@@ -103,37 +120,55 @@ fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let Some(source) = source else {
         return anonymous(scene, name, node.at, to, body);
     };
-    let kind = if source.contains('/') || source.starts_with(['.', '~']) {
+    let kind = if is_path(source) {
         checkout(scene, node.at, source)
     } else {
-        read::name(report, node.at, source).map(|volume| MountKind::Volume { volume })
+        named(scene, node.at, source)
     };
     if let Some(kind) = kind {
         push(scene, body, node.at, to, kind, read_only);
     }
 }
 
+/// A volume by its name: of the environment, or what `driver_opts` makes of it.
+fn named(scene: &Scene<'_>, at: At, name: &str) -> Option<MountKind> {
+    let volume = read::name::<VolumeName>(scene.report, at, name)?;
+    match scene.backing(name) {
+        Some(Backing::Folder(at, path)) => checkout(scene, at, &path),
+        Some(Backing::Memory(size_bytes)) => Some(MountKind::Tmpfs { size_bytes }),
+        Some(Backing::Volume) | None => Some(MountKind::Volume { volume }),
+    }
+}
+
 fn anonymous(scene: &Scene<'_>, name: &ServiceName, at: At, to: &str, body: &mut Body) {
     if let Some(volume) = implicit_volume(name, to) {
+        body.made.insert(volume.clone());
         push(scene, body, at, to, MountKind::Volume { volume }, false);
     }
 }
 
 /// The name of a volume that nobody has named.
-pub(crate) fn implicit_volume(service: &ServiceName, path: &str) -> Option<VolumeName> {
+fn implicit_volume(service: &ServiceName, path: &str) -> Option<VolumeName> {
     let readable = format!("{service}-{}", model::slug(path));
     let hashed = || format!("{:.40}-{:.8}", service.as_str(), Digest::of(path.as_bytes()).as_str());
     readable.parse().or_else(|_| hashed().parse()).ok()
 }
 
+/// Where something lies in the checkout; what is no file that can be mounted is an error.
+pub(super) fn find(scene: &Scene<'_>, path: &str) -> Result<String, tree::PathError> {
+    let subpath = tree::join(scene.folder, path)?;
+    if let tree::Kind::File { bytes } = tree::resolve(scene.tree, &subpath)?
+        && bytes <= 512
+    {
+        // It may be a pointer to a file that was not fetched.
+        tree::bytes(scene.tree, &subpath)?;
+    }
+    Ok(subpath)
+}
+
 /// A directory or file of the checkout.
 fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
-    let found = tree::join(scene.folder, path)
-        .and_then(|subpath| tree::resolve(scene.tree, &subpath).map(|kind| (subpath, kind)))
-        .and_then(|(subpath, kind)| match kind {
-            tree::Kind::File { bytes } if bytes <= 512 => tree::bytes(scene.tree, &subpath).map(|_| subpath),
-            _ => Ok(subpath),
-        });
+    let found = find(scene, path);
     match found {
         Ok(subpath) => Some(MountKind::Source {
             source: scene.source.clone(),
@@ -155,27 +190,34 @@ fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
 
 fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
-    let (mut kind, mut source, mut to, mut read_only, mut size_bytes) = ("", None, None, false, None);
+    let (mut kind, mut source, mut to, mut read_only) = ("", None, None, false);
+    let (mut size_bytes, mut subpath) = (None, None);
     for (key, value) in read::map(report, node, "a mount").unwrap_or_default() {
+        if !keys::admit(report, "services.*.volumes[]", key, "of a mount") {
+            continue;
+        }
         let what = format!("`{}` of a mount", key.text);
         match key.text.as_str() {
             "type" => kind = read::text(report, value, &what).unwrap_or_default(),
             "source" => source = read::text(report, value, &what).map(|text| (value.at, text)),
             "target" => to = read::text(report, value, &what),
             "read_only" => read_only = read::flag(report, value, &what).unwrap_or_default(),
-            "tmpfs" => {
-                size_bytes = value
-                    .get("size")
-                    .and_then(|size| read::bytes(report, size, "`size` of a tmpfs"))
+            // `tmpfs`, `bind`, `volume`
+            section => {
+                let section = format!("services.*.volumes[].{section}");
+                for (option, value) in read::map(report, value, &what).unwrap_or_default() {
+                    if !keys::admit(report, &section, option, &format!("in {what}")) {
+                        continue;
+                    }
+                    match option.text.as_str() {
+                        "size" => size_bytes = read::bytes(report, value, "`size` of a tmpfs"),
+                        "subpath" => {
+                            subpath = read::text(report, value, "`subpath` of a mount").map(|text| (value.at, text));
+                        }
+                        _ => {}
+                    }
+                }
             }
-            "bind" | "volume" => options(scene, value, &what),
-            "consistency" => {}
-            _ => read::unknown_key(
-                report,
-                key,
-                "in a mount",
-                &["type", "source", "target", "read_only", "tmpfs", "bind", "volume"],
-            ),
         }
     }
     let Some(to) = to else {
@@ -184,9 +226,9 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     };
     let mount = match (kind, source) {
         ("bind", Some((at, path))) => checkout(scene, at, path),
-        ("volume", Some((at, volume))) => read::name(report, at, volume).map(|volume| MountKind::Volume { volume }),
+        ("volume", Some((at, volume))) => named(scene, at, volume),
         ("volume", None) => return anonymous(scene, name, node.at, to, body),
-        ("tmpfs", None) => Some(MountKind::Tmpfs { size_bytes }),
+        ("tmpfs", _) => Some(MountKind::Tmpfs { size_bytes }),
         ("bind", None) => {
             report.error(
                 node.at,
@@ -204,27 +246,30 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
             None
         }
     };
+    let mount = match (mount, subpath) {
+        (Some(MountKind::Volume { volume }), Some((at, path))) => {
+            body.wish(
+                at,
+                Feature::VolumePaths,
+                &format!("`subpath` of a mount of service `{name}`"),
+            );
+            inside(scene, at, volume, path)
+        }
+        (mount, _) => mount,
+    };
     if let Some(kind) = mount {
         push(scene, body, node.at, to, kind, read_only);
     }
 }
 
-/// `bind:` and `volume:` of the long form: nothing in there has an effect, which is said.
-fn options(scene: &Scene<'_>, node: &Node, what: &str) {
-    for (key, _) in read::map(scene.report, node, what).unwrap_or_default() {
-        match key.text.as_str() {
-            "create_host_path" | "selinux" | "nocopy" => {}
-            "subpath" | "propagation" => {
-                scene
-                    .report
-                    .error(key.at, format!("`{}` in {what} is not supported", key.text));
-            }
-            _ => read::unknown_key(
-                scene.report,
-                key,
-                &format!("in {what}"),
-                &["nocopy", "create_host_path"],
-            ),
+fn inside(scene: &Scene<'_>, at: At, volume: VolumeName, path: &str) -> Option<MountKind> {
+    match tree::join("", path) {
+        Ok(subpath) => Some(MountKind::VolumePath { volume, subpath }),
+        Err(_) => {
+            scene
+                .report
+                .error(at, format!("{} is no path inside of a volume", quoted(path)));
+            None
         }
     }
 }

@@ -1,16 +1,23 @@
-//! `ports`, `expose` and `networks` of a service.
+//! `ports`, `expose`, `networks` and names of a service.
 
-use super::{Body, Scene};
+use super::{
+    Scene, depend,
+    keys::{self, says},
+    ports,
+    service::Body,
+};
 use crate::{
     escape::quoted,
     problem::At,
     read,
-    yaml::{Node, NodeKind},
+    yaml::{Key, Node, NodeKind},
 };
-use model::ServiceName;
+use model::{NetworkName, ServiceName};
 
 /// The most ports of one service.
 const PORTS_MAX: usize = 100;
+/// The most further names of one service.
+const ALIASES_MAX: usize = 100;
 
 fn add(ports: &mut Vec<u16>, port: u16) {
     if !ports.contains(&port) {
@@ -46,20 +53,29 @@ pub(super) fn ports(scene: &Scene<'_>, name: &ServiceName, at: At, node: &Node, 
     }
 }
 
-/// `[[address:]host:]container[/protocol]`
 fn short(scene: &Scene<'_>, node: &Node, ports: &mut Vec<u16>, on_host: &mut Option<At>) {
     let Some(text) = read::text(scene.report, node, "a port") else {
         return;
     };
-    let (addresses, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let (host, container) = match addresses.rsplit_once(':') {
-        Some((host, container)) => (Some(host), container),
-        None => (None, addresses),
-    };
-    if host.is_some() {
+    if text.contains(':') {
         on_host.get_or_insert(node.at);
     }
-    push(scene, node.at, text, container, protocol, ports);
+    match ports::parse(text) {
+        Some(all) => {
+            for port in all {
+                push(scene, node.at, text, port.target, &port.protocol, ports);
+            }
+        }
+        None => no_port(scene, node.at, text),
+    }
+}
+
+fn no_port(scene: &Scene<'_>, at: At, text: &str) {
+    scene.report.error_hint(
+        at,
+        format!("{} is not a port", quoted(text)),
+        "written `\"8080:80\"`, `\"80\"`, `\"8000-8005:8000-8005\"` or with `target:`; in quotes, as YAML reads some of them as numbers",
+    );
 }
 
 fn long(scene: &Scene<'_>, node: &Node, ports: &mut Vec<u16>, on_host: &mut Option<At>) {
@@ -67,96 +83,116 @@ fn long(scene: &Scene<'_>, node: &Node, ports: &mut Vec<u16>, on_host: &mut Opti
     let (mut target, mut protocol) = (None, "tcp");
     for (key, value) in read::map(report, node, "a port").unwrap_or_default() {
         match key.text.as_str() {
-            "target" => target = read::text(report, value, "`target`").map(|text| (value.at, text)),
-            "protocol" => protocol = read::text(report, value, "`protocol`").unwrap_or("tcp"),
+            // One word about all of them is enough.
             "published" | "host_ip" => {
                 on_host.get_or_insert(key.at);
+                continue;
             }
-            "mode" | "name" | "app_protocol" => {}
-            _ => read::unknown_key(
-                report,
-                key,
-                "in a port",
-                &["target", "published", "protocol", "host_ip", "mode"],
-            ),
+            "mode" => continue,
+            _ if !keys::admit(report, "services.*.ports[]", key, "of a port") => continue,
+            "target" => target = read::text(report, value, "`target`").map(|text| (value.at, text)),
+            "protocol" => protocol = read::text(report, value, "`protocol`").unwrap_or("tcp"),
+            _ => {}
         }
     }
     match target {
-        Some((at, text)) => push(scene, at, text, text, protocol, ports),
+        Some((at, text)) => match read::port(text) {
+            Some(port) => push(scene, at, text, port, protocol, ports),
+            None => no_port(scene, at, text),
+        },
         None => report.error(node.at, "a port needs `target`, the port in the container"),
     }
 }
 
-fn push(scene: &Scene<'_>, at: At, whole: &str, container: &str, protocol: &str, ports: &mut Vec<u16>) {
+fn push(scene: &Scene<'_>, at: At, whole: &str, port: u16, protocol: &str, ports: &mut Vec<u16>) {
     let report = scene.report;
-    match (protocol, read::port(container)) {
-        ("tcp", Some(_)) if ports.len() >= PORTS_MAX => {
+    match protocol {
+        "tcp" if ports.len() >= PORTS_MAX => {
             report.error(at, format!("a service has at most {PORTS_MAX} ports"));
         }
-        ("tcp", Some(port)) => add(ports, port),
-        ("udp", Some(_)) => {
-            report.warn(
-                at,
-                format!("{} is not reached from outside: the gateway speaks HTTP", quoted(whole)),
-            );
-        }
-        ("tcp" | "udp", None) if container.contains('-') => {
-            report.error_hint(
-                at,
-                format!("the range of ports {} is not supported", quoted(whole)),
-                "name each port",
-            );
-        }
-        _ => report.error_hint(
+        "tcp" => add(ports, port),
+        "udp" => report.warn(
             at,
-            format!("{} is not a port", quoted(whole)),
-            "written `\"8080:80\"`, `\"80\"` or with `target:`; in quotes, as YAML reads some of them as numbers",
+            format!("{} is not reached from outside: the gateway speaks HTTP", quoted(whole)),
         ),
+        _ => no_port(scene, at, whole),
     }
 }
 
 /// Ports that only other services use.
 pub(super) fn expose(scene: &Scene<'_>, node: &Node, body: &mut Body) {
     for (at, text) in read::texts(scene.report, node, "`expose`", false).unwrap_or_default() {
-        let (container, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-        push(scene, at, &text, container, protocol, &mut body.ports);
+        match ports::parse(&text).filter(|_| !text.contains(':')) {
+            Some(all) => {
+                for port in all {
+                    push(scene, at, &text, port.target, &port.protocol, &mut body.ports);
+                }
+            }
+            None => no_port(scene, at, &text),
+        }
     }
 }
 
-/// Only the default network, which may give further names.
+/// The networks that a service is in.
 pub(super) fn networks(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
     let what = format!("`networks` of service `{name}`");
-    let refuse = |at: At, network: &str| {
-        report.error_hint(
-            at,
-            format!("network {} of service `{name}` is not supported", quoted(network)),
-            "the services of an environment share one network, `default`: remove `networks`",
-        );
-    };
     if let NodeKind::List(_) = node.kind {
         for (at, network) in read::texts(report, node, &what, false).unwrap_or_default() {
-            if network != "default" {
-                refuse(at, &network);
+            if read::name::<NetworkName>(report, at, &network).is_some() {
+                body.networks.push((at, network, Vec::new()));
             }
         }
         return;
     }
     for (key, value) in read::map(report, node, &what).unwrap_or_default() {
-        if key.text != "default" {
-            refuse(key.at, &key.text);
+        if key.text.starts_with("x-") && matches!(value.kind, NodeKind::Null)
+            || read::name::<NetworkName>(report, key.at, &key.text).is_none()
+        {
             continue;
         }
+        let mut aliases = Vec::new();
         for (option, value) in read::map(report, value, &what).unwrap_or_default() {
-            if option.text == "aliases" {
+            if keys::admit(report, "services.*.networks.*", option, &format!("in {what}")) {
                 for (at, alias) in read::texts(report, value, "`aliases`", false).unwrap_or_default() {
-                    if read::name::<ServiceName>(report, at, &alias).is_some() {
-                        body.aliases.push(alias);
+                    if read::name::<ServiceName>(report, at, &alias).is_some() && aliases.len() < ALIASES_MAX {
+                        aliases.push(alias);
                     }
                 }
-            } else {
-                read::unknown_key(report, option, &format!("in {what}"), &["aliases"]);
             }
         }
+        body.networks.push((key.at, key.text.clone(), aliases));
+    }
+}
+
+/// Only the network that a service has anyway.
+pub(super) fn mode(scene: &Scene<'_>, key: &Key, node: &Node, what: &str) {
+    if !says(node, &["bridge", "default", ""]) {
+        let given = read::text(scene.report, node, what).unwrap_or_default();
+        scene.report.error_hint(
+            key.at,
+            format!("{what} is not supported: {}", quoted(given)),
+            "the services of an environment share private networks and find each other by name: remove it",
+        );
+    }
+}
+
+/// A further name; a problem if it can be none.
+pub(super) fn alias(scene: &Scene<'_>, node: &Node, what: &str) -> Option<String> {
+    let text = read::text(scene.report, node, what)?;
+    read::name::<ServiceName>(scene.report, node.at, text).map(|_| text.to_owned())
+}
+
+/// `service`, or `service:name`.
+pub(super) fn links(scene: &Scene<'_>, node: &Node, what: &str, body: &mut Body) {
+    for (at, text) in read::texts(scene.report, node, what, false).unwrap_or_default() {
+        let (service, alias) = text.split_once(':').unwrap_or((&text, &text));
+        if alias != service && read::name::<ServiceName>(scene.report, at, alias).is_some() {
+            body.links.push((at, service.to_owned(), alias.to_owned()));
+        }
+        body.depends_on.push(depend::Need {
+            restart: true,
+            ..depend::Need::plain(at, service.to_owned())
+        });
     }
 }

@@ -1,9 +1,9 @@
 //! One service of a Compose file.
 
 use super::{
-    Scene, environment, health,
-    keys::{self, Fate},
-    limits, mounts, network,
+    Scene, build, depend, environment, files, health,
+    keys::{self, says},
+    limits, mounts, network, options,
 };
 use crate::{
     escape::quoted,
@@ -11,8 +11,8 @@ use crate::{
     read, words,
     yaml::{Key, Node, NodeKind},
 };
-use model::{Condition, HealthCheck, Limits, Mount, Restart, ServiceName};
-use std::collections::BTreeMap;
+use model::{Build, Feature, HealthCheck, Limits, Mount, Options, Restart, ServiceName, VolumeName};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a service may take to stop unless its file says so, in milliseconds; Compose's own default.
 const STOP_GRACE_MS: u64 = 10_000;
@@ -23,34 +23,47 @@ const WORDS_MAX: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) image: Option<(At, String)>,
-    pub(crate) build: Option<At>,
+    pub(crate) build: Option<(At, Option<Build>)>,
     pub(crate) entrypoint: Option<(At, Vec<String>)>,
     pub(crate) command: Option<(At, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, (At, String)>,
+    /// Variables that it names and that have no value anywhere.
+    pub(crate) unset: BTreeSet<String>,
     /// TCP ports: published ones first, then exposed ones.
     pub(crate) ports: Vec<u16>,
     /// Where it says that ports are published.
     pub(crate) published: Option<At>,
     pub(crate) mounts: Vec<(At, Mount)>,
+    /// Volumes that nobody declares: those without a name, and those that stand for folders that are not in the repository.
+    pub(crate) made: BTreeSet<VolumeName>,
     pub(crate) working_dir: Option<(At, String)>,
-    pub(crate) depends_on: Vec<Need>,
+    pub(crate) depends_on: Vec<depend::Need>,
     pub(crate) health: Option<(At, HealthCheck)>,
-    pub(crate) restart: Restart,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) restart_limit: Option<u32>,
     pub(crate) stop_signal: String,
     pub(crate) stop_grace_ms: u64,
     pub(crate) read_only: bool,
     pub(crate) limits: Limits,
     pub(crate) aliases: Vec<String>,
+    /// Networks by name, each with further names in it.
+    pub(crate) networks: Vec<(At, String, Vec<String>)>,
+    /// Names that it gives to others.
+    pub(crate) links: Vec<(At, String, String)>,
+    pub(crate) options: Options,
+    /// What needs a feature of the runtime.
+    pub(crate) wishes: Vec<Wish>,
+    /// Where it says that it does not run.
+    pub(crate) off: Option<At>,
 }
 
-/// A service that another one needs.
-#[derive(Debug)]
-pub(crate) struct Need {
+/// Something that not every runtime does.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
     pub(crate) at: At,
-    pub(crate) name: String,
-    pub(crate) condition: Condition,
-    /// Whether its absence is an error.
-    pub(crate) required: bool,
+    pub(crate) feature: Feature,
+    /// As it is named in a message: "`init` of service `web`".
+    pub(crate) what: String,
 }
 
 impl Default for Body {
@@ -61,33 +74,55 @@ impl Default for Body {
             entrypoint: None,
             command: None,
             environment: BTreeMap::new(),
+            unset: BTreeSet::new(),
             ports: Vec::new(),
             published: None,
             mounts: Vec::new(),
+            made: BTreeSet::new(),
             working_dir: None,
             depends_on: Vec::new(),
             health: None,
-            restart: Restart::Never,
+            restart: None,
+            restart_limit: None,
             stop_signal: "SIGTERM".to_owned(),
             stop_grace_ms: STOP_GRACE_MS,
             read_only: false,
             limits: Limits::default(),
             aliases: Vec::new(),
+            networks: Vec::new(),
+            links: Vec::new(),
+            options: Options::default(),
+            wishes: Vec::new(),
+            off: None,
         }
+    }
+}
+
+impl Body {
+    /// Notes that something needs a feature of the runtime.
+    pub(super) fn wish(&mut self, at: At, feature: Feature, what: &str) {
+        let what = what.to_owned();
+        self.wishes.push(Wish { at, feature, what });
     }
 }
 
 pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option<Body> {
     let mut body = Body::default();
+    let of = format!("of service `{name}`");
     for (key, value) in read::map(scene.report, node, &format!("service `{name}`"))? {
-        field(scene, name, &mut body, key, value);
+        if !harmless(key, value) && keys::admit(scene.report, "services.*", key, &of) {
+            field(scene, name, &mut body, key, value);
+        }
     }
     // `environment` wins over `env_file`, wherever it stands.
     if let Some(files) = node.get("env_file") {
         for (variable, value) in environment::files(scene, files) {
-            body.environment.entry(variable).or_insert(value);
+            if !body.unset.contains(&variable) {
+                body.environment.entry(variable).or_insert(value);
+            }
         }
     }
+    limits::quota(scene, node, &mut body);
     Some(body)
 }
 
@@ -96,37 +131,58 @@ fn field(scene: &Scene<'_>, name: &ServiceName, body: &mut Body, key: &Key, node
     let what = format!("`{}` of service `{name}`", key.text);
     match key.text.as_str() {
         "image" => body.image = read::text(report, node, &what).map(|text| (node.at, text.to_owned())),
-        "build" => body.build = Some(key.at),
+        "build" if matches!(node.kind, NodeKind::Null) => {}
+        "build" => {
+            let build = scene.is_built(name).then(|| build::read(scene, name, node)).flatten();
+            body.build = Some((key.at, build));
+        }
         "command" => body.command = command(scene, node, &what).map(|words| (node.at, words)),
         "entrypoint" => body.entrypoint = command(scene, node, &what).map(|words| (node.at, words)),
-        "environment" => body.environment = environment::read(scene, node, &what),
-        "env_file" | "profiles" => {}
+        "environment" => (body.environment, body.unset) = environment::read(scene, node, &what),
         "ports" => network::ports(scene, name, key.at, node, body),
         "expose" => network::expose(scene, node, body),
         "networks" => network::networks(scene, name, node, body),
+        "network_mode" => network::mode(scene, key, node, &what),
+        "links" => network::links(scene, node, &what, body),
+        "container_name" => body.aliases.extend(network::alias(scene, node, &what)),
         "volumes" => mounts::volumes(scene, name, node, body),
         "tmpfs" => mounts::tmpfs(scene, node, body),
+        "secrets" => files::secrets(scene, name, node, body),
+        "configs" => files::configs(scene, name, node, body),
         "working_dir" => body.working_dir = working_dir(scene, node, &what),
-        "depends_on" => body.depends_on = depends_on(scene, node, &what),
-        "healthcheck" => body.health = health::read(scene, name, node).map(|health| (key.at, health)),
-        "restart" => body.restart = restart(scene, node).unwrap_or(Restart::Never),
+        "depends_on" => body.depends_on.append(&mut depend::read(scene, node, &what)),
+        "healthcheck" => health::read(scene, name, key, node, body),
+        "restart" => restart(scene, node, &what, body),
         "stop_signal" => body.stop_signal = signal(scene, node, &what).unwrap_or_default(),
         "stop_grace_period" => body.stop_grace_ms = read::duration_ms(report, node, &what).unwrap_or_default(),
         "read_only" => body.read_only = read::flag(report, node, &what).unwrap_or_default(),
         "mem_limit" | "cpus" | "pids_limit" => limits::simple(scene, key, node, &what, &mut body.limits),
-        "deploy" => limits::deploy(scene, name, node, &mut body.limits),
-        "scale" | "init" | "privileged" if harmless(node) => {}
-        other => match keys::service(other) {
-            Some(Fate::Refused(hint)) => report.error_hint(key.at, format!("{what} is not supported"), hint),
-            Some(Fate::Ignored(why)) => report.warn(key.at, format!("{what} has no effect: {why}")),
-            None => read::unknown_key(report, key, &format!("in service `{name}`"), &keys::SERVICE_KEYS),
-        },
+        "deploy" => limits::deploy(scene, name, node, body),
+        "scale" => limits::replicas(scene, node, &what, body),
+        // Read elsewhere.
+        "env_file" | "profiles" | "extends" | "cpu_quota" | "cpu_period" => {}
+        _ => options::read(scene, key, node, &what, body),
     }
 }
 
-/// `scale: 1`, `init: false` and `privileged: false` say what is the case anyway.
-fn harmless(node: &Node) -> bool {
-    matches!(&node.kind, NodeKind::Scalar { text, .. } if text == "1" || text == "false")
+/// Values that say what is the case anyway, of keys that are refused otherwise.
+fn harmless(key: &Key, node: &Node) -> bool {
+    match key.text.as_str() {
+        "privileged" | "use_api_socket" => says(node, &["false"]),
+        "cap_add"
+        | "devices"
+        | "device_cgroup_rules"
+        | "external_links"
+        | "volumes_from"
+        | "models"
+        | "post_start"
+        | "pre_start"
+        | "pre_stop" => {
+            matches!(&node.kind, NodeKind::Null) || matches!(&node.kind, NodeKind::List(items) if items.is_empty())
+        }
+        "pid" | "uts" | "userns_mode" | "runtime" => says(node, &["", "private", "runc"]),
+        _ => false,
+    }
 }
 
 /// A command: a list of words as they are, or one text that is split. Nothing resets what the image says.
@@ -171,96 +227,57 @@ fn working_dir(scene: &Scene<'_>, node: &Node, what: &str) -> Option<(At, String
     }
 }
 
-fn depends_on(scene: &Scene<'_>, node: &Node, what: &str) -> Vec<Need> {
-    let report = scene.report;
-    if let NodeKind::List(_) = node.kind {
-        let names = read::texts(report, node, what, false).unwrap_or_default();
-        return names
-            .into_iter()
-            .map(|(at, name)| Need {
-                at,
-                name,
-                condition: Condition::Started,
-                required: true,
-            })
-            .collect();
-    }
-    let mut needs = Vec::new();
-    for (key, value) in read::map(report, node, what).unwrap_or_default() {
-        let place = format!("in {what}");
-        let (mut condition, mut required) = (Condition::Started, true);
-        for (option, value) in read::map(report, value, &format!("{} in {what}", quoted(&key.text))).unwrap_or_default()
-        {
-            match option.text.as_str() {
-                "condition" => condition = self::condition(scene, value).unwrap_or(Condition::Started),
-                "required" => required = read::flag(report, value, "`required`").unwrap_or(true),
-                "restart" => report.warn(option.at, format!("`restart` {place} has no effect")),
-                _ => read::unknown_key(report, option, &place, &["condition", "required", "restart"]),
-            }
-        }
-        needs.push(Need {
-            at: key.at,
-            name: key.text.clone(),
-            condition,
-            required,
-        });
-    }
-    needs
-}
-
-fn condition(scene: &Scene<'_>, node: &Node) -> Option<Condition> {
-    let known = ["service_started", "service_healthy", "service_completed_successfully"];
-    match read::text(scene.report, node, "`condition`")? {
-        "service_started" => Some(Condition::Started),
-        "service_healthy" => Some(Condition::Healthy),
-        "service_completed_successfully" => Some(Condition::Completed),
-        other => {
-            let hint = crate::suggest::hint(other, &known);
-            scene
-                .report
-                .error_hint(node.at, format!("unknown condition {}", quoted(other)), hint);
-            None
-        }
-    }
-}
-
-fn restart(scene: &Scene<'_>, node: &Node) -> Option<Restart> {
-    let text = read::text(scene.report, node, "`restart`")?;
-    match text {
-        "no" | "false" => Some(Restart::Never),
+fn restart(scene: &Scene<'_>, node: &Node, what: &str, body: &mut Body) {
+    let Some(text) = read::text(scene.report, node, "`restart`") else {
+        return;
+    };
+    body.restart = match text {
+        "no" | "false" | "" => Some(Restart::Never),
         "always" | "unless-stopped" => Some(Restart::Always),
         "on-failure" => Some(Restart::OnFailure),
-        other
-            if other
-                .strip_prefix("on-failure:")
-                .is_some_and(|n| n.parse::<u32>().is_ok()) =>
-        {
-            scene.report.warn(
-                node.at,
-                "the number in `restart` has no effect: restarts are bounded by a growing pause",
-            );
-            Some(Restart::OnFailure)
-        }
         other => {
-            let hint = crate::suggest::hint(other, &["no", "always", "on-failure", "unless-stopped"]);
-            scene
-                .report
-                .error_hint(node.at, format!("unknown value {} of `restart`", quoted(other)), hint);
-            None
+            let times = other
+                .strip_prefix("on-failure:")
+                .and_then(|times| times.parse::<u32>().ok());
+            match times {
+                Some(times) => {
+                    body.restart_limit = Some(times);
+                    body.wish(node.at, Feature::RestartLimit, &format!("the number in {what}"));
+                    Some(Restart::OnFailure)
+                }
+                None => {
+                    let hint = crate::suggest::hint(other, &["no", "always", "on-failure", "unless-stopped"]);
+                    scene
+                        .report
+                        .error_hint(node.at, format!("unknown value {} of `restart`", quoted(other)), hint);
+                    None
+                }
+            }
         }
-    }
+    };
 }
 
 fn signal(scene: &Scene<'_>, node: &Node, what: &str) -> Option<String> {
     const KNOWN: [&str; 9] = [
         "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGWINCH", "SIGABRT",
     ];
+    const NUMBERS: [(&str, &str); 9] = [
+        ("15", "SIGTERM"),
+        ("2", "SIGINT"),
+        ("3", "SIGQUIT"),
+        ("1", "SIGHUP"),
+        ("10", "SIGUSR1"),
+        ("12", "SIGUSR2"),
+        ("9", "SIGKILL"),
+        ("28", "SIGWINCH"),
+        ("6", "SIGABRT"),
+    ];
     let text = read::text(scene.report, node, what)?;
     let upper = text.to_ascii_uppercase();
-    let named = if upper.starts_with("SIG") {
-        upper
-    } else {
-        format!("SIG{upper}")
+    let named = match NUMBERS.iter().find(|(number, _)| *number == upper) {
+        Some((_, name)) => (*name).to_owned(),
+        None if upper.starts_with("SIG") => upper,
+        None => format!("SIG{upper}"),
     };
     if KNOWN.contains(&named.as_str()) {
         return Some(named);

@@ -62,15 +62,20 @@ pub(crate) static ROOT: [Entry; 2] = [
     ),
 ];
 
-pub(crate) static STACK: [Entry; 5] = [
+pub(crate) static STACK: [Entry; 6] = [
     entry(
         "compose",
-        "Path of the Compose file. Default: the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml.",
-        Shape::Text,
+        "The Compose file, or several of which later ones override earlier ones. Default: what `COMPOSE_FILE` in `.env` names, else the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml, and its override file (compose.override.yaml and the like).",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "profiles",
+        "The profiles whose services run, besides those that `COMPOSE_PROFILES` in `.env` names; `*` for all. Default: none.",
+        Shape::TextOrTexts,
     ),
     entry(
         "source_root",
-        "The folder that relative paths of the Compose file start from. Default: the folder of the Compose file.",
+        "The folder that relative paths of the Compose files start from. Default: the folder of the first one.",
         Shape::Text,
     ),
     entry(
@@ -165,7 +170,11 @@ pub(crate) static POLICY: [Entry; 10] = [
         Shape::Duration,
     ),
     entry("limits", "Upper bounds for one environment.", Shape::Object(&LIMITS)),
-    entry("secrets", "Secrets by name.", Shape::Reserved),
+    entry(
+        "secrets",
+        "Names of the secrets that trusted pull requests are given: `${NAME}` in `environment` of a Compose file, and secrets of that name, stand for them. Default: none.",
+        Shape::TextOrTexts,
+    ),
     entry("egress", "What an environment may reach.", Shape::Reserved),
     entry("access", "Who may visit.", Shape::Reserved),
     entry("trust", "Whose pull requests are trusted.", Shape::Reserved),

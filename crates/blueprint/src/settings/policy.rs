@@ -30,6 +30,9 @@ pub struct Policy {
     pub expire_after_ms: u64,
     /// Upper bounds for one environment; none is absent.
     pub limits: Limits,
+    /// Secrets that trusted pull requests are given, by name.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// Which pull requests get an environment.
@@ -103,6 +106,7 @@ impl Default for Policy {
                 pids: Some(1_500),
                 disk_bytes: Some(4 << 30),
             },
+            secrets: Vec::new(),
         }
     }
 }
@@ -200,6 +204,14 @@ impl Policy {
             ),
             ("policy.limits.disk", bytes(self.limits.disk_bytes)),
             ("policy.limits.pids", self.limits.pids.unwrap_or_default().to_string()),
+            (
+                "policy.secrets",
+                if self.secrets.is_empty() {
+                    "none".to_owned()
+                } else {
+                    self.secrets.join(", ")
+                },
+            ),
         ]
     }
 
@@ -209,6 +221,7 @@ impl Policy {
             match key.text.as_str() {
                 "triggers" => self.triggers.apply(report, value),
                 "limits" => limits(&mut self.limits, report, value),
+                "secrets" => self.secrets = secrets(report, value, &what),
                 "baseline" => set(&mut self.baseline, baseline(report, value, &what)),
                 "sleep_after" => set(&mut self.sleep_after_ms, duration(report, value, &what)),
                 "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),
@@ -266,6 +279,34 @@ fn duration(report: &Report, node: &Node, what: &str) -> Option<u64> {
         return None;
     }
     Some(ms)
+}
+
+/// Names of secrets: what a variable can be called.
+fn secrets(report: &Report, node: &Node, what: &str) -> Vec<String> {
+    let names = read::texts(report, node, what, true).unwrap_or_default();
+    if let Some((at, _)) = names.get(NAMES_MAX) {
+        report.error(*at, format!("{what} names more than {NAMES_MAX} secrets"));
+    }
+    let fits = |name: &str| {
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let rest = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        begins && rest && name.len() <= 128
+    };
+    let mut found = Vec::new();
+    for (at, name) in names.into_iter().take(NAMES_MAX) {
+        if fits(&name) {
+            found.push(name);
+        } else {
+            report.error_hint(
+                at,
+                format!("{} can not be the name of a secret", quoted(&name)),
+                "letters, digits, `_`, `-` and `.`, beginning with a letter or `_`",
+            );
+        }
+    }
+    found
 }
 
 fn baseline(report: &Report, node: &Node, what: &str) -> Option<Baseline> {

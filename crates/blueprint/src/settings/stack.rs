@@ -22,7 +22,8 @@ const JOBS_MAX: usize = 100;
 /// What `stack:` says.
 #[derive(Debug, Default)]
 pub(crate) struct Stack {
-    pub(crate) compose: Option<(At, String)>,
+    pub(crate) compose: Vec<(At, String)>,
+    pub(crate) profiles: Vec<(At, String)>,
     pub(crate) source_root: Option<(At, String)>,
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) data: BTreeMap<String, Data>,
@@ -73,7 +74,8 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
     for (key, value) in fields(report, node, &keys::STACK, "`stack`") {
         let what = format!("`{}` in `stack`", key.text);
         match key.text.as_str() {
-            "compose" => stack.compose = read::text(report, value, &what).map(|text| (value.at, text.to_owned())),
+            "compose" => stack.compose = read::texts(report, value, &what, true).unwrap_or_default(),
+            "profiles" => stack.profiles = read::texts(report, value, &what, true).unwrap_or_default(),
             "source_root" => {
                 stack.source_root = read::text(report, value, &what).map(|text| (value.at, text.to_owned()))
             }

@@ -55,6 +55,7 @@ pub(crate) fn context() -> Context {
             base: "localhost".into(),
             port: Some(8080),
         },
+        secrets: std::collections::BTreeSet::new(),
     }
 }
 

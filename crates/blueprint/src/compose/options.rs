@@ -1,0 +1,283 @@
+//! Options of a container that not every runtime has: users, bounds of the kernel, names in `/etc/hosts` and the like.
+
+use super::{
+    Scene,
+    keys::{self, says},
+    service::Body,
+};
+use crate::{
+    escape::quoted,
+    problem::At,
+    read,
+    yaml::{Key, Node, NodeKind},
+};
+use model::{Feature, Pull, Ulimit};
+
+/// The most lines of `/etc/hosts`, bounds of the kernel and the like.
+const ITEMS_MAX: usize = 100;
+/// The bounds that the kernel knows.
+const ULIMITS: [&str; 15] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "sigpending",
+    "stack",
+];
+
+/// Reads one of the keys that nothing else reads.
+pub(super) fn read(scene: &Scene<'_>, key: &Key, node: &Node, what: &str, body: &mut Body) {
+    let report = scene.report;
+    let at = key.at;
+    match key.text.as_str() {
+        "user" => {
+            body.options.user = read::text(report, node, what)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned);
+            if body.options.user.is_some() {
+                body.wish(at, Feature::Users, what);
+            }
+        }
+        "group_add" => {
+            let groups = read::texts(report, node, what, false).unwrap_or_default();
+            body.options.groups = groups.into_iter().take(ITEMS_MAX).map(|(_, group)| group).collect();
+            body.wish(at, Feature::Users, what);
+        }
+        "init" => {
+            body.options.init = read::flag(report, node, what);
+            if body.options.init == Some(true) {
+                body.wish(at, Feature::Init, what);
+            }
+        }
+        "hostname" => {
+            body.options.hostname = hostname(scene, node, what);
+            body.wish(at, Feature::Hostname, what);
+        }
+        "extra_hosts" => hosts(scene, node, what, at, body),
+        "ulimits" => ulimits(scene, node, what, at, body),
+        "sysctls" => sysctls(scene, node, what, at, body),
+        "cap_drop" => {
+            let names = read::texts(report, node, what, false).unwrap_or_default();
+            body.options.drop_capabilities = names
+                .into_iter()
+                .take(ITEMS_MAX)
+                .map(|(_, name)| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned())
+                .collect();
+            body.wish(at, Feature::DropCapabilities, what);
+        }
+        "shm_size" => {
+            body.options.shm_bytes = read::bytes(report, node, what);
+            body.wish(at, Feature::SharedMemory, what);
+        }
+        "tty" | "stdin_open" => {
+            let flag = read::flag(report, node, what).unwrap_or_default();
+            if key.text == "tty" {
+                body.options.terminal = flag;
+            } else {
+                body.options.stdin_open = flag;
+            }
+            if flag {
+                body.wish(at, Feature::Terminal, what);
+            }
+        }
+        "platform" => body.options.platform = read::text(report, node, what).map(str::to_owned),
+        "pull_policy" => body.options.pull = pull(scene, node, what),
+        "security_opt" => security(scene, node, what),
+        "ipc" => only(scene, node, what, &["private", "shareable", ""]),
+        "cgroup" => only(scene, node, what, &["private", ""]),
+        // Every key that is honoured has its arm above or in `service.rs`, which a test holds.
+        _ => {}
+    }
+}
+
+/// Refuses everything but values that say what is the case anyway.
+fn only(scene: &Scene<'_>, node: &Node, what: &str, harmless: &[&str]) {
+    if !says(node, harmless) {
+        let text = read::text(scene.report, node, what).unwrap_or_default();
+        scene.report.error_hint(
+            node.at,
+            format!("{} as {what} is not supported", quoted(text)),
+            "raised privileges are a matter of the project's policy, and no policy can grant them yet: remove it",
+        );
+    }
+}
+
+fn hostname(scene: &Scene<'_>, node: &Node, what: &str) -> Option<String> {
+    let text = read::text(scene.report, node, what)?;
+    let fits = !text.is_empty()
+        && text.len() <= 63
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if !fits {
+        scene
+            .report
+            .error(node.at, format!("{what} can not be {}", quoted(text)));
+    }
+    fits.then(|| text.to_owned())
+}
+
+/// `name: address`, `name=address`, `name:address`; an address may be a list.
+fn hosts(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
+    let report = scene.report;
+    let mut found: Vec<(At, String, String)> = Vec::new();
+    match &node.kind {
+        NodeKind::List(_) => {
+            for (at, text) in read::texts(report, node, what, false).unwrap_or_default() {
+                match text.split_once('=').or_else(|| text.split_once(':')) {
+                    Some((name, address)) => found.push((at, name.to_owned(), address.to_owned())),
+                    None => report.error_hint(
+                        at,
+                        format!("{} is no name with an address", quoted(&text)),
+                        "written `name=address`",
+                    ),
+                }
+            }
+        }
+        _ => {
+            for (key, value) in read::map(report, node, what).unwrap_or_default() {
+                for (at, address) in read::texts(report, value, what, true).unwrap_or_default() {
+                    found.push((at, key.text.clone(), address));
+                }
+            }
+        }
+    }
+    for (at, name, address) in found.into_iter().take(ITEMS_MAX) {
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if address == "host-gateway" {
+            report.warn_hint(
+                at,
+                format!("{} of {what} has no effect", quoted(&name)),
+                "the machine that runs environments can not be reached from them",
+            );
+        } else if address.parse::<std::net::IpAddr>().is_ok() {
+            body.options.hosts.push((name, address.to_owned()));
+        } else {
+            report.error(at, format!("{} is not an address", quoted(address)));
+        }
+    }
+    if !body.options.hosts.is_empty() {
+        body.wish(at, Feature::Hosts, what);
+    }
+}
+
+fn ulimits(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
+    let report = scene.report;
+    for (key, value) in read::map(report, node, what).unwrap_or_default() {
+        if !ULIMITS.contains(&key.text.as_str()) {
+            read::unknown_key(report, key, &format!("in {what}"), &ULIMITS);
+            continue;
+        }
+        let bound = |node: &Node, what: &str| -> Option<Option<u64>> {
+            if says(node, &["-1", "unlimited"]) {
+                return Some(None);
+            }
+            read::number(report, node, what).map(Some)
+        };
+        let limit = match &value.kind {
+            NodeKind::Map(_) => {
+                let (mut soft, mut hard) = (None, None);
+                for (key, value) in read::map(report, value, what).unwrap_or_default() {
+                    if keys::admit(report, "services.*.ulimits.*", key, &format!("in {what}")) {
+                        let read = bound(value, &format!("`{}` in {what}", key.text));
+                        if key.text == "soft" {
+                            soft = read;
+                        } else {
+                            hard = read;
+                        }
+                    }
+                }
+                soft.or(hard).zip(hard.or(soft))
+            }
+            _ => bound(value, &format!("`{}` in {what}", key.text)).map(|both| (both, both)),
+        };
+        if let Some((soft, hard)) = limit {
+            body.options.ulimits.insert(key.text.clone(), Ulimit { soft, hard });
+        }
+    }
+    if !body.options.ulimits.is_empty() {
+        body.wish(at, Feature::Ulimits, what);
+    }
+}
+
+fn sysctls(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
+    let report = scene.report;
+    let Some(entries) = super::merge::pairs(node) else {
+        report.error(node.at, format!("{what} must be a mapping, or a list of `name=value`"));
+        return;
+    };
+    for (key, value) in entries.into_iter().take(ITEMS_MAX) {
+        if let Some(text) = read::text(report, &value, what) {
+            body.options.sysctls.insert(key.text.clone(), text.to_owned());
+        }
+    }
+    if !body.options.sysctls.is_empty() {
+        body.wish(at, Feature::Sysctls, what);
+    }
+}
+
+fn pull(scene: &Scene<'_>, node: &Node, what: &str) -> Pull {
+    match read::text(scene.report, node, what).unwrap_or_default() {
+        "always" => Pull::Always,
+        "never" => Pull::Never,
+        "missing" | "if_not_present" | "build" | "" => Pull::Missing,
+        // Docker looks again after a while; here a tag is looked up when a generation is made.
+        text if matches!(text, "daily" | "weekly") || text.starts_with("every_") => {
+            scene.report.warn(
+                node.at,
+                format!(
+                    "{} as {what} has no effect: a tag is looked up when a generation is made",
+                    quoted(text)
+                ),
+            );
+            Pull::Missing
+        }
+        other => {
+            let known = [
+                "always",
+                "missing",
+                "if_not_present",
+                "never",
+                "build",
+                "daily",
+                "weekly",
+            ];
+            scene.report.error_hint(
+                node.at,
+                format!("unknown value {} of {what}", quoted(other)),
+                crate::suggest::hint(other, &known),
+            );
+            Pull::Missing
+        }
+    }
+}
+
+fn security(scene: &Scene<'_>, node: &Node, what: &str) {
+    for (at, text) in read::texts(scene.report, node, what, false).unwrap_or_default() {
+        let (name, value) = text.split_once([':', '=']).unwrap_or((&text, "true"));
+        match (name, value) {
+            ("no-new-privileges", "true") => {}
+            ("label", _) => scene.report.warn(
+                at,
+                format!(
+                    "{} in {what} has no effect: the runtime labels files itself",
+                    quoted(&text)
+                ),
+            ),
+            _ => scene.report.error_hint(
+                at,
+                format!("{} in {what} is not supported", quoted(&text)),
+                "raised privileges are a matter of the project's policy, and no policy can grant them yet: remove it",
+            ),
+        }
+    }
+}
