@@ -12,6 +12,7 @@ mod error;
 mod export;
 mod history;
 mod mirror;
+mod objects;
 mod tree;
 
 pub(crate) use command::Run;

@@ -8,6 +8,7 @@ mod client;
 mod comment;
 mod commit;
 mod pull_request;
+mod refs;
 mod repository;
 mod status;
 mod webhook;
@@ -110,7 +111,7 @@ impl Forge for LocalForge {
     }
 
     async fn branch(&self, repository: &RepositoryId, branch: &BranchName) -> Result<BranchFact> {
-        repository::branch(self, repository, branch).await
+        repository::branch(self, repository, branch)
     }
 
     async fn permission(&self, repository: &RepositoryId, login: &str) -> Result<Permission> {
@@ -118,7 +119,7 @@ impl Forge for LocalForge {
     }
 
     async fn pusher(&self, id: &RepositoryId, branch: &BranchName, commit: &CommitId) -> Result<Option<Account>> {
-        repository::pusher(self, id, branch, commit).await
+        repository::pusher(self, id, branch, commit)
     }
 
     async fn comment_ours(

@@ -17,6 +17,7 @@ mod golden;
 mod handle;
 mod heads;
 mod id;
+mod listing;
 mod nudge;
 mod project;
 mod repository;

@@ -1,17 +1,19 @@
 //! The mirrors of a project's sources, and the commits in them as blueprints and runtimes read them.
 
 use crate::{
+    listing::{Listing, Listings},
     project::{Project, Source},
     service_source,
 };
 use async_trait::async_trait;
 use blueprint::{FILE_BYTES_MAX, Kind, Tree};
-use forge::git::{EntryKind, ExportLimits, Finding, Git, GitError, Mirror, TreeEntry, TreeLimits};
+use forge::git::{EntryKind, ExportLimits, Finding, Git, GitError, Mirror};
 use model::{CommitId, ProjectName, SourceName};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
@@ -68,6 +70,7 @@ pub(crate) struct Repositories {
     pub(crate) in_use: RwLock<()>,
     /// The first source of each project: also holds the commits of single services that come from other branches.
     primary: BTreeMap<ProjectName, SourceName>,
+    listings: Arc<Listings>,
 }
 
 impl Repositories {
@@ -95,6 +98,7 @@ impl Repositories {
             mirrors,
             in_use: RwLock::new(()),
             primary,
+            listings: Arc::default(),
         })
     }
 
@@ -124,7 +128,7 @@ impl Repositories {
         via: Option<&str>,
     ) -> Result<(), RepositoryError> {
         let mirror = self.mirror(project, &source.name)?;
-        if mirror.has(commit).await.map_err(git_error(&source.name))? {
+        if mirror.has(commit) {
             return Ok(());
         }
         let remote = source
@@ -151,6 +155,7 @@ impl Repositories {
         Ok(CommitCheckout {
             mirror: self.mirror(project, source)?.clone(),
             commit: commit.clone(),
+            listings: Arc::clone(&self.listings),
         })
     }
 
@@ -162,11 +167,13 @@ impl Repositories {
         commit: &CommitId,
     ) -> Result<CommitTree, RepositoryError> {
         let mirror = self.mirror(project, source)?.clone();
-        let entries = mirror
-            .read_tree(commit, TreeLimits::default())
-            .await
-            .map_err(git_error(source))?;
-        Ok(CommitTree::new(mirror, entries))
+        let listing = self.listings.of(&mirror, commit).await.map_err(git_error(source))?;
+        Ok(CommitTree {
+            mirror,
+            listing,
+            listings: Arc::clone(&self.listings),
+            handle: Handle::current(),
+        })
     }
 
     /// One file of a commit.
@@ -178,10 +185,19 @@ impl Repositories {
         path: &str,
     ) -> Result<Vec<u8>, RepositoryError> {
         let mirror = self.mirror(project, source)?;
-        mirror
-            .read_blob(commit, path, FILE_BYTES_MAX)
-            .await
-            .map_err(git_error(source))
+        let read = async {
+            let listing = self.listings.of(mirror, commit).await?;
+            match listing.get(path) {
+                Some(entry) if matches!(entry.kind, EntryKind::File { .. }) => {
+                    self.listings.read(mirror, entry, FILE_BYTES_MAX).await
+                }
+                _ => Err(GitError::NoSuchFile {
+                    commit: commit.clone(),
+                    path: forge::display(path, 200).into(),
+                }),
+            }
+        };
+        Ok(read.await.map_err(git_error(source))?.to_vec())
     }
 
     /// Lets go of all commits of a source but these. The caller holds [`Self::in_use`] since before it listed them.
@@ -208,16 +224,18 @@ fn git_error(source_name: &SourceName) -> impl FnOnce(GitError) -> RepositoryErr
 pub(crate) struct CommitCheckout {
     mirror: Mirror,
     commit: CommitId,
+    listings: Arc<Listings>,
 }
 
 #[async_trait]
 impl runtime::Checkout for CommitCheckout {
     async fn write(&self, into: &Path) -> Result<(), String> {
-        self.mirror
-            .export(&self.commit, into, ExportLimits::default())
-            .await
-            .map(|_| ())
-            .map_err(|error| crate::text::chain(&error))
+        let write = async {
+            let listing = self.listings.of(&self.mirror, &self.commit).await?;
+            let limits = ExportLimits::default();
+            self.mirror.export_listed(&listing.entries, into, limits).await
+        };
+        write.await.map(|_| ()).map_err(|error| crate::text::chain(&error))
     }
 }
 
@@ -241,65 +259,46 @@ fn note(finding: &Finding) -> String {
 /// The files of a commit. Reading blocks: it belongs on a blocking thread of a tokio runtime.
 pub(crate) struct CommitTree {
     mirror: Mirror,
-    entries: BTreeMap<String, TreeEntry>,
-    directories: BTreeSet<String>,
+    listing: Arc<Listing>,
+    listings: Arc<Listings>,
     handle: Handle,
 }
 
 impl CommitTree {
     /// What people should know of the commit's files, in words.
     pub(crate) async fn notes(&self, source: &SourceName) -> Result<Vec<String>, RepositoryError> {
-        let entries: Vec<TreeEntry> = self.entries.values().cloned().collect();
-        let found = self.mirror.inspect(&entries).await.map_err(git_error(source))?;
-        let more = found.len().saturating_sub(FINDINGS_MAX);
-        let mut notes: Vec<String> = found.iter().take(FINDINGS_MAX).map(note).collect();
-        if more > 0 {
-            notes.push(format!("There are {more} more submodules or pointers of Git LFS."));
-        }
-        Ok(notes)
-    }
-
-    fn new(mirror: Mirror, listed: Vec<TreeEntry>) -> Self {
-        let mut directories = BTreeSet::from([String::new()]);
-        for entry in &listed {
-            directories.extend(
-                entry
-                    .path
-                    .match_indices('/')
-                    .map(|(end, _)| entry.path[..end].to_owned()),
-            );
-        }
-        let entries = listed.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
-        Self {
-            mirror,
-            entries,
-            directories,
-            handle: Handle::current(),
-        }
+        let read = self.listing.notes.get_or_try_init(|| async {
+            let found = self.mirror.inspect(&self.listing.entries).await?;
+            let more = found.len().saturating_sub(FINDINGS_MAX);
+            let mut notes: Vec<String> = found.iter().take(FINDINGS_MAX).map(note).collect();
+            if more > 0 {
+                notes.push(format!("There are {more} more submodules or pointers of Git LFS."));
+            }
+            Ok(notes)
+        });
+        read.await.cloned().map_err(git_error(source))
     }
 }
 
 impl Tree for CommitTree {
     fn kind(&self, path: &str) -> Option<Kind> {
-        match self.entries.get(path) {
+        match self.listing.get(path) {
             Some(entry) => Some(match entry.kind {
                 EntryKind::File { .. } => Kind::File { bytes: entry.size },
                 EntryKind::Link => Kind::Link,
                 EntryKind::Submodule => Kind::Submodule,
             }),
-            None => self.directories.contains(path).then_some(Kind::Directory),
+            None => self.listing.directories.contains(path).then_some(Kind::Directory),
         }
     }
 
     fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
-        let entry = self.entries.get(path)?;
-        self.handle
-            .block_on(self.mirror.read_object(entry, FILE_BYTES_MAX))
-            .ok()
-            .map(Cow::Owned)
+        let entry = self.listing.get(path)?;
+        let read = self.listings.read(&self.mirror, entry, FILE_BYTES_MAX);
+        self.handle.block_on(read).ok().map(|bytes| Cow::Owned(bytes.to_vec()))
     }
 
     fn list(&self) -> Vec<String> {
-        self.entries.keys().cloned().collect()
+        self.listing.by_path().map(|entry| entry.path.clone()).collect()
     }
 }

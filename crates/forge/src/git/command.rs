@@ -245,6 +245,7 @@ fn allowed(remote: &Remote) -> &'static str {
 }
 
 /// A child with its own process group, all of which ends when this is dropped before the child has ended.
+#[derive(Debug)]
 pub(super) struct Group(pub(super) Child);
 
 impl Group {
@@ -292,7 +293,7 @@ async fn capped(
 }
 
 /// Reads all and keeps the end.
-pub(super) async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
+async fn tail(pipe: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     if let Some(mut pipe) = pipe {

@@ -7,10 +7,7 @@
 //! The directory must be empty and writable by nobody else. Files and directories come first and links last, every
 //! file is made and never opened, so that no link of the commit is ever followed while writing.
 
-use super::{
-    EntryKind, GitError, Mirror, TreeEntry, TreeLimits,
-    command::{Group, tail},
-};
+use super::{EntryKind, GitError, Mirror, TreeEntry, TreeLimits, objects::Asked};
 use model::CommitId;
 use std::{
     collections::{HashMap, HashSet},
@@ -18,10 +15,6 @@ use std::{
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
-};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    process::ChildStdout,
 };
 
 /// Bounds of a checkout.
@@ -75,7 +68,6 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 const LFS_POINTER_MAX: u64 = 1024;
 const LINK_MAX: u64 = 4000;
 const LINKS_FOLLOWED_MAX: u32 = 40;
-const CHUNK: usize = 64 << 10;
 
 impl Mirror {
     /// Writes the files of a commit into an existing, empty directory: files 0644 or 0755, directories 0755.
@@ -84,15 +76,24 @@ impl Mirror {
     /// If the directory is not empty, a bound is exceeded, or the commit has a path or link that no checkout may have.
     /// Files may then have been written; who made the directory removes it.
     pub async fn export(&self, commit: &CommitId, into: &Path, limits: ExportLimits) -> Result<Exported, GitError> {
-        let entries = self
-            .read_tree(
-                commit,
-                TreeLimits {
-                    entries: limits.entries,
-                },
-            )
-            .await?;
-        check_sizes(&entries, limits)?;
+        let most = TreeLimits {
+            entries: limits.entries,
+        };
+        let entries = self.read_tree(commit, most).await?;
+        self.export_listed(&entries, into, limits).await
+    }
+
+    /// The same for a commit whose entries [`Mirror::read_tree`] gave.
+    ///
+    /// # Errors
+    /// As [`Mirror::export`].
+    pub async fn export_listed(
+        &self,
+        entries: &[TreeEntry],
+        into: &Path,
+        limits: ExportLimits,
+    ) -> Result<Exported, GitError> {
+        check_sizes(entries, limits)?;
         if fs::read_dir(into).map_err(GitError::io(into))?.next().is_some() {
             let source = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
             return Err(GitError::Io {
@@ -101,7 +102,7 @@ impl Mirror {
             });
         }
         let limit = self.git.limits().fetch;
-        tokio::time::timeout(limit, self.write_all(&entries, into))
+        tokio::time::timeout(limit, self.write_all(entries, into))
             .await
             .map_err(|_| GitError::Timeout {
                 subcommand: "cat-file",
@@ -143,10 +144,10 @@ impl Mirror {
         if asked.is_empty() {
             return Ok(findings);
         }
-        let mut batch = Batch::start(self, &asked)?;
+        let mut contents = self.ask(asked.iter()).await?;
         let mut links = Vec::new();
         for entry in &asked {
-            let bytes = batch.read(entry).await?;
+            let bytes = contents.read(entry).await?;
             if entry.kind == EntryKind::Link {
                 links.push((entry, bytes));
             } else if bytes.starts_with(LFS_POINTER) {
@@ -155,13 +156,13 @@ impl Mirror {
                 });
             }
         }
-        batch.finish().await?;
+        contents.finish().await?;
         checked_links(links)?;
         Ok(findings)
     }
 
     async fn write_all(&self, entries: &[TreeEntry], into: &Path) -> Result<Exported, GitError> {
-        let mut batch = Batch::start(self, entries)?;
+        let mut contents = self.ask(entries.iter()).await?;
         let mut exported = Exported::default();
         let mut made = HashSet::new();
         let mut links = Vec::new();
@@ -176,9 +177,9 @@ impl Mirror {
                     });
                     continue;
                 }
-                EntryKind::Link => links.push((entry, batch.read(entry).await?)),
+                EntryKind::Link => links.push((entry, contents.read(entry).await?)),
                 EntryKind::File { executable } => {
-                    if batch.copy(entry, &target, executable).await? {
+                    if copy(&mut contents, entry, &target, executable).await? {
                         exported.findings.push(Finding::LfsPointer {
                             path: entry.path.clone(),
                         });
@@ -188,7 +189,7 @@ impl Mirror {
             exported.files += 1;
             exported.bytes += entry.size;
         }
-        batch.finish().await?;
+        contents.finish().await?;
         for (path, target) in checked_links(links)? {
             let place = into.join(path);
             symlink(target, &place).map_err(GitError::io(&place))?;
@@ -229,108 +230,27 @@ fn make_directories(into: &Path, path: &str, made: &mut HashSet<String>) -> Resu
     Ok(())
 }
 
-/// One `git cat-file --batch`, asked for all objects at once; the answers come in the same order.
-struct Batch {
-    child: Group,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Batch {
-    fn start(mirror: &Mirror, entries: &[TreeEntry]) -> Result<Self, GitError> {
-        let mut command = mirror
-            .git
-            .command(&mirror.dir, "cat-file", ["--batch", "--buffer"], None);
-        let mut child = Group::spawn(&mut command)?;
-        let wanted = entries.iter().filter(|entry| entry.kind != EntryKind::Submodule);
-        let requests: String = wanted.map(|entry| format!("{}\n", entry.object)).collect();
-        match (child.0.stdin.take(), child.0.stdout.take()) {
-            (Some(mut stdin), Some(answers)) => {
-                // Beside the reading, or both would wait for each other once the pipes are full. It ends with git.
-                tokio::spawn(async move { stdin.write_all(requests.as_bytes()).await });
-                Ok(Self {
-                    child,
-                    answers: BufReader::with_capacity(CHUNK, answers),
-                })
-            }
-            _ => Err(GitError::Parse { subcommand: "cat-file" }),
+/// Writes a file and says whether it is a pointer of Git LFS.
+async fn copy(asked: &mut Asked, entry: &TreeEntry, target: &Path, executable: bool) -> Result<bool, GitError> {
+    let mode = if executable { 0o755 } else { 0o644 };
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(target)
+        .map_err(GitError::io(target))?;
+    let mut head = Vec::new();
+    let write = |piece: &[u8]| {
+        if head.len() < LFS_POINTER.len() {
+            head.extend_from_slice(&piece[..piece.len().min(LFS_POINTER.len() - head.len())]);
         }
-    }
-
-    /// Begins the next answer, whose content follows. The size was checked before, so another one is an error.
-    async fn next(&mut self, entry: &TreeEntry) -> Result<(), GitError> {
-        let broken = |_| GitError::Parse { subcommand: "cat-file" };
-        let mut header = String::new();
-        (&mut self.answers)
-            .take(200)
-            .read_line(&mut header)
-            .await
-            .map_err(broken)?;
-        if header.trim_end() == format!("{} blob {}", entry.object, entry.size) {
-            Ok(())
-        } else {
-            Err(GitError::Parse { subcommand: "cat-file" })
-        }
-    }
-
-    async fn end_of_content(&mut self) -> Result<(), GitError> {
-        match self.answers.read_u8().await {
-            Ok(b'\n') => Ok(()),
-            _ => Err(GitError::Parse { subcommand: "cat-file" }),
-        }
-    }
-
-    async fn read(&mut self, entry: &TreeEntry) -> Result<Vec<u8>, GitError> {
-        self.next(entry).await?;
-        let mut bytes = Vec::new();
-        let read = (&mut self.answers).take(entry.size).read_to_end(&mut bytes).await;
-        if read.ok().map(|n| n as u64) != Some(entry.size) {
-            return Err(GitError::Parse { subcommand: "cat-file" });
-        }
-        self.end_of_content().await?;
-        Ok(bytes)
-    }
-
-    /// Writes a file and says whether it is a pointer of Git LFS.
-    async fn copy(&mut self, entry: &TreeEntry, target: &Path, executable: bool) -> Result<bool, GitError> {
-        self.next(entry).await?;
-        let mode = if executable { 0o755 } else { 0o644 };
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(target)
-            .map_err(GitError::io(target))?;
-        let mut buffer = vec![0; usize::try_from(entry.size).map_or(CHUNK, |size| size.clamp(1, CHUNK))];
-        let (mut left, mut pointer) = (entry.size, false);
-        while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let read = self.answers.read_exact(&mut buffer[..want]).await;
-            read.map_err(|_| GitError::Parse { subcommand: "cat-file" })?;
-            pointer |= left == entry.size && entry.size < LFS_POINTER_MAX && buffer[..want].starts_with(LFS_POINTER);
-            file.write_all(&buffer[..want]).map_err(GitError::io(target))?;
-            left -= want as u64;
-        }
-        // The umask of this process must not decide what the application sees.
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        file.set_permissions(permissions).map_err(GitError::io(target))?;
-        self.end_of_content().await?;
-        Ok(pointer)
-    }
-
-    async fn finish(self) -> Result<(), GitError> {
-        let Self { mut child, .. } = self;
-        let said = tail(child.0.stderr.take()).await;
-        let status = child.0.wait().await.map_err(GitError::Start)?;
-        if status.success() {
-            return Ok(());
-        }
-        let stderr = crate::display(&said, 1000).into();
-        Err(GitError::Failed {
-            subcommand: "cat-file",
-            code: status.code(),
-            stderr,
-        })
-    }
+        file.write_all(piece).map_err(GitError::io(target))
+    };
+    asked.pieces(entry, write).await?;
+    // The umask of this process must not decide what the application sees.
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    file.set_permissions(permissions).map_err(GitError::io(target))?;
+    Ok(entry.size < LFS_POINTER_MAX && head == LFS_POINTER)
 }
 
 /// Refuses links that lead out, also by way of other links: of `p/up -> ..` and `out -> p/up/..` each looks harmless.

@@ -1,11 +1,12 @@
 //! A bare copy of a source, which holds the commits that environments pin.
 
-use super::{Git, GitError, command::Run};
+use super::{Git, GitError, command::Run, objects::Objects};
 use crate::Remote;
 use model::CommitId;
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{self, Arc, PoisonError},
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -20,6 +21,9 @@ pub struct Mirror {
     pub(super) dir: PathBuf,
     /// Two fetches of one commit would fail on git's lock of its reference.
     writing: Arc<Mutex<()>>,
+    /// The commits that are kept: what [`KEPT`] holds, which nobody else changes.
+    kept: Arc<sync::Mutex<HashSet<CommitId>>>,
+    pub(super) objects: Arc<Objects>,
 }
 
 impl Mirror {
@@ -35,11 +39,22 @@ impl Mirror {
         if !known {
             git.output(&dir, "init", ["--quiet", "--bare", "--template="]).await?;
         }
+        let listed = git.output(&dir, "for-each-ref", ["--format=%(refname)", KEPT]).await?;
+        let kept = String::from_utf8_lossy(&listed)
+            .lines()
+            .filter_map(|name| name.strip_prefix(KEPT)?.parse().ok())
+            .collect();
         Ok(Self {
             git,
             dir,
             writing: Arc::default(),
+            kept: Arc::new(sync::Mutex::new(kept)),
+            objects: Arc::default(),
         })
+    }
+
+    fn kept(&self) -> sync::MutexGuard<'_, HashSet<CommitId>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The directory.
@@ -48,21 +63,10 @@ impl Mirror {
         &self.dir
     }
 
-    /// Whether the commit is here.
-    ///
-    /// # Errors
-    /// If git can not be run.
-    pub async fn has(&self, commit: &CommitId) -> Result<bool, GitError> {
-        let reference = format!("{KEPT}{commit}");
-        match self
-            .git
-            .output(&self.dir, "show-ref", ["--verify", "--quiet", "--", &reference])
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(GitError::Failed { code: Some(1), .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Whether the commit is here. Asks no process.
+    #[must_use]
+    pub fn has(&self, commit: &CommitId) -> bool {
+        self.kept().contains(commit)
     }
 
     /// Fetches a commit with its history, unless it is here. `via` is a reference of the remote under which it can be
@@ -71,17 +75,20 @@ impl Mirror {
     /// # Errors
     /// [`GitError::NoSuchCommit`] if the remote was reached and does not have it; other errors say why it was not.
     pub async fn fetch(&self, remote: &Remote, commit: &CommitId, via: Option<&str>) -> Result<(), GitError> {
-        if self.has(commit).await? {
+        if self.has(commit) {
             return Ok(());
         }
         let _writing = self.writing.lock().await;
-        if self.has(commit).await? {
+        if self.has(commit) {
             return Ok(());
         }
         self.unlock()?;
         let direct = format!("+{commit}:{KEPT}{commit}");
         let first = match self.fetch_one(remote, &direct).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                self.kept().insert(commit.clone());
+                return Ok(());
+            }
             Err(GitError::Failed {
                 code: Some(_), stderr, ..
             }) if says_no_such_commit(&stderr) => GitError::NoSuchCommit(commit.clone()),
@@ -118,8 +125,9 @@ impl Mirror {
         let name = format!("{KEPT}{commit}");
         self.git
             .output(&self.dir, "update-ref", [name.as_str(), commit.as_str()])
-            .await
-            .map(|_| ())
+            .await?;
+        self.kept().insert(commit.clone());
+        Ok(())
     }
 
     async fn fetch_one(&self, remote: &Remote, refspec: &str) -> Result<(), GitError> {
@@ -167,15 +175,16 @@ impl Mirror {
                 script.push_str(&format!("delete {name}\n"));
             }
         }
+        // Before they are gone: one that is taken for missing is merely fetched again.
+        self.kept().retain(|kept| commits.contains(kept));
         let run = Run {
             stdin: Some(script.into_bytes()),
             ..Run::default()
         };
         self.git.run(&self.dir, "update-ref", ["--stdin"], run).await?;
-        self.git
-            .output(&self.dir, "gc", ["--quiet", "--prune=now"])
-            .await
-            .map(|_| ())
+        self.git.output(&self.dir, "gc", ["--quiet", "--prune=now"]).await?;
+        self.objects.clear();
+        Ok(())
     }
 }
 

@@ -117,9 +117,20 @@ impl Mirror {
                 limit: max,
             });
         }
-        self.git
-            .run(&self.dir, "cat-file", ["blob", entry.object.0.as_str()], Run::default())
-            .await
+        if !matches!(entry.kind, EntryKind::File { .. } | EntryKind::Link) {
+            return Err(GitError::Parse { subcommand: "cat-file" });
+        }
+        let limit = self.git.limits().local;
+        let read = async {
+            let mut asked = self.ask([entry].into_iter()).await?;
+            let bytes = asked.read(entry).await?;
+            asked.finish().await?;
+            Ok(bytes)
+        };
+        tokio::time::timeout(limit, read).await.map_err(|_| GitError::Timeout {
+            subcommand: "cat-file",
+            limit,
+        })?
     }
 }
 

@@ -59,10 +59,10 @@ impl LocalForge {
         message: &str,
     ) -> Result<CommitId> {
         let lock = self.lock().await?;
-        let old = repository::head(self, branch).await?;
+        let old = repository::head(self, branch)?;
         let parent = match (&old, from) {
             (Some(old), _) => Some(old.clone()),
-            (None, Some(from)) => Some(repository::head(self, from).await?.ok_or_else(|| {
+            (None, Some(from)) => Some(repository::head(self, from)?.ok_or_else(|| {
                 ForgeError::invalid(format!("branch `{branch}`"), format!("there is no branch `{from}`"))
             })?),
             (None, None) => None,
@@ -134,7 +134,7 @@ impl LocalForge {
             .run(&self.repository, "add", ["--all", "--", "."], run)
             .await
             .map_err(git_failed(what))?;
-        let parent = repository::head(self, branch).await?;
+        let parent = repository::head(self, branch)?;
         if let Some(parent) = &parent {
             let same = self.tree_of(parent).await?
                 == id(
@@ -185,7 +185,7 @@ impl LocalForge {
             .run(&self.repository, "fetch", args, run)
             .await
             .map_err(git_failed(&what))?;
-        let commit = repository::head(self, branch).await?;
+        let commit = repository::head(self, branch)?;
         let commit = commit.ok_or_else(|| ForgeError::invalid(&what, "the branch is not there afterwards"))?;
         drop(lock);
         self.announce_pushed(branch, &commit)?;

@@ -65,7 +65,7 @@ impl LocalForge {
     pub async fn open_pull_request(&self, new: NewPullRequest) -> Result<PullRequest> {
         let what = "new pull request";
         let lock = self.lock().await?;
-        let references = repository::references(self).await?;
+        let references = repository::references(self)?;
         let missing = |branch: &BranchName| ForgeError::invalid(what, format!("there is no branch `{branch}`"));
         let find = |branch: &BranchName| references.get(&format!("refs/heads/{branch}")).cloned();
         find(&new.base).ok_or_else(|| missing(&new.base))?;
@@ -104,7 +104,7 @@ impl LocalForge {
         self.save(&document)?;
         drop(lock);
         self.announce(&document, PullRequestAction::Opened)?;
-        self.present(document, &repository::references(self).await?)
+        self.present(document, &repository::references(self)?)
     }
 
     /// Closes a pull request; its branch stays. Nothing happens if it is closed.
@@ -138,7 +138,7 @@ impl LocalForge {
     /// # Errors
     /// If there is no such pull request, it was merged, or its branch is gone.
     pub async fn reopen(&self, number: PullRequestNumber) -> Result<()> {
-        let references = repository::references(self).await?;
+        let references = repository::references(self)?;
         self.change(number, PullRequestAction::Reopened, |pull| {
             let refuse = |reason: &str| Err(ForgeError::invalid(format!("pull request {number}"), reason));
             let gone = |branch: &BranchName| !references.contains_key(&format!("refs/heads/{branch}"));
@@ -159,7 +159,7 @@ impl LocalForge {
     /// # Errors
     /// If there is no such pull request or branch.
     pub async fn change_base(&self, number: PullRequestNumber, base: &BranchName) -> Result<()> {
-        if repository::head(self, base).await?.is_none() {
+        if repository::head(self, base)?.is_none() {
             let reason = format!("there is no branch `{base}`");
             return Err(ForgeError::invalid(format!("pull request {number}"), reason));
         }
@@ -266,7 +266,7 @@ impl LocalForge {
             what: format!("pull request {number}"),
         };
         let mut pull = self.document(number)?.ok_or_else(missing)?;
-        pull.head = current_head(&pull, &repository::references(self).await?);
+        pull.head = current_head(&pull, &repository::references(self)?);
         change(&mut pull)?;
         pull.updated = now();
         self.keep_head(&pull).await?;
@@ -369,7 +369,7 @@ fn fetch_ref(number: u64) -> String {
 
 pub(super) async fn list_open(forge: &LocalForge, id: &RepositoryId) -> Result<Vec<PullRequest>> {
     forge.check(id)?;
-    let references = repository::references(forge).await?;
+    let references = repository::references(forge)?;
     let mut open = Vec::new();
     for number in numbers(&forge.pulls())? {
         if let Some(pull) = forge
@@ -390,7 +390,7 @@ pub(super) async fn read(forge: &LocalForge, id: &RepositoryId, number: PullRequ
     match forge.document(number)? {
         None => Ok(PullRequestFact::Absent),
         Some(pull) => {
-            let references = repository::references(forge).await?;
+            let references = repository::references(forge)?;
             Ok(PullRequestFact::Present(Box::new(
                 forge.refresh(pull, &references).await?,
             )))

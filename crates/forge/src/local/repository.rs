@@ -1,9 +1,8 @@
 //! The one repository of a local forge.
 
-use super::{LocalForge, client::git_failed};
+use super::{LocalForge, client::storage, refs};
 use crate::{
     Account, BranchFact, ForgeError, Permission, Remote, RemoteKind, Repository, RepositoryId, RepositoryPath, Result,
-    git::GitError,
 };
 use model::{BranchName, CommitId};
 use std::collections::HashMap;
@@ -29,36 +28,20 @@ pub(super) fn read(forge: &LocalForge, id: &RepositoryId) -> Result<Repository> 
     })
 }
 
-pub(super) async fn branch(forge: &LocalForge, id: &RepositoryId, branch: &BranchName) -> Result<BranchFact> {
+pub(super) fn branch(forge: &LocalForge, id: &RepositoryId, branch: &BranchName) -> Result<BranchFact> {
     forge.check(id)?;
-    Ok(head(forge, branch).await?.map_or(BranchFact::Absent, BranchFact::At))
+    Ok(head(forge, branch)?.map_or(BranchFact::Absent, BranchFact::At))
 }
 
 /// Where a branch stands.
-pub(super) async fn head(forge: &LocalForge, branch: &BranchName) -> Result<Option<CommitId>> {
-    Ok(references(forge).await?.remove(&format!("refs/heads/{branch}")))
+pub(super) fn head(forge: &LocalForge, branch: &BranchName) -> Result<Option<CommitId>> {
+    Ok(references(forge)?.remove(&format!("refs/heads/{branch}")))
 }
 
 /// All branches, and the newest commits of the pull requests.
-pub(super) async fn references(forge: &LocalForge) -> Result<HashMap<String, CommitId>> {
-    let what = "references of the local forge";
-    let args = [
-        "--format=%(objectname) %(refname)",
-        "refs/heads/",
-        "refs/maquette/pulls/",
-    ];
-    let listed = forge.git(what, "for-each-ref", args).await?;
-    let mut all = HashMap::new();
-    for line in String::from_utf8_lossy(&listed).lines() {
-        let unreadable = || {
-            git_failed(what)(GitError::Parse {
-                subcommand: "for-each-ref",
-            })
-        };
-        let (commit, name) = line.split_once(' ').ok_or_else(unreadable)?;
-        all.insert(name.to_owned(), commit.parse().map_err(|_| unreadable())?);
-    }
-    Ok(all)
+pub(super) fn references(forge: &LocalForge) -> Result<HashMap<String, CommitId>> {
+    refs::read(&forge.repository, &["refs/heads/", "refs/maquette/pulls/"])
+        .map_err(storage("references of the local forge", &forge.repository))
 }
 
 pub(super) fn permission(forge: &LocalForge, id: &RepositoryId, login: &str) -> Result<Permission> {
@@ -70,14 +53,14 @@ pub(super) fn permission(forge: &LocalForge, id: &RepositoryId, login: &str) -> 
     })
 }
 
-pub(super) async fn pusher(
+pub(super) fn pusher(
     forge: &LocalForge,
     id: &RepositoryId,
     branch: &BranchName,
     commit: &CommitId,
 ) -> Result<Option<Account>> {
     forge.check(id)?;
-    Ok((head(forge, branch).await?.as_ref() == Some(commit)).then(LocalForge::developer))
+    Ok((head(forge, branch)?.as_ref() == Some(commit)).then(LocalForge::developer))
 }
 
 pub(super) fn remote(forge: &LocalForge, id: &RepositoryId) -> Result<Remote> {
