@@ -34,6 +34,8 @@ pub enum OriginView {
     },
     /// Maquette makes a golden.
     Golden,
+    /// The engines of a project, started ahead of the next environment.
+    Spare,
 }
 
 impl From<&Origin> for OriginView {
@@ -48,6 +50,7 @@ impl From<&Origin> for OriginView {
             },
             Origin::Clone { of } => Self::Clone { of: of.to_string() },
             Origin::Golden => Self::Golden,
+            Origin::Spare => Self::Spare,
         }
     }
 }

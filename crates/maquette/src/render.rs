@@ -53,6 +53,7 @@ fn origin(view: &EnvironmentView) -> String {
         (OriginView::Baseline { branch }, _) => format!("baseline {}", tame(branch)),
         (OriginView::Clone { of }, _) => format!("copy of {of}"),
         (OriginView::Golden, _) => "golden".to_owned(),
+        (OriginView::Spare, _) => "the next environment".to_owned(),
     }
 }
 
@@ -78,9 +79,22 @@ pub(crate) fn stands(view: &EnvironmentView) -> String {
 
 /// Environments, a line each.
 pub(crate) fn list(environments: &[EnvironmentView], now: Timestamp) -> String {
-    if environments.is_empty() {
-        return "There are no environments.\n".to_owned();
+    let (spares, others): (Vec<_>, Vec<_>) = environments
+        .iter()
+        .partition(|view| view.origin == OriginView::Spare);
+    let mut text = String::new();
+    if others.is_empty() {
+        text.push_str("There are no environments.\n");
+    } else {
+        let _ = write!(text, "{}", of_people(&others, now));
     }
+    if !spares.is_empty() {
+        let _ = write!(text, "\n{}", spare(&spares, now));
+    }
+    text
+}
+
+fn of_people(environments: &[&EnvironmentView], now: Timestamp) -> Table {
     let mut table = Table::new(["ENV", "PROJECT", "STATUS", "COMMIT", "FOR", "AGE", "ADDRESS"]);
     for view in environments {
         table.row([
@@ -93,7 +107,22 @@ pub(crate) fn list(environments: &[EnvironmentView], now: Timestamp) -> String {
             view.address.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
-    table.to_string()
+    table
+}
+
+/// Engines that wait for the next environment: apart from what people have.
+fn spare(spares: &[&EnvironmentView], now: Timestamp) -> Table {
+    let mut table = Table::new(["SPARE", "PROJECT", "STATUS", "COMMIT", "AGE"]);
+    for view in spares {
+        table.row([
+            view.label.to_string(),
+            view.project.to_string(),
+            view.status.clone(),
+            view.commits.values().next().map_or_else(|| "-".to_owned(), commit),
+            ago(view.created, now),
+        ]);
+    }
+    table
 }
 
 fn shortened(text: &str, max: usize) -> String {

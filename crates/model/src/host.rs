@@ -108,6 +108,7 @@ pub fn environment_label(origin: &Origin, shared_base: Option<&ProjectName>) -> 
         Origin::Baseline { .. } => "base".to_owned(),
         Origin::Clone { of } => format!("copy-{of}"),
         Origin::Golden => "golden".to_owned(),
+        Origin::Spare => "spare".to_owned(),
     };
     let label = match shared_base {
         Some(project) => format!("{own}--{project}"),

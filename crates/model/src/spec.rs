@@ -73,6 +73,16 @@ pub enum Origin {
     },
     /// Maquette makes a golden.
     Golden,
+    /// The engines of a project, started ahead of the next environment, which adopts them.
+    Spare,
+}
+
+impl Origin {
+    /// Whether it is there for people: builders of goldens and spares are Maquette's own and have no address.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        !matches!(self, Self::Golden | Self::Spare)
+    }
 }
 
 /// Where the content of a new volume comes from.

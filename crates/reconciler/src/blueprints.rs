@@ -145,7 +145,7 @@ async fn about_environment(
             about.pull_request = Some(blueprint::PullRequest { number: *number, title });
         }
         Origin::Branch { branch } | Origin::Baseline { branch } => about.branch = Some(branch.clone()),
-        Origin::Clone { .. } | Origin::Golden => {}
+        Origin::Clone { .. } | Origin::Golden | Origin::Spare => {}
     }
     Ok(about)
 }
