@@ -14,9 +14,9 @@ use crate::{
     tree::{self, Tree},
     yaml,
 };
-use model::{Capabilities, Feature, ServiceName, ServiceStack};
+use model::{Capabilities, Feature, ServiceName, ServiceStack, Staging};
 use serde::{Deserialize, Serialize};
-use std::{cell::OnceCell, collections::BTreeSet};
+use std::{cell::OnceCell, collections::BTreeSet, rc::Rc};
 
 /// The most Compose files that override each other.
 const COMPOSE_FILES_MAX: usize = 20;
@@ -108,6 +108,69 @@ impl Blueprint {
         }
         problems.sort();
         Err(Problems(problems))
+    }
+}
+
+/// The Compose files of a tree put together, as one: files, overrides, `include` and `extends`, interpolated, its paths from the
+/// root of the tree. `env_file` is carried out, profiles are not. For tools that compare this with other readers.
+///
+/// # Errors
+/// Everything that was found, if one of it is an error.
+pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json::Value, Problems> {
+    let head = settings::read(tree, Whose::Head);
+    let stack = head
+        .stack
+        .as_ref()
+        .map_or_else(Stack::default, |node| settings::stack(&head.report, node));
+    let opened = match compose_files(tree, &head.report, &stack, &mut Explanation::default()) {
+        Ok(opened) => opened,
+        Err(report) => return Err(Problems(sorted(&[&head.report, &report]))),
+    };
+    let (compose, sources) = opened.report();
+    let reader = Reader {
+        tree,
+        head: &head,
+        stack: &stack,
+        opened: &opened,
+        compose: &compose,
+        sources,
+        context,
+        capabilities: &no_runtime(),
+    };
+    let value = reader.gather(&Policy::default()).map(|gathered| {
+        let scene = Scene {
+            report: &compose,
+            tree,
+            source: &context.source,
+            folder: "",
+            scope: &gathered.scope,
+            root: &gathered.root,
+            profiles: &gathered.profiles,
+            stack: &stack,
+            builds: true,
+        };
+        compose::resolved(&scene)
+    });
+    let problems = sorted(&[&head.report, &compose]);
+    match value {
+        Some(value) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(value),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// What is asked of no runtime.
+fn no_runtime() -> Capabilities {
+    Capabilities {
+        runtime: String::new(),
+        staging: Staging::Levels,
+        services: true,
+        objects: false,
+        host_roots: true,
+        images: true,
+        engines: Vec::new(),
+        snapshots: false,
+        freeze: false,
+        features: BTreeSet::new(),
     }
 }
 
@@ -302,20 +365,16 @@ impl Reader<'_> {
             self.compose.error(None, message);
             return nothing();
         }
-        let folder = self.folder();
-        // What is public may depend on values, and addresses are values: the first look is for the names only.
-        let (quiet, sources) = self.opened.report();
-        let first = self.scope(&quiet, &folder, policy, &[], None);
-        let Some(sketch) = Loader::new(&quiet, self.tree).load(&sources, &folder, &first) else {
-            return self.told(&quiet, nothing());
-        };
-        let public = public::services(&sketch, self.stack);
-        let documented = self.context.values(&public);
-        let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
-        let Some(root) = Loader::new(self.compose, self.tree).load(&self.sources, &folder, &scope) else {
+        let Some(gathered) = self.gather(policy) else {
             return nothing();
         };
-        let profiles = self.profiles(&scope);
+        let Gathered {
+            root,
+            scope,
+            documented,
+            public,
+            profiles,
+        } = gathered;
         let scene = Scene {
             report: self.compose,
             tree: self.tree,
@@ -359,10 +418,28 @@ impl Reader<'_> {
         (services, public)
     }
 
-    /// Hands on what the first look found when there is no second one.
-    fn told<T>(&self, quiet: &Report, result: T) -> T {
-        self.compose.adopt(quiet);
-        result
+    /// Puts the files together.
+    fn gather(&self, policy: &Policy) -> Option<Gathered> {
+        let folder = self.folder();
+        // What is public may depend on values, and addresses are values: the first look is for the names only.
+        let (quiet, sources) = self.opened.report();
+        let first = self.scope(&quiet, &folder, policy, &[], None);
+        let Some(sketch) = Loader::new(&quiet, self.tree).load(&sources, &folder, &first) else {
+            self.compose.adopt(&quiet);
+            return None;
+        };
+        let public = public::services(&sketch, self.stack);
+        let documented = self.context.values(&public);
+        let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
+        let root = Loader::new(self.compose, self.tree).load(&self.sources, &folder, &scope)?;
+        let profiles = self.profiles(&scope);
+        Some(Gathered {
+            root,
+            scope,
+            documented,
+            public,
+            profiles,
+        })
     }
 
     /// The folder that relative paths start from.
@@ -445,6 +522,15 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Compose files that were put together.
+struct Gathered {
+    root: Rc<yaml::Node>,
+    scope: Scope,
+    documented: interpolate::Values,
+    public: Vec<ServiceName>,
+    profiles: BTreeSet<String>,
 }
 
 /// What the Compose file calls the application.

@@ -18,12 +18,14 @@ mod ports;
 mod profiles;
 mod reference;
 mod resolve;
+mod resolved;
 mod service;
 mod unique;
 
 pub(crate) use depend::Need;
 pub(crate) use load::{Loader, Source};
-pub use reference::reference;
+pub use reference::{keys as reference_keys, reference};
+pub(crate) use resolved::resolved;
 pub(crate) use service::{Body, Wish};
 
 use crate::{

@@ -31,8 +31,8 @@ mod units;
 mod words;
 mod yaml;
 
-pub use blueprint::Blueprint;
-pub use compose::reference as compose_reference;
+pub use blueprint::{Blueprint, compose_resolved};
+pub use compose::{reference as compose_reference, reference_keys as compose_keys};
 pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};
 pub use init::init;

@@ -121,7 +121,7 @@ fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
         return anonymous(scene, name, node.at, to, body);
     };
     let kind = if is_path(source) {
-        checkout(scene, node.at, source)
+        folder(scene, node.at, source, body)
     } else {
         named(scene, node.at, source)
     };
@@ -166,6 +166,33 @@ pub(super) fn find(scene: &Scene<'_>, path: &str) -> Result<String, tree::PathEr
     Ok(subpath)
 }
 
+/// A directory or file of the checkout. A folder that is not in the repository, where the file asks for one to be made, is a
+/// volume of the environment: what is written there is kept, and services that name the same folder share it.
+fn folder(scene: &Scene<'_>, at: At, path: &str, body: &mut Body) -> Option<MountKind> {
+    let Ok(subpath) = tree::join(scene.folder, path) else {
+        return checkout(scene, at, path);
+    };
+    let last = subpath.rsplit('/').next().unwrap_or_default();
+    // A name with an ending was most likely meant to be a file, of which an empty folder is no replacement.
+    let like_file = last.trim_start_matches('.').contains('.');
+    if find(scene, path) != Err(tree::PathError::Missing) || like_file {
+        return checkout(scene, at, path);
+    }
+    let hashed = || format!("folder-{:.12}", Digest::of(subpath.as_bytes()).as_str());
+    let readable = format!("folder-{}", model::slug(&subpath));
+    let volume: VolumeName = readable.parse().or_else(|_| hashed().parse()).ok()?;
+    scene.report.warn_hint(
+        at,
+        format!(
+            "{} does not exist in this commit: an empty volume of the environment stands for it",
+            quoted(path)
+        ),
+        "name a volume, to say so yourself",
+    );
+    body.made.insert(volume.clone());
+    Some(MountKind::Volume { volume })
+}
+
 /// A directory or file of the checkout.
 fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
     let found = find(scene, path);
@@ -191,7 +218,7 @@ fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
 fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
     let (mut kind, mut source, mut to, mut read_only) = ("", None, None, false);
-    let (mut size_bytes, mut subpath) = (None, None);
+    let (mut size_bytes, mut subpath, mut create) = (None, None, true);
     for (key, value) in read::map(report, node, "a mount").unwrap_or_default() {
         if !keys::admit(report, "services.*.volumes[]", key, "of a mount") {
             continue;
@@ -210,6 +237,9 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
                         continue;
                     }
                     match option.text.as_str() {
+                        "create_host_path" => {
+                            create = read::flag(report, value, "`create_host_path` of a mount").unwrap_or(true);
+                        }
                         "size" => size_bytes = read::bytes(report, value, "`size` of a tmpfs"),
                         "subpath" => {
                             subpath = read::text(report, value, "`subpath` of a mount").map(|text| (value.at, text));
@@ -225,6 +255,7 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
         return;
     };
     let mount = match (kind, source) {
+        ("bind", Some((at, path))) if create => folder(scene, at, path, body),
         ("bind", Some((at, path))) => checkout(scene, at, path),
         ("volume", Some((at, volume))) => named(scene, at, volume),
         ("volume", None) => return anonymous(scene, name, node.at, to, body),

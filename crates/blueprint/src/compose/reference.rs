@@ -38,6 +38,21 @@ pub fn reference() -> String {
     out
 }
 
+/// Every key of the specification with one word for what becomes of it: `honoured`, `wish`, `ignored`, `refused`, or `parent`
+/// where its parent decides.
+pub fn keys() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    KEYS.iter().map(|entry| {
+        let word = match entry.fate {
+            Fate::Honoured => "honoured",
+            Fate::Wish(_) => "wish",
+            Fate::Ignored => "ignored",
+            Fate::Refused => "refused",
+            Fate::AsParent => "parent",
+        };
+        (entry.path, word, entry.text)
+    })
+}
+
 fn shown(fate: Fate, text: &str) -> (&'static str, String) {
     match fate {
         Fate::Honoured => ("honoured", text.to_owned()),

@@ -38,6 +38,32 @@ pub(crate) fn docker() -> Capabilities {
     }
 }
 
+/// A runtime that does all that a Compose file can ask for.
+pub(crate) fn everything() -> Capabilities {
+    use model::Feature;
+    Capabilities {
+        features: [
+            Feature::Builds,
+            Feature::Content,
+            Feature::Networks,
+            Feature::Users,
+            Feature::Init,
+            Feature::Hostname,
+            Feature::Hosts,
+            Feature::Ulimits,
+            Feature::Sysctls,
+            Feature::DropCapabilities,
+            Feature::SharedMemory,
+            Feature::Terminal,
+            Feature::VolumePaths,
+            Feature::RestartLimit,
+            Feature::StartInterval,
+        ]
+        .into(),
+        ..docker()
+    }
+}
+
 pub(crate) fn context() -> Context {
     Context {
         project: "shop".parse().unwrap(),
