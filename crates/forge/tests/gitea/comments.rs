@@ -55,6 +55,31 @@ async fn a_comment_of_another_account_with_our_mark_is_left_alone() {
 }
 
 #[tokio::test]
+async fn remarks_are_those_of_others_and_tell_who_was_edited() {
+    let world = World::new().await;
+    world.push("topic", "one");
+    let number = world.open("topic").await;
+    let (forge, id) = (&world.forge, &world.id);
+    forge.comment_put(id, number, &marker(), None, "ours").await.unwrap();
+    let first = world.ada.comment(world.path(), number.0, "One").await.unwrap();
+    world.bob.comment(world.path(), number.0, "Two").await.unwrap();
+    // Gitea tells times in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    let path = format!("repos/{}/issues/comments/{first}", world.path());
+    let body = serde_json::json!({ "body": "Another" });
+    world.ada.call(reqwest::Method::PATCH, &path, body).await.unwrap();
+    let found = forge.remarks(id, number).await.unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|remark| (remark.author.login.as_str(), remark.body.as_str(), remark.edited))
+        .collect();
+    assert_eq!(
+        told,
+        [(world.ada.user(), "Another", true), (world.bob.user(), "Two", false)]
+    );
+}
+
+#[tokio::test]
 async fn a_surplus_comment_of_an_interrupted_call_goes_and_a_deleted_one_comes_back() {
     let world = World::new().await;
     world.push("topic", "one");

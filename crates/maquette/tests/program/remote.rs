@@ -1,6 +1,8 @@
 //! Commands that ask the server.
 
-use crate::bench::{Bench, run};
+use crate::bench::{Bench, COMPOSE, SETTINGS, run};
+use forge::local::{FileChange, LocalHead, NewPullRequest};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_environment_from_create_to_receipt() {
@@ -98,6 +100,97 @@ async fn a_deploy_that_fails_is_a_failure_with_its_reason() {
     );
     let why = bench.ok(&["why", "br-change"]).await;
     assert!(why.contains("nonsense"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_a_fork_is_approved_by_its_full_id_and_every_view_says_the_same() {
+    let bench = Bench::new().await;
+    let from_fork = async |text: &str| {
+        let files = [
+            FileChange::write("compose.yaml", COMPOSE.replace("hello", text)),
+            FileChange::write("maquette.yaml", SETTINGS),
+        ];
+        bench.forge.commit_create(None, &files, "From a fork").await.unwrap()
+    };
+    let says = async |arguments: &[&str], text: &str| {
+        let mut said = String::new();
+        for _ in 0..600 {
+            let ended = bench.run(arguments).await;
+            if ended.out.contains(text) {
+                return ended.out;
+            }
+            said = format!("{ended:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{arguments:?} never said {text:?}: {said}");
+    };
+    let first = from_fork("harmless").await;
+    let new = NewPullRequest {
+        head: LocalHead::Fork(first.clone()),
+        ..NewPullRequest::new("x".parse().unwrap(), "main".parse().unwrap(), "From a fork")
+    };
+    let number = bench.forge.open_pull_request(new).await.unwrap().number;
+    says(&["list"], "needs approval").await;
+    let command = format!("maquette approve pr-1 --commit {first}");
+    says(&["why", "pr-1"], &command).await;
+
+    // Pushed between the reading and the approval.
+    let second = from_fork("other").await;
+    bench.forge.push_fork(number, &second).await.unwrap();
+    let refused = bench.run(&["approve", "pr-1", "--commit", first.as_str()]).await;
+    assert_eq!(refused.code, 6, "{refused:?}");
+    let told = format!("{} is not the newest commit, {second} is", first.short());
+    assert!(
+        refused.err.contains(&told) && refused.err.contains("hint: "),
+        "{refused:?}"
+    );
+    let short = bench.run(&["approve", "pr-1", "--commit", second.short()]).await;
+    assert_eq!(short.code, 2, "{short:?}");
+    let approved = bench
+        .ok(&["approve", "pr-1", "--commit", second.as_str(), "--watch"])
+        .await;
+    assert_eq!(approved, "pr-1 is live  http://pr-1.localhost:8080\n");
+    let why = says(&["why", "pr-1"], "was approved").await;
+    assert!(why.contains(&format!("{second} was approved: token:operator")), "{why}");
+
+    let third = from_fork("evil").await;
+    bench.forge.push_fork(number, &third).await.unwrap();
+    let words = format!("{} is live, {} needs approval", second.short(), third.short());
+    for command in ["list", "show", "why"] {
+        let arguments = [command, "pr-1"];
+        says(if command == "list" { &arguments[..1] } else { &arguments }, &words).await;
+    }
+    let comments = bench.forge.comments(number).unwrap();
+    let with_code = format!("`{}` is live, `{}` needs approval", second.short(), third.short());
+    assert!(comments[0].body.contains(&with_code), "{comments:#?}");
+    let status = bench.forge.status(&third).unwrap().unwrap();
+    assert_eq!(status.description, words);
+    assert_eq!(bench.json(&["show", "pr-1"]).await["phase"], "live_unapproved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_baseline_is_listed_and_woken() {
+    let bench = Bench::new().await;
+    let settings = SETTINGS.replace("{ baseline: none }", "{ baseline: asleep }");
+    let files = [FileChange::write("maquette.yaml", settings)];
+    let main = "main".parse().unwrap();
+    bench.forge.commit(&main, None, &files, "Rule").await.unwrap();
+    let mut listed = String::new();
+    for _ in 0..600 {
+        listed = bench.ok(&["list"]).await;
+        if listed.contains("sleeping") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        listed.contains("baseline main") && listed.contains("sleeping"),
+        "{listed}"
+    );
+    let woken = bench.ok(&["create", "--branch", "main", "--watch"]).await;
+    assert_eq!(woken, "base is live  http://base.localhost:8080\n");
+    let echoed = bench.run(&["exec", "base", "web", "echo", "awake"]).await;
+    assert_eq!(echoed.out, "awake\n", "{echoed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

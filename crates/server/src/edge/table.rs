@@ -2,7 +2,7 @@
 
 use crate::{app::App, problem::Answer, view::public_services};
 use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
-use model::{EnvironmentId, Generation, Origin, Phase, Power, ServiceName, Timestamp, service_label};
+use model::{EnvironmentId, Generation, Origin, Phase, Power, ServiceName, ServiceState, Timestamp, service_label};
 use reconciler::{Project, standing};
 use std::{
     collections::BTreeMap,
@@ -22,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(4);
 const PAUSE: Duration = Duration::from_millis(25);
 /// It is made anew this often although nothing was written.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// And this often while something that was asleep wakes: that it is awake is written nowhere.
+const WAKING: Duration = Duration::from_millis(200);
 /// How long the reconciler may take to plan; without a plan a start is shown without steps.
 const PLAN: Duration = Duration::from_secs(2);
 /// The most lines that tell why an environment failed.
@@ -50,8 +52,10 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
     let mut settled = Settled::new();
     loop {
         changes.mark_unchanged();
+        let mut interval = INTERVAL;
         match routes(&app, &mut settled).await {
-            Ok(routes) => {
+            Ok((routes, waking)) => {
+                interval = if waking { WAKING } else { INTERVAL };
                 table.send_if_modified(|table| {
                     let differs = table.version == 0 || *table.routes != routes;
                     if differs {
@@ -72,13 +76,14 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
         tokio::select! {
             () = end.cancelled() => return,
             _ = changes.changed() => sleep(GATHER).await,
-            () = sleep(INTERVAL) => {}
+            () = sleep(interval) => {}
         }
     }
 }
 
-async fn routes(app: &App, settled: &mut Settled) -> Answer<Vec<(RouteKey, Route)>> {
-    let mut routes = BTreeMap::new();
+/// All routes, and whether one of them is about to wake.
+async fn routes(app: &App, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Route)>, bool)> {
+    let (mut routes, mut waking) = (BTreeMap::new(), false);
     let mut before = std::mem::take(settled);
     for row in app.store.environment_list(None, false).await? {
         let Some(project) = app.project(&row.project).filter(|_| row.origin != Origin::Golden) else {
@@ -93,7 +98,8 @@ async fn routes(app: &App, settled: &mut Settled) -> Answer<Vec<(RouteKey, Route
             settled.insert(row.id.clone(), made);
             continue;
         }
-        let made = environment(app, project, &row, pull.as_ref()).await?;
+        let (made, wakes) = environment(app, project, &row, pull.as_ref()).await?;
+        waking |= wakes;
         routes.extend(made.iter().cloned());
         let rests = |route: &Route| matches!(route.state, RouteState::Live | RouteState::Sleeping);
         if made.iter().all(|(_, route)| rests(route)) {
@@ -107,7 +113,7 @@ async fn routes(app: &App, settled: &mut Settled) -> Answer<Vec<(RouteKey, Route
             );
         }
     }
-    Ok(routes.into_iter().collect())
+    Ok((routes.into_iter().collect(), waking))
 }
 
 async fn pull_request(app: &App, project: &Project, row: &EnvironmentRow) -> Answer<Option<PullRequestRow>> {
@@ -124,7 +130,7 @@ async fn environment(
     project: &Project,
     row: &EnvironmentRow,
     pull: Option<&PullRequestRow>,
-) -> Answer<Vec<(RouteKey, Route)>> {
+) -> Answer<(Vec<(RouteKey, Route)>, bool)> {
     let generations = app.store.generation_list(&row.id).await?;
     let (facts, phase) = standing(row, &generations);
     let live = facts
@@ -132,10 +138,16 @@ async fn environment(
         .and_then(|live| generations.iter().find(|row| row.generation == live));
     let newest = generations.iter().rev().find(|row| row.restores.is_none());
     let shown = live.or(newest);
-    let state = state(app, row, phase, newest).await;
     let about = about(project, row, pull, shown);
     let stack = shown.and_then(|row| row.spec.services());
     let public = stack.map_or_else(Vec::new, public_services);
+    let waking = phase == Phase::Live && is_waking(app, row, &public).await;
+    let state = match phase {
+        _ if waking => RouteState::Starting {
+            steps: steps(app, row, newest).await,
+        },
+        phase => state(app, row, phase, newest).await,
+    };
     let route = |service: ServiceName, port: u16| Route {
         target: Target {
             environment: row.id.clone(),
@@ -167,7 +179,24 @@ async fn environment(
         // There is a host from the beginning, so that whoever follows the link early sees the progress.
         routes.push((key(row.label.clone()), route(nothing, 0)));
     }
-    Ok(routes)
+    Ok((routes, waking))
+}
+
+/// Whether an environment that was asleep is wanted again and does not answer yet. Only the baseline sleeps so far, and nobody else
+/// is made to wait for the runtime's answer.
+async fn is_waking(app: &App, row: &EnvironmentRow, public: &[(&ServiceName, u16)]) -> bool {
+    if !matches!(row.origin, Origin::Baseline { .. }) {
+        return false;
+    }
+    let Ok(Ok(Some(observed))) = timeout(PLAN, app.runtime.observe(&row.id)).await else {
+        return false;
+    };
+    let asleep = |state: &ServiceState| matches!(state, ServiceState::Stopped | ServiceState::Starting);
+    observed.power != Power::Running
+        || public.iter().any(|(name, _)| {
+            let fact = observed.services.get(*name);
+            fact.is_none_or(|fact| asleep(&fact.state))
+        })
 }
 
 async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&GenerationRow>) -> RouteState {

@@ -78,6 +78,8 @@ pub(crate) struct Bench {
     directory: TempDir,
     running: Option<Running>,
     port: u16,
+    /// How the forge is told to reach our server; empty if it is not told.
+    pub(crate) webhook_host: String,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -139,9 +141,10 @@ impl Bench {
             clock: tokio::spawn(keep_time(simulator.clone())),
             simulator,
             store: Store::open(&state.store()).await.unwrap(),
-            setting,
             directory,
             running: None,
+            webhook_host: if setting.webhook { "127.0.0.1" } else { "" }.to_owned(),
+            setting,
             port: 0,
         };
         bench.start().await;
@@ -169,7 +172,7 @@ impl Bench {
                     "repository": self.configured,
                     "token_file": format!("{directory}/token"),
                     "webhook_secret_file": format!("{directory}/secret"),
-                    "webhook_url": self.setting.webhook.then(|| format!("http://127.0.0.1:{port}/")),
+                    "webhook_url": (!self.webhook_host.is_empty()).then(|| format!("http://{}:{port}/", self.webhook_host)),
                 } }],
             }],
         });

@@ -63,6 +63,7 @@ async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
     );
 
     let generations = bench.generations(&row.id).await.len();
+    let restarts = bench.simulator.calls().len();
     bench
         .tree
         .git(&["push", "--quiet", "origin", "origin/main:refs/heads/release"])
@@ -75,12 +76,24 @@ async fn one_pull_request_from_open_to_merged_by_webhooks_alone() {
         (pull.base == "release" && pull.title == "Another title").then_some(())
     })
     .await;
+    // Services see both, so there is a new generation in the same environment; the engine, which sees neither, goes on.
+    eventually("the new title and base are live", || async {
+        let all = bench.generations(&row.id).await;
+        let last = all.last()?;
+        let web = &last.spec.services()?.services[&"web".parse().ok()?];
+        let said = format!("{:?}", web.workload.environment);
+        let seen = said.contains("release") && said.contains("Another title");
+        (seen && last.outcome == Some(store::Outcome::Live) && all.len() > generations).then_some(())
+    })
+    .await;
     assert_eq!(bench.reaches(number, Phase::Live, Some(&opened)).await.id, row.id);
-    assert_eq!(
-        bench.generations(&row.id).await.len(),
-        generations,
-        "it was made again for a new base"
-    );
+    let calls = bench.simulator.calls();
+    let again = |service: &str| {
+        calls[restarts..]
+            .iter()
+            .any(|call| call.operation.mutates() && call.detail.contains(service))
+    };
+    assert!(again("web") && !again("cache"), "{calls:#?}");
 
     bench.close(number).await;
     assert_eq!(bench.reaches(number, Phase::Ended, None).await.id, row.id);
@@ -256,4 +269,145 @@ async fn a_renamed_repository_is_still_ours_and_its_old_name_means_nothing() {
     assert_eq!(same, comment);
     bench.status_is(&pushed, "success", "live").await;
     assert_eq!(hook_ids(&bench).await, hooks, "a restart leaves the webhook as it is");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_label_brings_an_environment_and_takes_it_away() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let path = bench.repository.path.clone();
+    let rule = "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none, triggers: { labels: [preview], drafts: false } }\n";
+    bench.tree.git(&["checkout", "--quiet", "main"]).unwrap();
+    bench.tree.commit("maquette.yaml", rule, "Ask for a label").unwrap();
+    bench.push_head("main", &[]);
+    let label = json!({ "name": "preview", "color": "#00aabb" });
+    let made = bench
+        .ada
+        .call(Method::POST, &format!("repos/{path}/labels"), label)
+        .await
+        .unwrap();
+    let opened = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    eventually("it is known", || bench.pull_request(number)).await;
+    let labels = format!("repos/{path}/issues/{number}/labels");
+    let add = json!({ "labels": [made["id"]] });
+    assert_eq!(bench.environments(number).await.len(), 0);
+    bench.ada.call(Method::POST, &labels, add.clone()).await.unwrap();
+    let first = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    let (comment, _) = bench.comment_says(number, "live** with").await;
+
+    let remove = format!("{labels}/{}", made["id"]);
+    bench.ada.call(Method::DELETE, &remove, Value::Null).await.unwrap();
+    let ended = bench.reaches(number, Phase::Ended, None).await;
+    let reason = format!("pull request {number} does not have the label preview, which asks for a preview");
+    assert_eq!((&ended.id, &ended.reason), (&first.id, &reason));
+    let (same, body) = bench.comment_says(number, "verified gone").await;
+    assert!(same == comment && body.contains(&reason), "{body}");
+    bench.status_is(&opened, "pending", &format!("removed: {reason}")).await;
+    assert_eq!(bench.inventory().await, []);
+
+    bench.ada.call(Method::POST, &labels, add).await.unwrap();
+    let anew = bench.reaches(number, Phase::Live, Some(&opened)).await;
+    assert_ne!(anew.id, first.id);
+    // Gitea's drafts are those whose title says so.
+    bench.change(number, json!({ "title": "WIP: A change" })).await;
+    let ended = bench.reaches(number, Phase::Ended, None).await;
+    assert_eq!(ended.id, anew.id);
+    bench
+        .comment_says(number, "is a draft, and drafts get no preview")
+        .await;
+    bench.change(number, json!({ "title": "A change" })).await;
+    bench.reaches(number, Phase::Live, Some(&opened)).await;
+    bench.status_is(&opened, "success", "live").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_at_another_address_takes_the_place_of_the_old_one() {
+    let mut bench = Bench::new(Setting::WEBHOOKS).await;
+    let path = format!("repos/{}/hooks", bench.repository.path);
+    let theirs = json!({ "type": "gitea", "active": true, "events": ["push"],
+        "config": { "url": "http://127.0.0.1:9/webhooks/shop/shop", "content_type": "json" } });
+    bench.ada.call(Method::POST, &path, theirs).await.unwrap();
+    let addresses = async |bench: &Bench| {
+        let mut found: Vec<String> = bench
+            .hooks()
+            .await
+            .iter()
+            .map(|hook| hook["config"]["url"].to_string())
+            .collect();
+        found.sort();
+        found
+    };
+    let before = addresses(&bench).await;
+    assert_eq!(before.len(), 2);
+    bench.stop().await;
+    // The same server under another name.
+    bench.webhook_host = "localhost".to_owned();
+    bench.start().await;
+    let after = eventually("the webhook is at the new address", || async {
+        let found = addresses(&bench).await;
+        (found.len() == 2 && found.iter().any(|url| url.contains("localhost"))).then_some(found)
+    })
+    .await;
+    let kept: Vec<&String> = after.iter().filter(|url| before.contains(url)).collect();
+    assert!(
+        kept.len() == 1 && kept[0].contains(":9/"),
+        "only ours went: {before:?} {after:?}"
+    );
+    let opened = bench.push("feature", &compose("two"));
+    let number = bench.open("feature", "A change").await;
+    bench.reaches(number, Phase::Live, Some(&opened)).await;
+
+    // Without an address there is none of ours.
+    bench.stop().await;
+    bench.webhook_host = String::new();
+    bench.start().await;
+    eventually("ours is gone", || async {
+        let found = addresses(&bench).await;
+        (found.len() == 1 && found[0].contains(":9/")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_says_what_is_wrong_with_a_blueprint_and_where() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let broken = compose("x").replace("    command:", "    comand:");
+    let commit = bench.push("broken", &broken);
+    let number = bench.open("broken", "Broken").await;
+    bench.reaches(number, Phase::Failed, Some(&commit)).await;
+    let said = "failed: compose.yaml:2:3: service `web` has no `command` (and one more problem)";
+    let told = bench.status_is(&commit, "failure", said).await;
+    assert!(told.iter().all(|text| !text.contains("can not be used")), "{told:?}");
+    let (_, body) = bench.comment_says(number, "compose.yaml:4:5").await;
+    assert!(body.contains("hint: did you mean `command`?"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_baseline_follows_the_base_branch_and_sleeps() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let settings = "stack:\n  services:\n    web: { host: true, public: true }\n";
+    bench.tree.git(&["checkout", "--quiet", "main"]).unwrap();
+    bench
+        .tree
+        .commit("maquette.yaml", settings, "Say nothing of a baseline")
+        .unwrap();
+    bench.push_head("main", &[]);
+    let asleep = |commit: model::CommitId| {
+        let bench = &bench;
+        async move {
+            eventually("the baseline sleeps", || async {
+                let rows = bench.store.environment_list(None, false).await.unwrap();
+                let row = rows
+                    .into_iter()
+                    .find(|row| matches!(row.origin, model::Origin::Baseline { .. }))?;
+                let at = row.head.values().any(|head| *head == commit);
+                (at && bench.phase(&row).await == Phase::Sleeping).then_some(row)
+            })
+            .await
+        }
+    };
+    let head = || crate::bench::commit_id(bench.tree.git(&["rev-parse", "HEAD"]).unwrap().trim());
+    let row = asleep(head()).await;
+    bench.push("main", &compose("newer"));
+    assert_eq!(asleep(head()).await.id, row.id);
 }

@@ -5,6 +5,7 @@ use crate::{
     name,
 };
 use model::{CommitId, Phase};
+use reqwest::Method;
 use serde_json::json;
 use test_support::gitea::{Client, NewRepository, WorkTree};
 
@@ -135,21 +136,19 @@ async fn an_approval_is_for_one_commit_of_a_fork() {
         .await
         .unwrap();
     let row = bench.reaches(number, Phase::NeedsApproval, Some(&first)).await;
-    let deploy = json!({ "commit": first.as_str() });
-    bench.ask(&format!("environments/{}/deploy", row.id), deploy).await;
+    let approve = json!({ "commit": first.as_str() });
+    bench.ask(&format!("environments/{}/approve", row.id), approve).await;
     bench.reaches(number, Phase::Live, Some(&first)).await;
     bench.status_is(&first, "success", "live").await;
 
     let second = push_to(&fork, &eve, "topic", "evil");
     // What was approved goes on, and is not taken for what was not.
-    let told = bench.status_is(&second, "pending", TOLD).await;
-    assert!(!told.iter().any(|text| text.contains("live")), "{told:?}");
-    let body = bench
-        .comment_says(number, &format!("`{}` needs approval", second.short()))
-        .await
-        .1;
-    assert!(body.contains(&format!("live** with `{}`", first.short())), "{body}");
-    bench.reaches(number, Phase::Live, Some(&second)).await;
+    let words = format!("{} is live, {} needs approval", first.short(), second.short());
+    let told = bench.status_is(&second, "pending", &words).await;
+    assert_eq!(told, [words], "it was never told to be live");
+    let words = format!("`{}` is live, `{}` needs approval", first.short(), second.short());
+    bench.comment_says(number, &words).await;
+    bench.reaches(number, Phase::LiveUnapproved, Some(&second)).await;
     let mut asked = bench.simulator.calls();
     asked.retain(|call| call.detail.contains(second.as_str()));
     assert_eq!(asked, []);
@@ -160,4 +159,75 @@ async fn an_approval_is_for_one_commit_of_a_fork() {
             .all(|row| row.spec.sources.values().all(|commit| *commit == first)),
         "{generations:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comment_approves_the_commit_that_it_names_if_its_author_may_push() {
+    let bench = Bench::new(Setting::WEBHOOKS).await;
+    let path = bench.repository.path.clone();
+    let eve = reader(&bench).await;
+    let fork = eve.fork(&path).await.unwrap();
+    let first = push_to(&fork, &eve, "topic", "harmless");
+    let head = format!("{}:topic", eve.user());
+    let number = eve
+        .open_pull_request(&path, &head, "main", "From a fork")
+        .await
+        .unwrap();
+    assert_nothing_runs(&bench, number, &first).await;
+    let approval = format!("/preview approve {first}");
+    let (_, body) = bench.comment_says(number, &approval).await;
+    assert!(
+        body.contains(&format!("maquette approve pr-{number} --commit {first}")),
+        "{body}"
+    );
+
+    // She may not push; who quotes the line approves nothing; nor does somebody who names a part of the commit.
+    eve.comment(&path, number, &approval).await.unwrap();
+    let quoted = format!("> {approval}\n\nI did not read it yet.");
+    bench.bob.comment(&path, number, &quoted).await.unwrap();
+    let short = format!("/preview approve {}", first.short());
+    bench.bob.comment(&path, number, &short).await.unwrap();
+    bench
+        .comment_says(number, "does not name the commit with all of its digits")
+        .await;
+    // Somebody with the right to edit comments makes one of bob's say so.
+    let harmless = bench.bob.comment(&path, number, "Thanks!").await.unwrap();
+    // Gitea tells times in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    let edit = format!("repos/{path}/issues/comments/{harmless}");
+    bench
+        .ada
+        .call(Method::PATCH, &edit, json!({ "body": approval }))
+        .await
+        .unwrap();
+    bench.comment_says(number, "the comment was edited").await;
+    assert_nothing_runs(&bench, number, &first).await;
+
+    bench.bob.comment(&path, number, &approval).await.unwrap();
+    bench.reaches(number, Phase::Live, Some(&first)).await;
+    bench.status_is(&first, "success", "live").await;
+
+    // A push in between: the approval is for what was read.
+    let second = push_to(&fork, &eve, "topic", "evil");
+    bench.bob.comment(&path, number, &approval).await.unwrap();
+    let row = bench.reaches(number, Phase::LiveUnapproved, Some(&second)).await;
+    let words = format!("{} is live, {} needs approval", first.short(), second.short());
+    bench.status_is(&second, "pending", &words).await;
+    // Who may not push any more approves nothing, whatever they wrote before.
+    bench.ada.allow(&path, bench.bob.user(), "read").await.unwrap();
+    let late = format!("/preview approve {second}");
+    bench.bob.comment(&path, number, &late).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(
+        bench.reaches(number, Phase::LiveUnapproved, Some(&second)).await.id,
+        row.id
+    );
+    let mut asked = bench.simulator.calls();
+    asked.retain(|call| call.detail.contains(second.as_str()));
+    assert_eq!(asked, []);
+    bench.ada.comment(&path, number, &late).await.unwrap();
+    bench.reaches(number, Phase::Live, Some(&second)).await;
+    bench
+        .comment_says(number, &format!("live** with `{}`", second.short()))
+        .await;
 }

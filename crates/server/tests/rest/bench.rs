@@ -130,6 +130,13 @@ impl Bench {
         number
     }
 
+    /// Commits settings with this policy to the policy branch.
+    pub(crate) async fn rule(&self, policy: &str) {
+        let settings = SETTINGS.replace("{ baseline: none }", policy);
+        let files = [FileChange::write("maquette.yaml", settings)];
+        self.forge.commit(&branch("main"), None, &files, "Rule").await.unwrap();
+    }
+
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.server.address).await.unwrap()
     }

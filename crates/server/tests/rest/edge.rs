@@ -50,6 +50,38 @@ async fn routes_follow_the_life_of_an_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_visit_wakes_the_baseline_and_is_let_in_when_it_answers() {
+    let bench = Bench::new().await;
+    let client = EdgeClient::new(bench.state.edge_socket());
+    let table = Arc::new(RouteTable::default());
+    let end = CancellationToken::new();
+    let follower = tokio::spawn(client.clone().follow_routes(Arc::clone(&table), end.clone()));
+    bench.rule("{ baseline: asleep }").await;
+    route(&table, "base", |state| state == Some(&RouteState::Sleeping)).await;
+    let view = bench.reaches("base", "sleeping").await;
+    assert_eq!(view["origin"], json!({ "kind": "baseline", "branch": "main" }));
+    let id = view["id"].as_str().unwrap().parse().unwrap();
+    for _ in 0..1000 {
+        if runtime::Runtime::observe(&bench.simulator, &id)
+            .await
+            .unwrap()
+            .is_some_and(|found| found.power == model::Power::Stopped)
+        {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let found = table.route(&key("base")).unwrap();
+    client.wake(&found.target.environment, found.epoch).await;
+    route(&table, "base", |state| state == Some(&RouteState::Live)).await;
+    let service = "web".parse().unwrap();
+    let dialled = runtime::Runtime::dial(&bench.simulator, &id, &service, runtime::Target::Port(8080)).await;
+    assert!(dialled.is_ok(), "it was let in before it answers");
+    end.cancel();
+    follower.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_opens_its_own_environment_once_and_its_session_one_host() {
     let bench = Bench::new().await;
     bench.open("change").await;
