@@ -5,7 +5,7 @@ mod directory;
 use crate::{
     cli::{CheckArgs, DoctorArgs, InitArgs, PlanArgs},
     exit::Failure,
-    process::cell_host::pool_config,
+    process::cell_host::{oci_runtime, pool_config},
 };
 use blueprint::{Address, Blueprint, Context, Policy, Problems, Severity};
 use directory::Directory;
@@ -283,7 +283,7 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
         }
         Err(error) => return Err(crate::process::config_failure(&error)),
     };
-    let findings = doctor_of_cells::examine(&pool_config(&config, "doctor"));
+    let findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
     let worst = doctor_of_cells::worst(&findings);
     let code = if worst == Status::Fail {
         ExitCode::from(1)

@@ -1,6 +1,7 @@
 //! What this host has and lacks for cells: probes that leave nothing behind, each with the command that mends it.
 
 mod kernel;
+mod oci;
 mod programs;
 mod storage;
 #[cfg(test)]
@@ -8,7 +9,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::PoolConfig;
+use crate::{host::OciKind, pool::PoolConfig};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,9 +64,10 @@ impl Finding {
     }
 }
 
-/// Looks at the host. Some probes need the rights of the cell host; without them they say so.
+/// Looks at the host. Some probes need the rights of the cell host; without them they say so. `wanted` is the OCI runtime that
+/// the operator has chosen, if any.
 #[must_use]
-pub fn examine(pool: &PoolConfig) -> Vec<Finding> {
+pub fn examine(pool: &PoolConfig, wanted: Option<OciKind>) -> Vec<Finding> {
     let mut findings = vec![
         kernel::namespaces(),
         kernel::user_namespace(),
@@ -73,6 +75,7 @@ pub fn examine(pool: &PoolConfig) -> Vec<Finding> {
         kernel::resource_capability(),
         kernel::inotify(),
     ];
+    findings.push(oci::runtime(wanted));
     findings.extend(programs::all());
     findings.extend(storage::all(pool));
     findings

@@ -7,6 +7,7 @@ mod apply;
 mod environment;
 mod exec;
 mod jobs;
+mod knock;
 mod launch;
 mod logs;
 mod nameserver;
@@ -19,9 +20,10 @@ mod serve;
 mod sources;
 mod supervise;
 
+pub use crate::sandbox::oci::OciKind;
 use crate::{
     pool::{Pool, PoolConfig, PoolError},
-    sandbox::{cgroup::Cgroups, conmon::Programs, etc, idmap, network},
+    sandbox::{cgroup::Cgroups, conmon::Programs, etc, idmap, network, trial},
 };
 use environment::Environment;
 use model::{Capabilities, EnvironmentId, Generation, InstanceId, Limits, Staging};
@@ -66,8 +68,8 @@ pub struct HostConfig {
     pub default_limits: Limits,
     /// Bytes that a container's log may have.
     pub log_bytes: u64,
-    /// The OCI runtime.
-    pub runc: PathBuf,
+    /// The OCI runtime that makes containers; the fastest that works here unless given.
+    pub oci: Option<OciKind>,
     /// The monitor.
     pub conmon: PathBuf,
 }
@@ -93,7 +95,7 @@ impl HostConfig {
                 disk_bytes: Some(4 << 30),
             },
             log_bytes: 4 << 20,
-            runc: PathBuf::from("/usr/sbin/runc"),
+            oci: None,
             conmon: PathBuf::from("/usr/bin/conmon"),
         }
     }
@@ -112,6 +114,12 @@ pub enum HostError {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// No OCI runtime can make containers here.
+    #[error("no container can be made: {reason}")]
+    Oci {
+        /// What was tried, and what came of it.
+        reason: String,
     },
     /// The storage pool.
     #[error("opening the storage pool")]
@@ -194,12 +202,10 @@ impl Host {
             .map_err(at("moving into a group of our own below", group_root))?;
         let pool = Pool::open(config.pool.clone()).map_err(HostError::Pool)?;
         let etc = fresh_etc(&config.run_dir)?;
+        let programs = programs(&config, &groups, &etc)?;
         let boot = record::boot_id().map_err(at("reading", Path::new("/proc/sys/kernel/random/boot_id")))?;
         Ok(Self {
-            programs: Programs {
-                runc: config.runc.clone(),
-                conmon: config.conmon.clone(),
-            },
+            programs,
             capabilities: capabilities(),
             groups,
             pool,
@@ -253,6 +259,21 @@ impl Host {
         // Nobody may be listening.
         let _ = self.changes.send(environment.clone());
     }
+}
+
+/// Tries the OCI runtimes, with ids that no environment gets.
+fn programs(config: &HostConfig, groups: &Cgroups, etc: &Path) -> Result<Programs, HostError> {
+    let range = idmap::Range::numbered(config.first_uid, config.max_environments);
+    let ground = trial::Ground {
+        groups,
+        directory: &config.run_dir,
+        etc,
+        range: range.ok_or_else(|| HostError::Oci {
+            reason: "the user ids of the environments leave no room for those of a trial".to_owned(),
+        })?,
+        conmon: &config.conmon,
+    };
+    trial::choose(config.oci, &ground).map_err(|reason| HostError::Oci { reason })
 }
 
 /// What this host can do, as the blueprint's checks and the planner see it.

@@ -13,7 +13,7 @@ use model::{
     VolumeOrigin,
 };
 use runtime::{NoSecrets, Runtime as _, Target};
-use runtime_cell::CellRuntime;
+use runtime_cell::{CellRuntime, host::OciKind};
 use std::{
     net::TcpListener,
     time::{Duration, Instant},
@@ -54,7 +54,10 @@ struct Town {
 
 impl Town {
     async fn build() -> Self {
-        let rig = Rig::start();
+        Self::on(Rig::start()).await
+    }
+
+    async fn on(rig: Rig) -> Self {
         let runtime = rig.runtime().await;
         let (victim, attacker) = (rig.environment(), rig.environment());
         up(
@@ -127,7 +130,13 @@ fn with_volume(spec: &mut EnvironmentSpec, limit: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_outside_of_the_environment_can_be_reached_or_seen() {
-    let town = Town::build().await;
+    for oci in OciKind::ALL {
+        nothing_outside_can_be_reached(oci).await;
+    }
+}
+
+async fn nothing_outside_can_be_reached(oci: OciKind) {
+    let town = Town::on(Rig::start_on(oci)).await;
     network(&town).await;
     names(&town).await;
     files(&town).await;

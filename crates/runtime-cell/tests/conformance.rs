@@ -14,7 +14,7 @@ use runtime::{
     Runtime,
     conformance::{Fixture, HOST_PORT, Program, cases, host_workload},
 };
-use runtime_cell::CellRuntime;
+use runtime_cell::{CellRuntime, host::OciKind};
 use support::{Rig, service};
 
 #[test]
@@ -78,14 +78,34 @@ impl Fixture for Cells {
     }
 }
 
+/// What differs between the OCI runtimes: the start of commands, their input and their end, and what is left of them.
+const OF_THE_OCI_RUNTIME: [&str; 8] = [
+    "a service becomes ready when it listens, and not before",
+    "a command that does not exist is the user's mistake",
+    "a service that ends is told, and started again if it should be",
+    "a job is ended when its time is over",
+    "a command has input, output, variables and a status",
+    "freezing keeps what is in memory",
+    "stopping keeps what is on disk",
+    "removal leaves nothing, and may be repeated",
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cells_keep_what_every_runtime_must() {
-    let rig = Rig::start();
+    let only = std::env::var("CELL_TEST_CASE").unwrap_or_default();
+    keep(Rig::start(), |name| name.contains(&only)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_keep_it_with_runc_too() {
+    keep(Rig::start_on(OciKind::Runc), |name| OF_THE_OCI_RUNTIME.contains(&name)).await;
+}
+
+async fn keep(rig: Rig, wanted: impl Fn(&str) -> bool) {
     let runtime = rig.runtime().await;
     let cells = Cells { rig, runtime };
-    let only = std::env::var("CELL_TEST_CASE").unwrap_or_default();
     let mut failures = Vec::new();
-    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
+    for case in cases().into_iter().filter(|case| wanted(case.name)) {
         let begun = std::time::Instant::now();
         let failure = case.run(&cells).await.err();
         eprintln!(

@@ -100,6 +100,22 @@ pub struct CellConfig {
     /// The size of the pool's image file, where the host has no btrfs of its own, in GiB.
     #[serde(default = "default_pool")]
     pub pool_gib: u64,
+    /// The OCI runtime that makes containers; the fastest that works on this machine unless given.
+    #[serde(default)]
+    pub oci_runtime: OciRuntime,
+}
+
+/// An OCI runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OciRuntime {
+    /// The fastest that works on this machine.
+    #[default]
+    Auto,
+    /// crun.
+    Crun,
+    /// runc.
+    Runc,
 }
 
 impl Default for CellConfig {
@@ -108,6 +124,7 @@ impl Default for CellConfig {
             run_dir: default_run_dir(),
             data_dir: None,
             pool_gib: default_pool(),
+            oci_runtime: OciRuntime::Auto,
         }
     }
 }

@@ -3,11 +3,11 @@
 use super::{load, log, running, user};
 use crate::{cli::CellHostArgs, exit::Failure};
 use runtime_cell::{
-    host::{self, HostConfig},
+    host::{self, HostConfig, OciKind},
     pool::{Place, PoolConfig},
 };
 use rustix::process::geteuid;
-use server::config::ServerConfig;
+use server::config::{OciRuntime, ServerConfig};
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
 
 /// Bytes that stay free on the disk below the pool's image file.
@@ -58,9 +58,19 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     host.control_uid = user.uid;
     host.control_gid = user.gid;
     host.dial_uids = vec![user.uid];
+    host.oci = oci_runtime(&config);
     host::run(host).map_err(|error| Failure::of(&error).hint("`maquette doctor` says what this machine lacks"))?;
     drop(held);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The OCI runtime that the operator wants, if it is one in particular.
+pub(crate) fn oci_runtime(config: &ServerConfig) -> Option<OciKind> {
+    match config.cell.oci_runtime {
+        OciRuntime::Auto => None,
+        OciRuntime::Crun => Some(OciKind::Crun),
+        OciRuntime::Runc => Some(OciKind::Runc),
+    }
 }
 
 /// The file that tells of a running cell host.

@@ -1,35 +1,15 @@
 //! Programs of the host that cells use.
 
-use std::path::{Path, PathBuf};
-
 use super::Finding;
 use crate::engine::probe::version_of;
 use crate::engine::{EngineKind, HostEngines, probe_host};
-
-const DIRECTORIES: [&str; 6] = [
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-];
+pub(super) use crate::sandbox::oci::find;
 
 pub(super) fn all() -> Vec<Finding> {
-    let mut findings = vec![
-        program("runc", "runs containers"),
-        program("conmon", "watches containers and keeps their logs"),
-    ];
+    let mut findings = vec![program("conmon", "watches containers and keeps their logs")];
     let host = probe_host();
     findings.extend(EngineKind::ALL.into_iter().map(|kind| judge_engine(kind, &host)));
     findings
-}
-
-pub(super) fn find(name: &str) -> Option<PathBuf> {
-    DIRECTORIES
-        .into_iter()
-        .map(|directory| Path::new(directory).join(name))
-        .find(|path| path.exists())
 }
 
 fn program(name: &'static str, purpose: &str) -> Finding {

@@ -24,7 +24,7 @@ fn config(directory: &Path) -> PoolConfig {
 #[test]
 fn every_finding_explains_itself_and_nothing_is_left_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let findings = examine(&config(directory.path()));
+    let findings = examine(&config(directory.path()), None);
     assert!(findings.len() > 12);
     for finding in &findings {
         assert!(!finding.meaning.is_empty(), "{finding:?}");
@@ -46,7 +46,7 @@ fn a_pool_too_large_for_the_disk_fails() {
     if let Place::Image { size, .. } = &mut pool.place {
         *size = 1 << 60;
     }
-    let findings = examine(&pool);
+    let findings = examine(&pool, None);
     let room = findings
         .iter()
         .find(|finding| finding.check == "room for the pool")
@@ -93,4 +93,32 @@ fn hosts_are_judged() {
         (finding.status, finding.mend.as_deref()),
         (Status::Warn, Some("apt install rabbitmq-server"))
     );
+}
+
+#[test]
+fn the_runtime_that_will_be_used_is_named_with_what_the_other_would_cost() {
+    use crate::host::OciKind::{Crun, Runc};
+    let took = |ms| Ok(std::time::Duration::from_millis(ms));
+    let both = [(Crun, took(14)), (Runc, took(45))];
+    let finding = oci::judge(None, &both);
+    assert_eq!(finding.status, Status::Ok);
+    assert!(finding.meaning.contains("crun") && finding.meaning.contains("14 ms") && finding.meaning.contains("runc"));
+    assert!(finding.meaning.contains("45 ms"), "{}", finding.meaning);
+
+    let finding = oci::judge(Some(Runc), &both);
+    assert_eq!(finding.status, Status::Ok, "the operator has decided");
+    assert!(finding.meaning.starts_with("runc"), "{}", finding.meaning);
+    assert!(finding.meaning.contains("crun") && finding.meaning.contains("14 ms"));
+
+    let finding = oci::judge(None, &[(Runc, took(45))]);
+    assert_eq!(finding.status, Status::Warn);
+    assert_eq!(finding.mend.as_deref(), Some("apt install crun"));
+
+    let finding = oci::judge(None, &[(Crun, Err("it runs as it likes".into())), (Runc, took(45))]);
+    assert_eq!(finding.status, Status::Warn);
+    assert!(finding.meaning.contains("it runs as it likes"), "the reason is told");
+
+    let finding = oci::judge(Some(Crun), &[(Runc, took(45))]);
+    assert_eq!(finding.status, Status::Fail, "what the operator wants is not there");
+    assert_eq!(oci::judge(None, &[]).status, Status::Fail);
 }

@@ -83,7 +83,7 @@ impl Host {
         let mut options = fs::OpenOptions::new();
         let written = options.write(true).create_new(true).mode(0o600).open(&files.process)?;
         serde_json::to_writer(written, &process)?;
-        let mut runtime = container.runtime(&self.programs);
+        let mut runtime = container.runtime();
         runtime
             .arg("exec")
             .arg("--process")

@@ -61,12 +61,12 @@ pub(crate) struct Cell {
     pub(crate) manner: Manner,
 }
 
-fn refused(cell: &Cell, error: ContainerError) -> RuntimeError {
+fn refused(cell: &Cell, container: &Container, error: ContainerError) -> RuntimeError {
     let what = cell.unit.plain().to_owned();
     match error {
         ContainerError::Refused(reason) => RuntimeError::Invalid {
             what,
-            reason: explained(&reason).unwrap_or(reason),
+            reason: explained(&reason, || bundle::command(&container.bundle)).unwrap_or(reason),
         },
         other => RuntimeError::Failed {
             action: format!("starting {what}"),
@@ -75,31 +75,50 @@ fn refused(cell: &Cell, error: ContainerError) -> RuntimeError {
     }
 }
 
-/// What the author of a command can do about it, where the runtime's words are about the command.
-fn explained(reason: &str) -> Option<String> {
-    let (_, rest) = reason.split_once("exec: \"")?;
-    let (command, why) = rest.split_once("\": ")?;
-    if why.contains("permission denied") {
-        return Some(format!(
-            "the command `{command}` may not be run\nhint: make the file executable and commit that"
-        ));
+/// What the author of a command can do about it, where the runtime's words are about the command: those of runc, then those of
+/// crun, which does not always name it.
+fn explained(reason: &str, command: impl FnOnce() -> Option<String>) -> Option<String> {
+    let of_runc = || reason.split_once("exec: \"")?.1.split_once("\": ");
+    let of_crun = || reason.split_once("executable file `")?.1.split_once("` ");
+    if let Some((command, why)) = of_runc().or_else(of_crun) {
+        let missing = ["executable file not found", "no such file", "not found in $PATH"];
+        if why.contains("permission denied") {
+            Some(not_executable(command))
+        } else {
+            missing
+                .iter()
+                .any(|words| why.contains(words))
+                .then(|| not_there(command))
+        }
+    } else if reason.starts_with("open executable: ") {
+        command().map(|command| not_executable(&command))
+    } else {
+        None
     }
-    (why.contains("executable file not found") || why.contains("no such file")).then(|| {
-        format!(
-            "the command `{command}` is not there\nhint: install its package on this machine: services with \
-             `host: true` run from the machine's packages; or name a file of the checkout by its path"
-        )
-    })
+}
+
+fn not_executable(command: &str) -> String {
+    format!("the command `{command}` may not be run\nhint: make the file executable and commit that")
+}
+
+fn not_there(command: &str) -> String {
+    format!(
+        "the command `{command}` is not there\nhint: install its package on this machine: services with \
+         `host: true` run from the machine's packages; or name a file of the checkout by its path"
+    )
 }
 
 impl Host {
     /// Names and places of a container.
     pub(crate) fn container(&self, environment: &EnvironmentId, unit: &UnitName) -> Container {
         let cell = self.cell_dir(environment.as_str());
+        let id = names::container_id(&self.config.instance, environment, unit);
+        let oci = self.programs.oci_of(&cell, &id);
         Container {
-            id: names::container_id(&self.config.instance, environment, unit),
+            id,
             bundle: cell.join(unit.as_str()),
-            runtime_root: cell.join("runc"),
+            oci: oci.clone(),
+            runtime_root: cell.join(oci.kind.name()),
             log: self
                 .state_dir(environment.as_str())
                 .join("logs")
@@ -284,14 +303,14 @@ impl Host {
             let _ = fs::remove_file(container.bundle.join(left));
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
-        let running = container.create(&self.programs).map_err(|e| refused(cell, e))?;
+        let running = container
+            .create(&self.programs)
+            .map_err(|e| refused(cell, container, e))?;
         let process = Process::of(running.pid, cell.range).map_err(io)?;
         let process = process.ok_or_else(|| io(io::Error::other("its first process has ended")))?;
-        cell.hub
-            .attach(cell.number, cell.unit.plain(), &process)
-            .map_err(io)?;
+        cell.hub.attach(cell.number, cell.unit.plain(), &process).map_err(io)?;
         self.bound_kernel_objects(&process);
-        container.start(&self.programs).map_err(|e| refused(cell, e))?;
+        container.start().map_err(|e| refused(cell, container, e))?;
         Ok(running)
     }
 
@@ -498,5 +517,36 @@ pub(crate) fn pool_error(action: String, error: crate::pool::PoolError) -> Runti
             reason: error.to_string(),
         },
         _ => failed(action, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_runtimes_words_about_a_command_become_the_same_ones_for_its_author() {
+        let told = |reason: &str| explained(reason, || Some("./start".into())).unwrap_or_default();
+        let missing = [
+            "runc create failed: unable to start container process: exec: \"nonesuch\": executable file not found in $PATH",
+            "executable file `nonesuch` not found in $PATH: No such file or directory",
+        ];
+        for reason in missing {
+            assert!(
+                told(reason).starts_with("the command `nonesuch` is not there\nhint: "),
+                "{reason}"
+            );
+        }
+        let refused = [
+            "unable to start container process: exec: \"./start\": permission denied",
+            "open executable: Permission denied",
+        ];
+        for reason in refused {
+            assert!(
+                told(reason).starts_with("the command `./start` may not be run\nhint: "),
+                "{reason}"
+            );
+        }
+        assert_eq!(explained("no space left on device", || None), None);
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Host,
     environment::Environment,
+    knock::Knock,
     launch::Cell,
     record::{Check, EngineProtocol},
 };
@@ -27,16 +28,26 @@ use tokio::{
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const ANSWER_MAX: usize = 4096;
+const PORT_PAUSE: Duration = Duration::from_millis(2);
 const EXEC_PAUSE: Duration = Duration::from_millis(50);
+/// A health check that is a command costs as much as the start of the service, which it would slow down: it waits for the port
+/// that the service opens, but not for longer than this.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Follows a run of a container: records when it becomes ready, or that it does not. Never returns.
 pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) {
     let began = Instant::now();
     let pace = cell.manner.pace;
     let mut failures = 0;
+    let mut knock = port_of(cell).map(|port| Knock::new(cell.number, port));
+    if let (Check::Exec(_), Some(knock)) = (&cell.manner.check, &mut knock) {
+        while began.elapsed() < OPEN_PATIENCE && knock.once(environment).await.is_err() {
+            sleep(PORT_PAUSE).await;
+        }
+    }
     loop {
         environment.until(|record| record.power == Power::Running).await;
-        match probe(host, environment, cell).await {
+        match probe(host, environment, cell, knock.as_mut()).await {
             Ok(()) => break,
             Err(reason) => {
                 let counts = began.elapsed() > Duration::from_millis(pace.start_period_ms);
@@ -48,6 +59,15 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
     }
     host.set_state(environment, &cell.unit, ServiceState::Ready, None);
     std::future::pending::<()>().await;
+}
+
+/// The port that is open at last when it is ready.
+fn port_of(cell: &Cell) -> Option<u16> {
+    match &cell.manner.check {
+        Check::Tcp(port) | Check::Engine { socket: None, port, .. } => Some(*port),
+        Check::Exec(_) => cell.manner.opens,
+        Check::Started | Check::Engine { .. } => None,
+    }
 }
 
 /// Probes of ports come much closer together than the interval that the author had in mind: they count by time.
@@ -80,22 +100,26 @@ fn pause(cell: &Cell, elapsed: Duration) -> Duration {
         Check::Exec(_) => (elapsed / 4)
             .max(EXEC_PAUSE)
             .min(Duration::from_millis(cell.manner.pace.interval_ms).max(EXEC_PAUSE)),
-        _ if elapsed < Duration::from_secs(1) => Duration::from_millis(3),
+        _ if elapsed < Duration::from_secs(1) => PORT_PAUSE,
         _ if elapsed < Duration::from_secs(15) => Duration::from_millis(10),
         _ => Duration::from_millis(200),
     }
 }
 
-async fn probe(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) -> Result<(), String> {
+async fn probe(
+    host: &Arc<Host>,
+    environment: &Arc<Environment>,
+    cell: &Cell,
+    knock: Option<&mut Knock>,
+) -> Result<(), String> {
     let patience = Duration::from_millis(cell.manner.pace.timeout_ms);
+    if let (false, Some(knock)) = (matches!(cell.manner.check, Check::Exec(_)), knock) {
+        let opened = knock.once(environment).await;
+        opened.map_err(|e| format!("{} does not accept connections: {e}", knock.place()))?;
+    }
     match &cell.manner.check {
-        Check::Started => Ok(()),
-        Check::Tcp(port) => {
-            let connected = connect(environment, cell.number, *port).await;
-            connected
-                .map(drop)
-                .map_err(|e| format!("port {port} does not accept connections: {e}"))
-        }
+        // It has a port, and that is open.
+        Check::Started | Check::Tcp(_) => Ok(()),
         Check::Exec(argv) => match timeout(patience, host.exec_status(environment, &cell.unit, argv)).await {
             Ok(Ok(0)) => Ok(()),
             Ok(Ok(status)) => Err(format!("the health check ended with status {status}")),

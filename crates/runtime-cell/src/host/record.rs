@@ -89,6 +89,9 @@ pub(crate) struct Manner {
     pub(crate) aliases: Vec<String>,
     /// What tells that it is ready.
     pub(crate) check: Check,
+    /// A port that it opens before it can be well, as its author says.
+    #[serde(default)]
+    pub(crate) opens: Option<u16>,
     /// The times of its health check.
     pub(crate) pace: Pace,
     /// What must be so before it is started again after a stop.

@@ -199,6 +199,7 @@ pub(crate) fn service(
     } else if let Some(port) = service.ports.first() {
         manner.check = Check::Tcp(*port);
     }
+    manner.opens = service.ports.first().copied();
     Ok(resolved)
 }
 
@@ -265,6 +266,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
     let manner = Manner {
         aliases: Vec::new(),
         check: Check::Started,
+        opens: None,
         pace: Pace::default(),
         depends_on: BTreeMap::new(),
         timeout_ms: None,

@@ -34,9 +34,10 @@ const EMPTY_DIRECTORIES: [&str; 14] = [
 const RESERVED: [&str; 12] = [
     "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/.cell",
 ];
+const MOUNTED_MAX: usize = 64;
 const DEFAULT_TMPFS: u64 = 64 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const MASKED: [&str; 12] = [
+pub(super) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -219,6 +220,12 @@ pub(crate) fn config(plan: &Plan) -> Value {
     })
 }
 
+/// The command that a bundle on disk is for.
+pub(crate) fn command(bundle: &Path) -> Option<String> {
+    let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).ok()?).ok()?;
+    Some(config["process"]["args"][0].as_str()?.to_owned())
+}
+
 /// The `process` part, also of a command that is run in a container later.
 pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) -> Value {
     let mut variables: Vec<String> = Vec::new();
@@ -267,10 +274,13 @@ fn mounts(plan: &Plan) -> Vec<Value> {
         options.push(format!("size={size}"));
         json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
     };
-    let bind = |target: &str, source: &Path, read_only: bool| {
-        // Each for the mount itself and, with an `r` before it, for what the machine has mounted below.
-        let mut options = vec!["rbind", "nosuid", "nodev", "rnosuid", "rnodev"];
-        options.extend(if read_only { &["ro", "rro"][..] } else { &["rw"] });
+    let bind = |target: &str, source: &Path, directory: bool, read_only: bool| {
+        let mut options = vec!["rbind", "nosuid", "nodev", if read_only { "ro" } else { "rw" }];
+        // Each also for what the machine has mounted below. Nothing is below a file, and crun refuses to look.
+        if directory {
+            options.extend(["rnosuid", "rnodev"]);
+            options.extend(read_only.then_some("rro"));
+        }
         json!({ "destination": target, "type": "bind", "source": source, "options": options })
     };
     let mut all = vec![
@@ -282,17 +292,25 @@ fn mounts(plan: &Plan) -> Vec<Value> {
         tmpfs("/dev/shm", "mode=1777", DEFAULT_TMPFS),
         tmpfs("/tmp", "mode=1777", DEFAULT_TMPFS * 4),
         tmpfs("/run", "mode=1777", DEFAULT_TMPFS),
-        bind("/etc", &plan.etc, true),
+        bind("/etc", &plan.etc, true, true),
     ];
     for name in HOST_DIRECTORIES {
         let host = Path::new("/").join(name);
         if host.is_dir() && !host.is_symlink() {
-            all.push(bind(&format!("/{name}"), &host, true));
+            all.push(bind(&format!("/{name}"), &host, true, true));
+            // In a user namespace crun takes none of them along by itself.
+            for point in mounted_below(&host) {
+                all.push(bind(&point.display().to_string(), &point, point.is_dir(), true));
+            }
         }
     }
     for (target, entry) in &plan.mounts {
         all.push(match entry {
-            Entry::Bind { source, read_only, .. } => bind(target, source, *read_only),
+            Entry::Bind {
+                source,
+                directory,
+                read_only,
+            } => bind(target, source, *directory, *read_only),
             Entry::Tmpfs { size, owner } => {
                 let mode = owner.map_or_else(|| "mode=1777".to_owned(), |id| format!("mode=700,uid={id},gid={id}"));
                 tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))
@@ -300,6 +318,17 @@ fn mounts(plan: &Plan) -> Vec<Value> {
         });
     }
     all
+}
+
+/// What the machine has mounted below a directory, in the order in which that was done, within reason.
+fn mounted_below(directory: &Path) -> Vec<PathBuf> {
+    // A file of the kernel's; the fifth field is the mount point.
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    // What has a space or the like in its name is written in another way, and none of the machine's packages.
+    let plain = points.filter(|point| !point.contains('\\')).map(PathBuf::from);
+    let below = plain.filter(|point| point.starts_with(directory) && point != directory);
+    below.take(MOUNTED_MAX).collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //!
 //! The tree is `<parent>/<environment>/<container>`; the host process and the monitors live in `<parent>/host`.
 
-mod share;
-
 use model::Limits;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
@@ -17,6 +15,8 @@ use std::{
 const ROOT: &str = "/sys/fs/cgroup";
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 const HOST: &str = "host";
+/// Stands where an environment would, for the trial of an OCI runtime.
+pub(crate) const TRIAL: &str = "trial";
 const PERIOD_MICROS: u64 = 100_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The hierarchies of version 1 that Maquette itself writes to; the OCI runtime makes its groups in the others too.
@@ -224,7 +224,7 @@ impl Cgroups {
             found.extend(
                 children(&root.join(&self.parent))?
                     .into_iter()
-                    .filter(|name| name != HOST),
+                    .filter(|name| name != HOST && name != TRIAL),
             );
         }
         Ok(found)
@@ -266,6 +266,19 @@ impl Cgroups {
         text.lines()
             .find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok())
             .unwrap_or(0)
+    }
+
+    /// What a file of a container's group says, if there is such a file.
+    pub(crate) fn setting(&self, hierarchy: &str, environment: &str, container: &str, file: &str) -> Option<String> {
+        let path = self.group(hierarchy, environment)?.join(container).join(file);
+        Some(fs::read_to_string(path).ok()?.trim().to_owned())
+    }
+
+    /// Removes the instance's own group, with all that is in it.
+    pub(crate) fn dismantle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut roots = self.hierarchies.iter().map(|(_, root)| root.join(&self.parent));
+        roots.try_for_each(|path| remove_tree(&path, deadline))
     }
 
     fn group(&self, hierarchy: &str, environment: &str) -> Option<PathBuf> {

@@ -1,5 +1,6 @@
 //! One container as the OCI runtime and its monitor see it. argv only; every wait has an end.
 
+use super::oci::{self, Maker, Oci};
 use crate::sys;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -43,10 +44,21 @@ fn during(action: &'static str) -> impl FnOnce(io::Error) -> ContainerError {
 /// The programs that run containers.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
-    /// The OCI runtime, `runc`.
-    pub(crate) runc: PathBuf,
+    /// The OCI runtime that makes new ones.
+    pub(crate) oci: Oci,
+    /// Others that may have made those which are there.
+    pub(crate) others: Vec<Oci>,
     /// The monitor, `conmon`.
     pub(crate) conmon: PathBuf,
+}
+
+impl Programs {
+    /// The runtime that has made a container, or would: each keeps its state in a directory of its own.
+    pub(crate) fn oci_of(&self, states: &Path, container: &str) -> &Oci {
+        let made = |oci: &&Oci| states.join(oci.kind.name()).join(container).exists();
+        let all = std::iter::once(&self.oci).chain(&self.others);
+        all.into_iter().find(made).unwrap_or(&self.oci)
+    }
 }
 
 /// Names and places of one container; all of them follow from instance, environment and service.
@@ -56,6 +68,8 @@ pub(crate) struct Container {
     pub(crate) id: String,
     /// Directory with `config.json`, of a mode that the mapped root can pass.
     pub(crate) bundle: PathBuf,
+    /// The runtime that makes it, or has.
+    pub(crate) oci: Oci,
     /// The runtime's own state.
     pub(crate) runtime_root: PathBuf,
     /// The log file.
@@ -97,7 +111,9 @@ impl Container {
     pub(crate) fn create(&self, programs: &Programs) -> Result<Running, ContainerError> {
         fs::create_dir_all(self.exit_directory()).map_err(during("making the exit directory"))?;
         let (mut report, write_end) = io::pipe().map_err(during("making a pipe"))?;
-        let mut command = self.monitor_command(programs);
+        let maker = self.oci.maker(&self.runtime_root);
+        let maker = maker.map_err(during("making a mount namespace for the OCI runtime"))?;
+        let mut command = self.monitor_command(programs, &maker);
         command.env("_OCI_SYNCPIPE", write_end.as_raw_fd().to_string());
         sys::inherit(&mut command, vec![write_end.as_raw_fd()]);
         let mut child = command.spawn().map_err(during("starting conmon"))?;
@@ -116,10 +132,13 @@ impl Container {
             .ok_or_else(|| ContainerError::Refused(readable(parsed.message.as_deref().unwrap_or("no reason given"))))?;
         let monitor = self.monitor().map_err(during("finding the monitor"))?;
         let monitor = monitor.ok_or_else(|| ContainerError::Refused("the monitor is gone".into()))?;
+        if self.oci.wants_input() {
+            oci::close_input(&self.bundle).map_err(during("closing the standard input"))?;
+        }
         Ok(Running { pid, monitor })
     }
 
-    fn monitor_command(&self, programs: &Programs) -> Command {
+    fn monitor_command(&self, programs: &Programs, maker: &Maker) -> Command {
         let mut command = Command::new(&programs.conmon);
         command
             .args([
@@ -132,9 +151,10 @@ impl Container {
                 "error",
             ])
             .args(["-c", &self.id, "-u", &self.id, "-n", &self.id])
+            .args(self.oci.wants_input().then_some("--stdin"))
             .arg("-r")
-            .arg(&programs.runc)
-            .arg(format!("--runtime-arg=--root={}", self.runtime_root.display()))
+            .arg(&maker.program)
+            .args(maker.arguments.iter().map(|word| format!("--runtime-arg={word}")))
             .arg("-b")
             .arg(&self.bundle)
             .arg("-p")
@@ -156,20 +176,20 @@ impl Container {
 
     /// Lets the command of a created container run.
     ///
-    /// Its first process waits until somebody reads from its fifo. `runc start` would do no more than that, but costs the start
-    /// of another program; it is asked where the fifo is not found.
-    pub(crate) fn start(&self, programs: &Programs) -> Result<(), ContainerError> {
+    /// Its first process waits at a fifo. The runtime's own `start` would do no more than go there, but costs the start of
+    /// another program; it is asked where the fifo is not found.
+    pub(crate) fn start(&self) -> Result<(), ContainerError> {
         let fifo = self.runtime_root.join(&self.id).join("exec.fifo");
-        match read_fifo(&fifo) {
+        match self.oci.release(&fifo, START_PATIENCE) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(during("starting the command")(e)),
         }
         let output = self
-            .runtime(programs)
+            .runtime()
             .args(["start", &self.id])
             .output()
-            .map_err(during("running runc start"))?;
+            .map_err(during("running the OCI runtime's start"))?;
         if output.status.success() {
             Ok(())
         } else {
@@ -180,15 +200,8 @@ impl Container {
     }
 
     /// The OCI runtime with this container's state and nothing of our environment.
-    pub(crate) fn runtime(&self, programs: &Programs) -> Command {
-        let mut command = Command::new(&programs.runc);
-        command
-            .arg("--root")
-            .arg(&self.runtime_root)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null());
-        command
+    pub(crate) fn runtime(&self) -> Command {
+        self.oci.command(&self.runtime_root)
     }
 
     /// The running monitor of this container, found by its pid file and verified by its command line.
@@ -317,11 +330,11 @@ fn read_report(pipe: &mut io::PipeReader) -> io::Result<String> {
 }
 
 /// Reads the byte that the first process writes when it goes on, and removes the fifo: that marks the container as running.
-fn read_fifo(path: &Path) -> io::Result<()> {
+pub(super) fn read_fifo(path: &Path, patience: Duration) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     // Without waiting: a process that has died meanwhile would never open the other end.
     let mut fifo = fs::File::from(open(path, flags, Mode::empty())?);
-    let limit = Timespec::try_from(START_PATIENCE).map_err(io::Error::other)?;
+    let limit = Timespec::try_from(patience).map_err(io::Error::other)?;
     if poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&limit))? == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }

@@ -7,9 +7,11 @@ pub(crate) mod etc;
 pub(crate) mod idmap;
 pub(crate) mod netlink;
 pub(crate) mod network;
+pub(crate) mod oci;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
+pub(crate) mod trial;
 
 #[cfg(test)]
 mod tests;

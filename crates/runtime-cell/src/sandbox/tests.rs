@@ -1,6 +1,6 @@
 //! One real container, through the lowest layer alone.
 
-use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network, network::Hub, process::Process};
+use super::{bundle, cgroup::Cgroups, conmon::*, etc, idmap, network, network::Hub, oci, process::Process};
 use model::Limits;
 use std::{
     fs, io::Read as _, net::SocketAddrV4, net::TcpStream, os::unix::fs::PermissionsExt as _, path::PathBuf, time::*,
@@ -69,15 +69,18 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         range,
         etc: run.join("etc"),
     };
+    let oci = oci::Oci::find(oci::OciKind::Runc).unwrap();
     let container = Container {
         id: "lowest-e1-web".into(),
         bundle: run.join("web"),
-        runtime_root: run.join("runc"),
+        oci: oci.clone(),
+        runtime_root: run.join("state"),
         log: run.join("web.log"),
         log_max: 1 << 20,
     };
     let programs = Programs {
-        runc: PathBuf::from("/usr/sbin/runc"),
+        oci,
+        others: vec![],
         conmon: PathBuf::from("/usr/bin/conmon"),
     };
     bundle::write(&container.bundle, &plan).unwrap();
@@ -87,7 +90,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     let process = Process::of(running.pid, range).unwrap().unwrap();
     hub.attach(1, "web", &process).unwrap();
     step("attach");
-    container.start(&programs).unwrap();
+    container.start().unwrap();
     step("start");
     idmap::clear(&run.join("mounts")).unwrap();
     let address = SocketAddrV4::new(plan.address, 80);

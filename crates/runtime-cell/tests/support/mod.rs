@@ -19,7 +19,7 @@ use model::{
 use runtime::{NoSecrets, Runtime as _};
 use runtime_cell::{
     CellDialer, CellRuntime,
-    host::{HostConfig, run},
+    host::{HostConfig, OciKind, run},
     pool::{Place, PoolConfig},
 };
 use rustix::mount::{UnmountFlags, unmount};
@@ -37,6 +37,8 @@ pub const CANARY: &str = "canary-7c1f";
 const DIRECTORY: &str = "CELL_TEST_DIRECTORY";
 const INSTANCE: &str = "CELL_TEST_INSTANCE";
 const CONTROL: &str = "CELL_TEST_CONTROL";
+/// Also for people: with `runc` or `crun` all tests of a program run on that one.
+const OCI: &str = "CELL_TEST_OCI";
 
 /// To be called by an ignored test of each test program: the rig runs that test as its cell host.
 pub fn host_process() {
@@ -64,6 +66,7 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     };
     let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
     config.dial_uids = vec![DIALER];
+    config.oci = std::env::var(OCI).ok().map(|name| name.parse().unwrap());
     if let Some(uid) = std::env::var(CONTROL)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -84,6 +87,8 @@ pub struct Rig {
     next: AtomicU32,
     control: u32,
     wrapper: Vec<String>,
+    /// The OCI runtime of the next host that is started, if it is to be one in particular.
+    pub oci: Option<OciKind>,
 }
 
 impl Rig {
@@ -93,15 +98,20 @@ impl Rig {
 
     /// With a control plane that runs as this user.
     pub fn start_for(control: u32) -> Self {
-        Self::start_with(control, &[])
+        Self::start_with(control, &[], None)
+    }
+
+    /// With this OCI runtime.
+    pub fn start_on(oci: OciKind) -> Self {
+        Self::start_with(0, &[], Some(oci))
     }
 
     /// With a program that becomes the cell host; it gets what to run as its last arguments.
     pub fn start_within(wrapper: &[&str]) -> Self {
-        Self::start_with(0, wrapper)
+        Self::start_with(0, wrapper, None)
     }
 
-    fn start_with(control: u32, wrapper: &[&str]) -> Self {
+    fn start_with(control: u32, wrapper: &[&str], oci: Option<OciKind>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
         let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
@@ -115,6 +125,7 @@ impl Rig {
             next: AtomicU32::new(0),
             control,
             wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
+            oci,
         };
         rig.start_host();
         rig
@@ -132,6 +143,7 @@ impl Rig {
             .args(&words[1..])
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
             .envs(self.variables())
+            .envs(self.oci.map(|kind| (OCI, kind.name())))
             .env("CELL_CANARY", CANARY)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -74,3 +74,11 @@ fn every_host_directory_is_read_only() {
         }
     }
 }
+
+#[test]
+fn what_is_mounted_below_is_found_and_what_lies_beside_is_not() {
+    let found = mounted_below(Path::new("/proc/self/.."));
+    assert!(found.is_empty(), "only what the table calls so: {found:?}");
+    assert!(mounted_below(Path::new("/")).contains(&PathBuf::from("/proc")));
+    assert!(!mounted_below(Path::new("/proc")).contains(&PathBuf::from("/proc")));
+}
