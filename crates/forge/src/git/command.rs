@@ -24,6 +24,8 @@ pub struct GitLimits {
     pub output: usize,
     /// The largest file that a fetch may write, in bytes: bounds what a remote repository can fill the disk with.
     pub pack: u64,
+    /// The most memory that one process of git may take, in bytes: what is small on the way may be large when it is unpacked.
+    pub memory: u64,
 }
 
 impl Default for GitLimits {
@@ -33,6 +35,7 @@ impl Default for GitLimits {
             fetch: Duration::from_secs(300),
             output: 64 << 20,
             pack: 4 << 30,
+            memory: 1 << 30,
         }
     }
 }
@@ -184,19 +187,14 @@ impl Git {
         args: impl IntoIterator<Item = S>,
         remote: Option<&Remote>,
     ) -> Command {
-        let mut command = match remote {
-            // The limit holds for git's children, too; prlimit is part of util-linux, which every Debian has.
-            Some(_) => {
-                let mut command = Command::new("prlimit");
-                command
-                    .arg(format!("--fsize={}", self.limits.pack))
-                    .arg("--")
-                    .arg("git");
-                command
-            }
-            None => Command::new("git"),
-        };
+        // The limits hold for git's children, too; prlimit is part of util-linux, which every Debian has.
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--data={}", self.limits.memory));
+        if remote.is_some() {
+            command.arg(format!("--fsize={}", self.limits.pack));
+        }
         command
+            .args(["--", "git"])
             .arg("--git-dir")
             .arg(repository)
             .arg("--literal-pathspecs")
