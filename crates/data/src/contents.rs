@@ -1,14 +1,12 @@
 //! What is really in a database. Facts are read, never remembered.
 
 use crate::{
+    database::Database,
     error::{DataError, Result},
-    prepare::check_names,
     session::{Session, literal},
 };
-use model::{DataSet, Digest, Migration};
+use model::{Digest, Migration};
 use serde::{Deserialize, de::IntoDeserializer, de::value::Error as ValueError};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::error::SqlState;
 
 /// What was found in one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,53 +19,28 @@ pub struct Contents {
     pub seeded: bool,
 }
 
-/// Reads what is in the database of this data set. A database that does not exist is not an error: nothing is in it.
-///
-/// # Errors
-/// If the engine does not answer, or answers nonsense.
-pub async fn contents<S>(stream: S, data: &DataSet) -> Result<Contents>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    check_names(data)?;
-    let session = match Session::open(stream, &data.database).await {
-        Ok(session) => session,
-        Err(DataError::Connect { source, .. }) if source.code() == Some(&SqlState::UNDEFINED_DATABASE) => {
-            return Ok(Contents::default());
-        }
-        Err(error) => return Err(error),
-    };
+/// Reads what is in the database.
+pub(crate) async fn read(database: &Database<'_>) -> Result<Contents> {
+    let session = &database.session;
     let role = format!(
         "SELECT 1 FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba \
          WHERE d.datname = pg_catalog.current_database() AND r.rolname = {} AND r.rolcanlogin AND NOT r.rolsuper",
-        literal(&data.user)
+        literal(&database.set.user)
     );
     let prepared = !session
         .rows("looking for the database's owner", &role)
         .await?
         .is_empty();
-    let books = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = 'maquette' AND c.relname = 'seed_complete'";
-    if session
-        .rows("looking for the record of migrations", books)
-        .await?
-        .is_empty()
-    {
+    if !database.books().await?.tables {
         return Ok(Contents {
             prepared,
             ..Contents::default()
         });
     }
-    let applied = applied(&session).await?;
-    let seeded = "SELECT 1 FROM maquette.seed_complete LIMIT 1";
-    let seeded = !session
-        .rows("looking for the record of seed files", seeded)
-        .await?
-        .is_empty();
     Ok(Contents {
         prepared,
-        applied,
-        seeded,
+        applied: applied(session).await?,
+        seeded: is_seeded(session).await?,
     })
 }
 
@@ -78,6 +51,13 @@ pub(crate) async fn applied(session: &Session) -> Result<Vec<Migration>> {
     rows.into_iter()
         .map(|row| recorded(&row).map(|(path, digest)| Migration { path, digest }))
         .collect()
+}
+
+/// Whether all seed files were run to the end.
+pub(crate) async fn is_seeded(session: &Session) -> Result<bool> {
+    let sql = "SELECT 1 FROM maquette.seed_complete LIMIT 1";
+    let rows = session.rows("looking for the record of seed files", sql).await?;
+    Ok(!rows.is_empty())
 }
 
 /// A row of path and digest.

@@ -41,7 +41,7 @@ impl fmt::Display for StatementError {
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The engine did not accept the connection.
-    #[error("can not open the database `{database}` as its administrator")]
+    #[error("can not open the database `{database}`")]
     Connect {
         /// The database.
         database: String,
@@ -90,6 +90,9 @@ pub enum DataError {
         /// The bound.
         after: Duration,
     },
+    /// The system has no randomness to give.
+    #[error("the system has no randomness")]
+    Randomness,
     /// One of this crate's own statements failed.
     #[error("{action}")]
     Query {
@@ -108,7 +111,7 @@ impl DataError {
         match self {
             Self::Name { .. } | Self::Unsupported { .. } | Self::Content { .. } | Self::TimedOut { .. } => true,
             Self::Statement(error) => !is_passing(&error.code),
-            Self::Connect { .. } | Self::Query { .. } => false,
+            Self::Connect { .. } | Self::Query { .. } | Self::Randomness => false,
         }
     }
 }

@@ -13,31 +13,46 @@ const MAINTENANCE: &str = "postgres";
 /// The longest name, in bytes. PostgreSQL cuts longer ones off, and two of them could then mean the same.
 const NAME_MAX: usize = 63;
 
-/// Makes the application's role and its database, or makes existing ones so: the password is set, the database and with it
-/// its schema `public` belong to the role, the role is no superuser. The password reaches the server only as its SCRAM
-/// verifier, so no log of statements can show it.
-///
-/// # Errors
-/// [`DataError::Name`] if PostgreSQL or Maquette keeps the name for itself, and whatever the engine answers.
-pub async fn prepare<S>(stream: S, data: &DataSet, password: &str) -> Result<()>
+/// See [`crate::Database::create`].
+pub(crate) async fn create<S>(stream: S, data: &DataSet, password: &str) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    check_names(data)?;
-    let session = Session::open(stream, MAINTENANCE).await?;
+    let session = Session::administrator(stream, MAINTENANCE).await?;
     // Two at once would both see that the role is missing; the lock ends with the connection.
     session
-        .execute("waiting for another preparation", "SELECT pg_advisory_lock(7089241)")
+        .execute(
+            "waiting for another preparation",
+            "SELECT pg_catalog.pg_advisory_lock(7089241)",
+        )
         .await?;
     role(&session, &data.user, password).await?;
-    database(&session, data).await
+    let (name, owner) = (identifier(&data.database), identifier(&data.user));
+    let found = session
+        .rows(
+            "looking for the database",
+            &format!(
+                "SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}",
+                literal(&data.database)
+            ),
+        )
+        .await?;
+    if !found.is_empty() {
+        return Ok(());
+    }
+    // `template0` rather than the default: nobody can be connected to it, so nobody can be in the way.
+    let sql = format!("CREATE DATABASE {name} WITH OWNER {owner} TEMPLATE template0");
+    session
+        .execute(&format!("making the database `{}`", printable(&data.database)), &sql)
+        .await
 }
 
-async fn role(session: &Session, user: &str, password: &str) -> Result<()> {
+/// Makes the role, or makes an existing one so.
+pub(crate) async fn role(session: &Session, user: &str, password: &str) -> Result<()> {
     let exists = session
         .rows(
             "looking for the role",
-            &format!("SELECT 1 FROM pg_roles WHERE rolname = {}", literal(user)),
+            &format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(user)),
         )
         .await?;
     let verb = if exists.is_empty() { "CREATE" } else { "ALTER" };
@@ -49,25 +64,6 @@ async fn role(session: &Session, user: &str, password: &str) -> Result<()> {
     );
     session
         .execute(&format!("making the role `{}`", printable(user)), &sql)
-        .await
-}
-
-async fn database(session: &Session, data: &DataSet) -> Result<()> {
-    let (name, owner) = (identifier(&data.database), identifier(&data.user));
-    let found = session
-        .rows(
-            "looking for the database",
-            &format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&data.database)),
-        )
-        .await?;
-    // `template0` rather than the default: nobody can be connected to it, so nobody can be in the way.
-    let sql = if found.is_empty() {
-        format!("CREATE DATABASE {name} WITH OWNER {owner} TEMPLATE template0")
-    } else {
-        format!("ALTER DATABASE {name} OWNER TO {owner}")
-    };
-    session
-        .execute(&format!("making the database `{}`", printable(&data.database)), &sql)
         .await
 }
 

@@ -1,9 +1,9 @@
-//! Runs one file as the application's role and records it.
+//! Runs one file on a connection of the application's role and records it.
 
 use crate::{
     error::{DataError, Result, StatementError, own_hint},
     script::{self, Script, Statement, line_of},
-    session::{Session, identifier},
+    session::{Session, literal},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,30 +15,20 @@ const FILE_MAX: usize = 64 << 20;
 /// How much longer than the server we wait: its own message names the statement, ours can not.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The advisory lock of whoever changes what is recorded of a database; held until the connection ends.
-pub(crate) const LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(7089242)";
-
-/// A file and the statement that records it.
+/// A file, and the word under which its record is expected.
 pub(crate) struct File<'a> {
     pub(crate) path: &'a str,
     pub(crate) bytes: &'a [u8],
-    /// Run by the administrator; the last `{ms}` is replaced by the milliseconds that the file took.
-    pub(crate) record: String,
+    pub(crate) word: &'a str,
 }
 
 /// Runs a file and records it: in one transaction, or, where the file does not allow that, recorded right after its last
 /// statement. In the latter case a kill in between lets the file run again.
-pub(crate) async fn run(session: &Session, owner: &str, file: &File<'_>, deadline: Instant) -> Result<Duration> {
+pub(crate) async fn run(session: &Session, file: &File<'_>, deadline: Instant) -> Result<Duration> {
     let text = text(file)?;
     let script = script::read(file.path, text)?;
-    begin(
-        session,
-        owner,
-        file.path,
-        matches!(script, Script::Transaction { .. }),
-        deadline,
-    )
-    .await?;
+    let transaction = matches!(script, Script::Transaction { .. });
+    begin(session, file.path, transaction, deadline).await?;
     let started = Instant::now();
     match &script {
         Script::Transaction { sql, statements } => {
@@ -61,15 +51,12 @@ pub(crate) async fn run(session: &Session, owner: &str, file: &File<'_>, deadlin
         }
     }
     let took = started.elapsed();
-    // The last one: the path before it is the author's and may hold the same letters.
-    let (before, after) = file.record.rsplit_once("{ms}").unwrap_or((&file.record, ""));
-    let record = format!("{before}{}{after}", took.as_millis());
-    let end = format!("RESET SESSION AUTHORIZATION; {record}; COMMIT");
-    let end = if matches!(script, Script::Single { .. }) {
-        format!("BEGIN; {end}")
-    } else {
-        end
-    };
+    let end = format!(
+        "SELECT maquette_record.done({}, {}); COMMIT",
+        literal(file.word),
+        took.as_millis()
+    );
+    let end = if transaction { end } else { format!("BEGIN; {end}") };
     session.execute(&format!("recording {}", file.path), &end).await?;
     Ok(took)
 }
@@ -90,20 +77,20 @@ fn text<'a>(file: &File<'a>) -> Result<&'a str> {
 }
 
 /// Whatever an earlier file has set (a dump empties `search_path`) is forgotten before the next one.
-async fn begin(session: &Session, owner: &str, path: &str, transaction: bool, deadline: Instant) -> Result<()> {
+async fn begin(session: &Session, path: &str, transaction: bool, deadline: Instant) -> Result<()> {
     let action = format!("beginning {path}");
     // What DISCARD ALL does, except that we keep our advisory lock.
-    let forget = "CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES";
+    let forget = "CLOSE ALL; RESET ROLE; RESET ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES";
     session.execute(&action, forget).await?;
     let left = deadline
         .saturating_duration_since(Instant::now())
         .max(Duration::from_millis(1));
     // The check of the connection ends the statement on the server if we die. PostgreSQL 13 does not have it.
     let sql = format!(
-        "SET statement_timeout = {}; SELECT pg_catalog.set_config(name, '1000', false) FROM pg_catalog.pg_settings \
-         WHERE name = 'client_connection_check_interval'; SET SESSION AUTHORIZATION {}{}",
+        "SET statement_timeout = {}; SET search_path = pg_catalog; \
+         SELECT pg_catalog.set_config(name, '1000', false) FROM pg_catalog.pg_settings \
+         WHERE name = 'client_connection_check_interval'; RESET search_path{}",
         left.as_millis(),
-        identifier(owner),
         if transaction { "; BEGIN" } else { "" }
     );
     session.execute(&action, &sql).await

@@ -2,6 +2,7 @@
 
 use crate::error::{DataError, Result};
 use futures::TryStreamExt;
+use model::DataSet;
 use std::{fmt::Write as _, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,13 +32,32 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Opens a connection to `database`.
-    pub(crate) async fn open<S>(stream: S, database: &str) -> Result<Self>
+    /// Opens a connection of the administrator to `database`. Whatever the owner of the database has set for those who connect,
+    /// names without a schema are PostgreSQL's own.
+    pub(crate) async fn administrator<S>(stream: S, database: &str) -> Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut config = Config::new();
-        config.user(ADMINISTRATOR).dbname(database).application_name("maquette");
+        config.user(ADMINISTRATOR).options("-c search_path=pg_catalog");
+        Self::open(stream, config, database).await
+    }
+
+    /// Opens a connection of the application's role to its database.
+    pub(crate) async fn application<S>(stream: S, data: &DataSet, password: &str) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut config = Config::new();
+        config.user(&data.user).password(password);
+        Self::open(stream, config, &data.database).await
+    }
+
+    async fn open<S>(stream: S, mut config: Config, database: &str) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        config.dbname(database).application_name("maquette");
         let opening = tokio::time::timeout(SHORT, config.connect_raw(stream, NoTls)).await;
         let (client, connection) = opening
             .map_err(|_| DataError::TimedOut {

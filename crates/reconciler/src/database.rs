@@ -1,7 +1,7 @@
-//! Brings one database to its desired content: role and database, migrations, seed. Also builds goldens with the same steps.
+//! Brings one database to its desired content: role and database, migrations, seed. Goldens are filled by the same step.
 
 use crate::{context::Context, environment::execute::StepError, text::chain};
-use data::DataError;
+use data::{Contents, DataError, Database};
 use model::{CommitId, DataFact, DataSet, EnvironmentSpec, Migration, ServiceName, SourceName};
 use runtime::{Connection, Target};
 use std::time::Duration;
@@ -9,10 +9,13 @@ use std::time::Duration;
 /// The longest that all migrations, or all seed files, of one database may take.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// The port of PostgreSQL in an environment.
+const POSTGRES: u16 = 5432;
+
 /// Where the bytes of migrations and seeds come from.
-pub(crate) struct Files<'a> {
-    pub(crate) source: &'a SourceName,
-    pub(crate) commit: &'a CommitId,
+struct Files<'a> {
+    source: &'a SourceName,
+    commit: &'a CommitId,
 }
 
 /// The step of a generation: afterwards the store knows what is in the database, as read back from it.
@@ -43,27 +46,26 @@ pub(crate) async fn bring_to(
         model::VolumeOrigin::Snapshot(id) => Some(id.clone()),
         model::VolumeOrigin::Empty => None,
     });
-    let filled = fill(context, spec, service, set, &Files { source, commit }, true).await;
+    let files = Files { source, commit };
+    let filled = fill(context, spec, service, set, &files).await;
     // Also after a failure: what was applied decides whether the next generation can keep it.
-    let read = match admin(context, spec, service).await {
-        Ok(connection) => data::contents(connection, set).await.map_err(data_error),
-        Err(error) => Err(error),
-    };
-    let contents = match (read, filled.is_err()) {
-        (Ok(contents), _) => contents,
-        // What went wrong first says more.
-        (Err(_), true) => return filled,
-        (Err(error), false) => return Err(error),
+    let (contents, outcome) = match filled {
+        Ok(contents) => (contents, Ok(())),
+        Err(error) => match look(context, spec, service, set).await {
+            Ok(contents) => (contents, Err(error)),
+            // What went wrong first says more.
+            Err(_) => return Err(error),
+        },
     };
     let fact = DataFact {
         incarnation,
         golden,
         prepared: contents.prepared,
         applied: contents.applied,
-        seeded: filled.is_ok() && (contents.seeded || set.seeds.is_empty()),
+        seeded: outcome.is_ok() && (contents.seeded || set.seeds.is_empty()),
     };
     context.store.data_fact_put(&spec.environment, service, &fact).await?;
-    filled
+    outcome
 }
 
 /// Notes what is about to be in the database. Should nobody live to read back what was migrated, a generation that does not
@@ -88,48 +90,86 @@ async fn intend(
     Ok(context.store.data_fact_put(&spec.environment, service, &fact).await?)
 }
 
-/// Prepares, migrates and, if asked, seeds. Every part may have been done before.
-pub(crate) async fn fill(
+/// Prepares, migrates and seeds, and reads back what is there. Every part may have been done before: in a clone of a golden that
+/// has all of it this is one connection over which a password is set.
+async fn fill(
     context: &Context,
     spec: &EnvironmentSpec,
     service: &ServiceName,
     set: &DataSet,
     files: &Files<'_>,
-    seed: bool,
-) -> Result<(), StepError> {
-    let password = set.password.plain().unwrap_or_default();
-    data::prepare(admin(context, spec, service).await?, set, password)
-        .await
-        .map_err(data_error)?;
-    let applied = data::contents(admin(context, spec, service).await?, set)
-        .await
-        .map_err(data_error)?
-        .applied;
-    if !set.migrations.starts_with(&applied) {
+) -> Result<Contents, StepError> {
+    let database = open(context, spec, service, set).await?;
+    database.prepare(DATABASE_TIME_MAX).await.map_err(data_error)?;
+    let before = database.contents().await.map_err(data_error)?;
+    if !set.migrations.starts_with(&before.applied) {
         let message = format!("{service} holds migrations that this commit does not have");
         return Err(StepError::new(message, false));
     }
     let mut pending: Vec<(Migration, Vec<u8>)> = Vec::new();
-    for migration in &set.migrations[applied.len()..] {
+    for migration in &set.migrations[before.applied.len()..] {
         let bytes = read(context, spec, files, &migration.path).await?;
         pending.push((migration.clone(), bytes));
     }
     if !pending.is_empty() {
         intend(context, spec, service, set).await?;
-        data::migrate(admin(context, spec, service).await?, set, &pending, DATABASE_TIME_MAX)
+        let stream = application(context, spec, service).await?;
+        database
+            .migrate(stream, &pending, DATABASE_TIME_MAX)
             .await
             .map_err(data_error)?;
     }
-    if seed && !set.seeds.is_empty() {
-        let mut seeds = Vec::new();
+    let seeds = !set.seeds.is_empty() && !before.seeded;
+    if seeds {
+        let mut files_read = Vec::new();
         for file in &set.seeds {
-            seeds.push((file.clone(), read(context, spec, files, &file.path).await?));
+            files_read.push((file.clone(), read(context, spec, files, &file.path).await?));
         }
-        data::seed(admin(context, spec, service).await?, set, &seeds, DATABASE_TIME_MAX)
+        let stream = application(context, spec, service).await?;
+        database
+            .seed(stream, &files_read, DATABASE_TIME_MAX)
             .await
             .map_err(data_error)?;
     }
-    Ok(())
+    if pending.is_empty() && !seeds {
+        return Ok(before);
+    }
+    database.contents().await.map_err(data_error)
+}
+
+/// The database of the data set, made if it is not there.
+async fn open<'a>(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    service: &ServiceName,
+    set: &'a DataSet,
+) -> Result<Database<'a>, StepError> {
+    let password = set.password.plain().unwrap_or_default();
+    let found = Database::open(administrator(context, spec, service).await?, set, password).await;
+    if let Some(database) = found.map_err(data_error)? {
+        return Ok(database);
+    }
+    Database::create(administrator(context, spec, service).await?, set, password)
+        .await
+        .map_err(data_error)?;
+    let made = Database::open(administrator(context, spec, service).await?, set, password).await;
+    made.map_err(data_error)?
+        .ok_or_else(|| StepError::new(format!("the database of {service} is gone again"), true))
+}
+
+/// What is in the database, without changing anything.
+async fn look(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    service: &ServiceName,
+    set: &DataSet,
+) -> Result<Contents, StepError> {
+    let password = set.password.plain().unwrap_or_default();
+    let found = Database::open(administrator(context, spec, service).await?, set, password).await;
+    match found.map_err(data_error)? {
+        Some(database) => database.contents().await.map_err(data_error),
+        None => Ok(Contents::default()),
+    }
 }
 
 async fn read(context: &Context, spec: &EnvironmentSpec, files: &Files<'_>, path: &str) -> Result<Vec<u8>, StepError> {
@@ -140,11 +180,23 @@ async fn read(context: &Context, spec: &EnvironmentSpec, files: &Files<'_>, path
         .map_err(|error| StepError::new(chain(&error), true))
 }
 
-async fn admin(context: &Context, spec: &EnvironmentSpec, service: &ServiceName) -> Result<Connection, StepError> {
-    Ok(context
-        .runtime
-        .dial(&spec.environment, service, Target::Administration)
-        .await?)
+async fn administrator(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    service: &ServiceName,
+) -> Result<Connection, StepError> {
+    let target = Target::Administration;
+    Ok(context.runtime.dial(&spec.environment, service, target).await?)
+}
+
+/// The way that the application itself takes: files run with its rights and no others.
+async fn application(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    service: &ServiceName,
+) -> Result<Connection, StepError> {
+    let target = Target::Port(POSTGRES);
+    Ok(context.runtime.dial(&spec.environment, service, target).await?)
 }
 
 fn data_error(error: DataError) -> StepError {
