@@ -22,7 +22,7 @@ mod types;
 pub use delivery::{
     Delivery, DeliveryError, DeliveryId, Headers, MAX_DELIVERY_BYTES, PullRequestAction, Received, Subject,
 };
-pub use error::{ForgeError, Result};
+pub use error::{ForgeError, Result, Unreachable};
 pub use marker::{Marker, marked, marker_of};
 pub use port::Forge;
 pub use secret::Secret;

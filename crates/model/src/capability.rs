@@ -1,6 +1,7 @@
 //! What a runtime can do. The planner cuts stages from it, the blueprint's checks refuse by it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// How a generation reaches the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,6 @@ pub struct EngineOffer {
     pub version: String,
 }
 
-/// What a runtime can do.
 /// Something that a stack may ask of a runtime and that not every runtime does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +60,7 @@ pub enum Feature {
     StartInterval,
 }
 
+/// What a runtime can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Its name, for messages: `cell`, `docker`, `kubernetes`, `simulator`.
@@ -80,7 +81,7 @@ pub struct Capabilities {
     pub snapshots: bool,
     /// Environments can be frozen with their memory.
     pub freeze: bool,
-}
     /// What else it does for those who ask.
     #[serde(default)]
     pub features: BTreeSet<Feature>,
+}

@@ -21,6 +21,9 @@ pub enum Phase {
     LiveUnapproved,
     /// No generation is live; the newest one failed.
     Failed,
+    /// It is stopped and closed for a reason of its own, for example because its forge can not be read; it runs again when that
+    /// is over.
+    Suspended,
     /// It has run and is frozen or stopped until somebody wants it.
     Sleeping,
     /// It is being removed.
@@ -41,6 +44,7 @@ impl Phase {
             Self::LiveOlder => "live, update failed",
             Self::LiveUnapproved => "live, update needs approval",
             Self::Failed => "failed",
+            Self::Suspended => "stopped, waiting",
             Self::Sleeping => "sleeping",
             Self::Ending => "ending",
             Self::Ended => "ended",
@@ -78,6 +82,8 @@ pub struct Standing {
     pub wanted: bool,
     /// Whether its receipt is complete.
     pub receipted: bool,
+    /// Whether it is kept from running for a reason of its own.
+    pub suspended: bool,
     /// The newest generation, once there is one.
     pub newest: Option<Generation>,
     /// The generation that was verified to be live and still is.
@@ -98,6 +104,7 @@ pub fn phase(facts: &Standing) -> Phase {
             ..
         } => Phase::Ended,
         Standing { wanted: false, .. } => Phase::Ending,
+        Standing { suspended: true, .. } => Phase::Suspended,
         Standing {
             approved: false,
             live: None,

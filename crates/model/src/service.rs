@@ -2,7 +2,7 @@
 
 use crate::{Build, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a container's root file system is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use model::{
     Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName,
     Timestamp,
 };
-pub use retry::{ATTEMPTS_MAX, backoff};
+pub use retry::{ATTEMPTS_MAX, ROOM, backoff};
 pub use run::kept_snapshot;
 pub use service::START_DEADLINE_DEFAULT;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,8 @@ pub struct Attempt {
     pub next: Option<Timestamp>,
     /// The last failure in words.
     pub failure: String,
+    /// Whether it waits for room, which may come however often there was none.
+    pub waits: bool,
 }
 
 /// What is observed.

@@ -10,6 +10,9 @@ pub const ATTEMPTS_MAX: u32 = 5;
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// What a step waits for that found no room.
+pub const ROOM: &str = "room";
+
 /// The pause after the `count`-th failure: half a second, doubled each time, at most 30 seconds.
 #[must_use]
 pub fn backoff(count: u32) -> Duration {
@@ -34,6 +37,15 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Ti
         let Some(attempt) = observed.attempts.get(&step.id) else {
             continue;
         };
+        if let (true, Some(next)) = (attempt.waits, attempt.next) {
+            if next > now && next.since(now) <= PAUSE_MAX {
+                step.state = StepState::InProgress {
+                    waiting_for: ROOM.to_owned(),
+                    until: Some(next),
+                };
+            }
+            continue;
+        }
         step.state = match attempt.next {
             // A pause that is longer than any was noted before the clock was set back.
             Some(next) if (patient || attempt.count < ATTEMPTS_MAX) && next > now && next.since(now) <= PAUSE_MAX => {
@@ -63,6 +75,7 @@ mod tests {
             count,
             next: Some(Timestamp(next)),
             failure: "busy".to_owned(),
+            waits: false,
         };
         let observed = Observed {
             attempts: [("remove".to_owned(), attempt)].into(),
@@ -82,6 +95,31 @@ mod tests {
             assert_eq!(state(count, 100_000, true), StepState::Ready, "{count}");
         }
         assert!(matches!(state(ATTEMPTS_MAX, 110_000, false), StepState::Failed { .. }));
+    }
+
+    #[test]
+    fn a_step_that_waits_for_room_is_never_given_up() {
+        let mut plan = Plan::default();
+        plan.push("envelope", Action::Remove, Vec::new(), StepState::Ready);
+        let mut attempt = Attempt {
+            count: 1000,
+            next: Some(Timestamp(105_000)),
+            failure: "no room".to_owned(),
+            waits: true,
+        };
+        let after = |attempt: &Attempt| {
+            let mut plan = plan.clone();
+            let attempts = [("envelope".to_owned(), attempt.clone())].into();
+            let observed = Observed {
+                attempts,
+                ..Observed::default()
+            };
+            apply(&mut plan, &observed, false, Timestamp(100_000));
+            plan
+        };
+        assert_eq!(after(&attempt).next_look(), Some(Timestamp(105_000)));
+        attempt.next = Some(Timestamp(100_000));
+        assert_eq!(after(&attempt).ready().count(), 1);
     }
 
     #[test]

@@ -399,6 +399,7 @@ fn a_step_that_fails_backs_off_and_then_has_failed() {
         count,
         next,
         failure: "no room".into(),
+        waits: false,
     };
     let state = |observed: &Observed| {
         plan(&desired, observed, &capabilities(Staging::Levels), Timestamp(100)).steps[0]

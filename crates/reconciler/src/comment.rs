@@ -97,6 +97,7 @@ pub fn comment(report: &Report) -> String {
         Phase::LiveOlder => format!("**Preview: {}**", told(report)),
         Phase::LiveUnapproved => format!("**Preview: {}.** {}", told(report), unapproved(head)),
         Phase::Failed => format!("**Preview: `{head}` failed**"),
+        Phase::Suspended => "**Preview: stopped, waiting**".to_owned(),
         Phase::Sleeping => format!("**Preview: sleeping** with `{live}`; the first visit wakes it"),
         Phase::Ending => "**Preview: being removed**".to_owned(),
         Phase::Ended => match report.receipt_entries {

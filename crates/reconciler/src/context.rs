@@ -1,6 +1,13 @@
 //! What every task of the reconciler has at hand.
 
-use crate::{clock::Clock, heads::Heads, nudge::Nudges, project::Project, repository::Repositories};
+use crate::{
+    clock::Clock,
+    heads::Heads,
+    keep::{Keep, LostAccess},
+    nudge::Nudges,
+    project::Project,
+    repository::Repositories,
+};
 use model::{InstanceId, ProjectName, Timestamp};
 use runtime::Runtime;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,6 +22,10 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// The longest that an environment is left alone although nothing happens.
     pub look_interval: Duration,
+    /// How long and how much is kept that nobody needs at present.
+    pub keep: Keep,
+    /// What happens to environments whose forge can not be read.
+    pub lost_access: LostAccess,
 }
 
 impl Default for Settings {
@@ -23,6 +34,8 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(60),
             sweep_interval: Duration::from_secs(300),
             look_interval: Duration::from_secs(60),
+            keep: Keep::default(),
+            lost_access: LostAccess::default(),
         }
     }
 }

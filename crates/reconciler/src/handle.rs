@@ -180,7 +180,7 @@ impl Handle {
         let desired = if row.wanted {
             Desired::Present {
                 spec: &last.spec,
-                power: row.power,
+                power: row.power_now(),
             }
         } else {
             Desired::Absent {

@@ -64,6 +64,7 @@ impl RepositoryError {
 /// One mirror per source.
 #[derive(Debug)]
 pub(crate) struct Repositories {
+    directory: PathBuf,
     mirrors: BTreeMap<(ProjectName, SourceName), Mirror>,
     /// Held for reading by whoever fetches a commit and has not yet written down that it is used; for writing while commits
     /// that nobody uses are let go of.
@@ -89,12 +90,13 @@ impl Repositories {
                     .map(|source| (project.name.clone(), source.name.clone())),
             );
             for source in &project.sources {
-                let path = directory.join(format!("{}--{}.git", project.name, source.name));
+                let path = directory.join(place(&project.name, &source.name));
                 let mirror = Mirror::open(git.clone(), path).await.map_err(git_error(&source.name))?;
                 mirrors.insert((project.name.clone(), source.name.clone()), mirror);
             }
         }
         Ok(Self {
+            directory,
             mirrors,
             in_use: RwLock::new(()),
             primary,
@@ -200,6 +202,12 @@ impl Repositories {
         Ok(read.await.map_err(git_error(source))?.to_vec())
     }
 
+    /// Where the mirrors are, and the names of those that the configuration asks for.
+    pub(crate) fn places(&self) -> (PathBuf, BTreeSet<String>) {
+        let names = self.mirrors.keys().map(|(project, source)| place(project, source));
+        (self.directory.clone(), names.collect())
+    }
+
     /// Lets go of all commits of a source but these. The caller holds [`Self::in_use`] since before it listed them.
     pub(crate) async fn retain(
         &self,
@@ -213,6 +221,11 @@ impl Repositories {
             .await
             .map_err(git_error(source))
     }
+}
+
+/// The name of the directory of a mirror.
+fn place(project: &ProjectName, source: &SourceName) -> String {
+    format!("{project}--{source}.git")
 }
 
 fn git_error(source_name: &SourceName) -> impl FnOnce(GitError) -> RepositoryError {

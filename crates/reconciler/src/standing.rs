@@ -1,7 +1,7 @@
 //! How an environment stands, from the rows of the store. Shared by all that people see.
 
 use model::{Phase, Standing, phase};
-use store::{EnvironmentRow, GenerationRow};
+use store::{EnvironmentRow, GenerationRow, Suspension};
 
 /// The facts of an environment, and the phase that follows from them. `generations` are all of it, oldest first.
 #[must_use]
@@ -16,19 +16,45 @@ pub fn standing(environment: &EnvironmentRow, generations: &[GenerationRow]) -> 
         moved: newest.is_some_and(|row| row.spec.sources != environment.head),
         wanted: environment.wanted,
         receipted: environment.ended.is_some(),
+        suspended: environment.suspension().is_some(),
         newest: newest.map(|row| row.generation),
         live: environment.live,
         failed: environment.failed,
-        power: environment.power,
+        power: environment.power_now(),
     };
     (facts, phase(&facts))
 }
 
-/// What people should know of the newest generation, and of the older one that was brought back because it failed.
+/// What people should know of an environment: that it is or was kept from running, of the newest generation, and of the older
+/// one that was brought back because it failed.
 #[must_use]
-pub fn notes(generations: &[GenerationRow]) -> Vec<String> {
+pub fn notes(environment: &EnvironmentRow, generations: &[GenerationRow]) -> Vec<String> {
     let newest = generations.iter().rev().find(|row| row.restores.is_none());
     let back = generations.last().filter(|row| row.restores.is_some());
+    let suspended = environment.suspended.as_ref();
+    let suspended = suspended.and_then(|suspension| of_suspension(suspension, generations.last()));
     let notes = newest.into_iter().chain(back).flat_map(|row| row.notes.iter().cloned());
-    notes.collect()
+    suspended.into_iter().chain(notes).collect()
+}
+
+/// One that is over is told until something new is made.
+fn of_suspension(suspension: &Suspension, last: Option<&GenerationRow>) -> Option<String> {
+    let Some(until) = suspension.until else {
+        return Some(format!(
+            "It is stopped and its addresses are closed: {}. It runs again as soon as that is over.",
+            suspension.reason
+        ));
+    };
+    if last.is_some_and(|last| last.created > until) {
+        return None;
+    }
+    let minutes = until.since(suspension.since).as_secs() / 60;
+    let long = match minutes / 60 {
+        0 => format!("{minutes} min"),
+        hours => format!("{hours} h"),
+    };
+    Some(format!(
+        "It was stopped for {long} and runs again: {}.",
+        suspension.reason
+    ))
 }

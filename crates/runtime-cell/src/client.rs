@@ -15,8 +15,8 @@ use model::{
     ServiceName, SnapshotId, Stage, VolumeName, Workload,
 };
 use runtime::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Sake, Secrets, SourceKey,
-    Target,
+    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake, Secrets,
+    SourceKey, Target,
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tokio::{sync::broadcast, task::AbortHandle};
@@ -111,10 +111,18 @@ impl Runtime for CellRuntime {
         let Answer::Path(path) = self.link.ask(&begin).await? else {
             return Err(self.link.unexpected());
         };
-        checkout.write(&path).await.map_err(|reason| RuntimeError::Failed {
-            action: format!("writing the source {} at {}", key.source, key.commit),
-            reason,
-        })?;
+        if let Err(reason) = checkout.write(&path).await {
+            let what = format!("the source {} at {}", key.source, key.commit);
+            // Whoever writes can not tell a full pool from other trouble.
+            let full = matches!(self.room().await, Ok(Some(room)) if room.free <= room.reserve);
+            return Err(match full {
+                true => RuntimeError::Full { what, reason },
+                false => RuntimeError::Failed {
+                    action: format!("writing {what}"),
+                    reason,
+                },
+            });
+        }
         self.done(Request::SourceSeal {
             sake: sake.clone(),
             key: key.clone(),
@@ -238,6 +246,13 @@ impl Runtime for CellRuntime {
             snapshot: snapshot.clone(),
         })
         .await
+    }
+
+    async fn room(&self) -> Result<Option<Room>> {
+        match self.link.ask(&Request::Room).await? {
+            Answer::Room(room) => Ok(Some(room)),
+            _ => Err(self.link.unexpected()),
+        }
     }
 
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {

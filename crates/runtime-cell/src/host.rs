@@ -9,6 +9,7 @@ mod exec;
 mod jobs;
 mod knock;
 mod launch;
+mod log_files;
 mod logs;
 mod nameserver;
 mod power;
@@ -26,6 +27,7 @@ use crate::{
     sandbox::{cgroup::Cgroups, conmon::Programs, etc, idmap, network, trial},
 };
 use environment::Environment;
+use log_files::LogKeeper;
 use model::{Capabilities, EnvironmentId, Generation, InstanceId, Limits, Staging};
 use runtime::RuntimeError;
 use std::{
@@ -146,6 +148,7 @@ pub(crate) struct Host {
     boot: String,
     known: Mutex<Known>,
     changes: broadcast::Sender<EnvironmentId>,
+    logs: LogKeeper,
 }
 
 #[derive(Debug, Default)]
@@ -213,6 +216,7 @@ impl Host {
             boot,
             known: Mutex::default(),
             changes: broadcast::channel(256).0,
+            logs: LogKeeper::new().map_err(at("watching logs below", &config.state_dir))?,
             config,
         })
     }

@@ -7,7 +7,7 @@ use model::{
     Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef,
     ServiceName, SnapshotId, Stage, VolumeName,
 };
-use runtime::{JobOutcome, LogQuery, RuntimeError, Sake, SourceKey, Target};
+use runtime::{JobOutcome, LogQuery, Room, RuntimeError, Sake, SourceKey, Target};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -88,6 +88,7 @@ pub(crate) enum Request {
         sake: Option<Sake>,
         snapshot: SnapshotId,
     },
+    Room,
     Dial {
         environment: EnvironmentId,
         service: ServiceName,
@@ -126,6 +127,7 @@ pub(crate) enum Answer {
     Observation(Option<Box<Observation>>),
     Job(JobOutcome),
     Snapshots(Vec<SnapshotId>),
+    Room(Room),
     Resources(Vec<Resource>),
     /// The connected socket comes with this frame; `unix` says of which family it is.
     Connected {

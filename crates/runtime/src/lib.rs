@@ -78,6 +78,25 @@ pub struct Sake {
     pub generation: Generation,
 }
 
+/// How much room there is for volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Room {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// What can still be written, in bytes.
+    pub free: u64,
+    /// What has to stay free for anything new to be made, in bytes.
+    pub reserve: u64,
+}
+
+impl Room {
+    /// Whether so little is left that what nobody needs should go: twice the reserve, at least a tenth of all.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.free < (self.reserve.saturating_mul(2)).max(self.total / 10)
+    }
+}
+
 /// Where in a service a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +178,9 @@ pub trait Runtime: Send + Sync {
 
     /// Removes a snapshot; nothing happens if it does not exist. `None` is for whoever has seen that no environment can want it.
     async fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<()>;
+
+    /// How much room there is; `None` if the runtime can not tell.
+    async fn room(&self) -> Result<Option<Room>>;
 
     /// Connects to a service.
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;

@@ -209,6 +209,11 @@ impl Simulator {
         self.world().snapshots.insert(snapshot, content);
     }
 
+    /// How much room there is from now on; new environments are refused while less than the reserve is free.
+    pub fn set_room(&self, room: Option<crate::Room>) {
+        self.world().room = room;
+    }
+
     /// The next call of this operation fails before it does anything.
     pub fn fail_next(&self, operation: Operation, error: RuntimeError) {
         self.faults().on_operation(operation, error, false);

@@ -30,6 +30,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const PRUNE: Duration = Duration::from_secs(3600);
 /// How long deliveries are remembered. Forges repeat them within hours.
 const DELIVERIES: u64 = 7 * 24 * 3600 * 1000;
+/// How many are remembered at most.
+const DELIVERIES_MAX: u32 = 100_000;
 
 /// The names of what is in the state directory.
 #[derive(Clone, Debug)]
@@ -263,9 +265,10 @@ async fn prune(store: Store) {
     loop {
         let at = now();
         let deliveries = store
-            .delivery_prune(model::Timestamp(at.0.saturating_sub(DELIVERIES)))
+            .delivery_prune(model::Timestamp(at.0.saturating_sub(DELIVERIES)), DELIVERIES_MAX)
             .await;
-        if let Err(error) = deliveries.and(store.session_prune(at).await) {
+        let links = store.link_prune(at).await;
+        if let Err(error) = deliveries.and(links).map(drop).and(store.session_prune(at).await) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "what has expired could not be forgotten"

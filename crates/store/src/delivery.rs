@@ -30,18 +30,4 @@ impl Store {
         .map_err(failed("delivery_record"))?;
         Ok(done.rows_affected() == 1)
     }
-
-    /// Forgets deliveries that were accepted before this time.
-    ///
-    /// # Errors
-    /// [`StoreError`](crate::StoreError).
-    pub async fn delivery_prune(&self, before: Timestamp) -> Result<()> {
-        sqlx::query("DELETE FROM delivery WHERE at < ?")
-            .bind(column::time(before))
-            .execute(&self.write)
-            .await
-            .inspect(|_| self.wrote())
-            .map_err(failed("delivery_prune"))?;
-        Ok(())
-    }
 }

@@ -6,8 +6,20 @@ use crate::{
     error::{conflict, failed},
 };
 use model::{CommitId, EnvironmentId, Generation, HostLabel, Origin, Power, ProjectName, SourceName, Timestamp};
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeMap;
+
+/// A time in which an environment does not run although somebody wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// When it was over; `None` while it lasts.
+    pub until: Option<Timestamp>,
+}
 
 /// One environment, also after its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +50,8 @@ pub struct EnvironmentRow {
     pub failed: Option<Generation>,
     /// Whether it should run.
     pub power: Power,
+    /// The last time in which it did not run although somebody wanted it.
+    pub suspended: Option<Suspension>,
     /// When it ended; its label and origin are free from then on.
     pub ended: Option<Timestamp>,
     /// When a generation of it became live last.
@@ -67,6 +81,8 @@ pub struct EnvironmentPatch {
     pub failed: Option<Option<Generation>>,
     /// See [`EnvironmentRow::power`].
     pub power: Option<Power>,
+    /// See [`EnvironmentRow::suspended`].
+    pub suspended: Option<Option<Suspension>>,
     /// See [`EnvironmentRow::ended`].
     pub ended: Option<Option<Timestamp>>,
     /// See [`EnvironmentRow::live_at`].
@@ -75,6 +91,23 @@ pub struct EnvironmentPatch {
     pub nudged: Option<Option<Timestamp>>,
     /// See [`EnvironmentRow::overrides`].
     pub overrides: Option<serde_json::Value>,
+}
+
+impl EnvironmentRow {
+    /// Why and since when it is kept from running at present.
+    #[must_use]
+    pub fn suspension(&self) -> Option<&Suspension> {
+        self.suspended.as_ref().filter(|suspension| suspension.until.is_none())
+    }
+
+    /// How it should run now.
+    #[must_use]
+    pub fn power_now(&self) -> Power {
+        match self.suspension() {
+            Some(_) => Power::Stopped,
+            None => self.power,
+        }
+    }
 }
 
 fn power_word(power: Power) -> &'static str {
@@ -94,8 +127,8 @@ impl Store {
     pub async fn environment_create(&self, row: &EnvironmentRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO environment (id, project, origin_json, label, created, wanted, reason, approved_commit, head_json, newest,
-                 live, failed, power, ended, live_at, nudged, overrides_json)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 live, failed, power, ended, live_at, nudged, overrides_json, suspended_json)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(row.id.as_str())
         .bind(row.project.as_str())
@@ -114,6 +147,7 @@ impl Store {
         .bind(row.live_at.map(column::time))
         .bind(row.nudged.map(column::time))
         .bind(column::json("overrides", &row.overrides)?)
+        .bind(row.suspended.as_ref().map(|suspended| column::json("suspended", suspended)).transpose()?)
         .execute(&self.write)
         .await
         .inspect(|_| self.wrote())
@@ -194,6 +228,8 @@ impl Store {
             .as_ref()
             .map(|value| column::json("overrides", value))
             .transpose()?;
+        let suspended = patch.suspended.as_ref().and_then(Option::as_ref);
+        let suspended = suspended.map(|value| column::json("suspended", value)).transpose()?;
         let approved = patch
             .approved_commit
             .as_ref()
@@ -209,7 +245,8 @@ impl Store {
                  failed = CASE WHEN ?13 THEN ?14 ELSE failed END,
                  ended = CASE WHEN ?15 THEN ?16 ELSE ended END,
                  live_at = CASE WHEN ?17 THEN ?18 ELSE live_at END,
-                 nudged = CASE WHEN ?19 THEN ?20 ELSE nudged END
+                 nudged = CASE WHEN ?19 THEN ?20 ELSE nudged END,
+                 suspended_json = CASE WHEN ?21 THEN ?22 ELSE suspended_json END
              WHERE id = ?1",
         )
         .bind(id.as_str())
@@ -232,6 +269,8 @@ impl Store {
         .bind(patch.live_at.flatten().map(column::time))
         .bind(patch.nudged.is_some())
         .bind(patch.nudged.flatten().map(column::time))
+        .bind(patch.suspended.is_some())
+        .bind(suspended)
         .execute(&self.write)
         .await
         .inspect(|_| self.wrote())
@@ -261,6 +300,7 @@ fn read(row: &SqliteRow) -> Result<EnvironmentRow> {
         live: row.generation_opt("live")?,
         failed: row.generation_opt("failed")?,
         power: row.word("power")?,
+        suspended: row.json_opt("suspended_json")?,
         ended: row.time_opt("ended")?,
         live_at: row.time_opt("live_at")?,
         nudged: row.time_opt("nudged")?,

@@ -113,6 +113,18 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Those of all projects, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn golden_list_all(&self) -> Result<Vec<GoldenRow>> {
+        let rows = sqlx::query("SELECT * FROM golden ORDER BY created, id")
+            .fetch_all(&self.read)
+            .await
+            .map_err(failed("golden_list_all"))?;
+        rows.iter().map(read).collect()
+    }
+
     /// Notes that it was cloned.
     ///
     /// # Errors

@@ -16,20 +16,23 @@ mod delivery;
 mod environment;
 mod error;
 mod event;
+mod forget;
 mod generation;
 mod golden;
 mod ledger;
+mod lost_access;
 mod progress;
 mod pull_request;
 
 pub use access::{LinkRow, SecretHash, SessionRow, TokenRow};
 pub use announcement::AnnouncementRow;
 pub use binding::BindingRow;
-pub use environment::{EnvironmentPatch, EnvironmentRow};
+pub use environment::{EnvironmentPatch, EnvironmentRow, Suspension};
 pub use error::{Result, StoreError};
 pub use event::{EVENTS_KEPT, EventRow};
 pub use generation::{Failure, GenerationRow, Outcome};
 pub use golden::{GoldenRow, GoldenState};
+pub use lost_access::LostAccessRow;
 pub use progress::{AttemptRow, StepRow};
 pub use pull_request::{PullRequestRow, PullRequestState};
 

@@ -21,6 +21,8 @@ pub struct AttemptRow {
     pub failure: Option<Failure>,
     /// Whether the last try succeeded.
     pub succeeded: bool,
+    /// Whether it waits for room: it is tried again however often it failed.
+    pub waits: bool,
 }
 
 /// When a step of a generation was carried out last.
@@ -58,7 +60,7 @@ impl Store {
             "INSERT INTO attempt (environment, generation, step, count, last, next, failure_json, succeeded)
              VALUES (?, ?, ?, 1, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET count = count + 1, last = excluded.last, next = excluded.next,
-                 failure_json = excluded.failure_json, succeeded = excluded.succeeded",
+                 failure_json = excluded.failure_json, succeeded = excluded.succeeded, waits = 0",
         )
         .bind(id.as_str())
         .bind(column::generation(n))
@@ -71,6 +73,38 @@ impl Store {
         .await
         .inspect(|_| self.wrote())
         .map_err(failed("attempt_record"))?;
+        Ok(())
+    }
+
+    /// Notes that a step found no room and waits for some. That does not count as a try.
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::StoreError).
+    pub async fn attempt_wait(
+        &self,
+        id: &EnvironmentId,
+        n: Generation,
+        step: &str,
+        failure: &Failure,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO attempt (environment, generation, step, count, last, next, failure_json, succeeded, waits)
+             VALUES (?, ?, ?, 0, ?, ?, ?, 0, 1)
+             ON CONFLICT DO UPDATE SET last = excluded.last, next = excluded.next, failure_json = excluded.failure_json,
+                 succeeded = 0, waits = 1",
+        )
+        .bind(id.as_str())
+        .bind(column::generation(n))
+        .bind(step)
+        .bind(column::time(at))
+        .bind(column::time(next))
+        .bind(column::json("failure", failure)?)
+        .execute(&self.write)
+        .await
+        .inspect(|_| self.wrote())
+        .map_err(failed("attempt_wait"))?;
         Ok(())
     }
 
@@ -93,6 +127,7 @@ impl Store {
                 next: row.time_opt("next")?,
                 failure: row.json_opt("failure_json")?,
                 succeeded: row.flag("succeeded")?,
+                waits: row.flag("waits")?,
             };
             Ok((row.text("step")?, attempt))
         };

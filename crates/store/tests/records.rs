@@ -77,7 +77,7 @@ async fn a_repeated_delivery_is_known_until_it_is_forgotten() {
             .await
             .unwrap()
     );
-    store.delivery_prune(Timestamp(11)).await.unwrap();
+    store.delivery_prune(Timestamp(11), 10).await.unwrap();
     assert!(
         store
             .delivery_record(&project, &source, "d1", "pull_request", Timestamp(13))

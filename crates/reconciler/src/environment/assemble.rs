@@ -3,7 +3,7 @@
 use crate::{
     blueprints,
     context::{Context, Trouble},
-    golden::{engine_version, golden_for},
+    golden::{engine_version, golden_for, is_mended},
     heads::PolicyHead,
     task::forges::BOOKKEEPING,
 };
@@ -32,7 +32,9 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     };
     let visible = blueprints::visible(context, environment).await?;
     let inputs = inputs(context, environment, &policy, &visible);
-    if newest.as_ref().is_some_and(|newest| newest.inputs == inputs) {
+    if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
+        && !is_mended(context, environment, known, &policy).await?
+    {
         return Ok(newest);
     }
     let _using = context.repositories.in_use.read().await;

@@ -1,7 +1,7 @@
 //! Carries out one step. Everything here may be done twice and may be interrupted anywhere.
 
 use crate::{context::Context, database, text::chain};
-use model::{EnvironmentId, EnvironmentSpec, Generation, Stage};
+use model::{EnvironmentId, EnvironmentSpec, Generation, Stage, VolumeOrigin};
 use planner::Action;
 use runtime::{NoSecrets, Target};
 use std::{sync::Arc, time::Duration};
@@ -22,6 +22,8 @@ const LOG_LINES: usize = 20;
 pub(crate) struct StepError {
     pub(crate) failure: Failure,
     pub(crate) transient: bool,
+    /// Whether there was no room: it is tried again until there is some.
+    pub(crate) waits: bool,
 }
 
 impl StepError {
@@ -38,7 +40,11 @@ impl StepError {
             hint,
             log: Vec::new(),
         };
-        Self { failure, transient }
+        Self {
+            failure,
+            transient,
+            waits: false,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -58,8 +64,9 @@ impl From<runtime::RuntimeError> for StepError {
         let this = Self::new(error.to_string(), transient);
         match error {
             runtime::RuntimeError::Unsupported { hint, .. } => this.hint(hint),
-            runtime::RuntimeError::Full { .. } => this
-                .hint("end environments that nobody needs, or give the runtime more room; the next push tries again"),
+            runtime::RuntimeError::Full { .. } => Self { waits: true, ..this }.hint(
+                "it goes on by itself when there is room: end environments that nobody needs, or give the runtime more",
+            ),
             _ => this,
         }
     }
@@ -156,7 +163,26 @@ impl Job {
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage) -> Result<(), StepError> {
         let resources = self.context.runtime.footprint(spec, stage);
         self.context.store.ledger_intend(&resources, self.context.now()).await?;
-        Ok(self.context.runtime.apply(spec, stage, &NoSecrets).await?)
+        self.context.runtime.apply(spec, stage, &NoSecrets).await?;
+        if matches!(stage, Stage::Envelope | Stage::Whole) {
+            self.cloned(spec).await?;
+        }
+        Ok(())
+    }
+
+    /// Goldens are kept for some time after their last use.
+    async fn cloned(&self, spec: &EnvironmentSpec) -> Result<(), StepError> {
+        for volume in spec.services().into_iter().flat_map(|stack| stack.volumes.values()) {
+            if let VolumeOrigin::Snapshot(id) = &volume.origin
+                && id.is_golden()
+            {
+                match self.context.store.golden_used(id, self.context.now()).await {
+                    Err(store::StoreError::NotFound { .. }) => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn job(&self, spec: &EnvironmentSpec, name: &model::JobName) -> Result<(), StepError> {

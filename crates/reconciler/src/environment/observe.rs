@@ -90,6 +90,7 @@ pub(crate) async fn attempts_of(
                     count: attempt.count,
                     next: attempt.next,
                     failure,
+                    waits: attempt.waits,
                 },
             )
         });

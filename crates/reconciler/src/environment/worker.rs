@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{EnvironmentRow, GenerationRow, Outcome};
+use store::{EnvironmentRow, Failure, GenerationRow, Outcome};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
@@ -33,6 +33,9 @@ struct Worker {
     /// How often something was left over after the removal.
     left_over: u32,
 }
+
+/// The pause before a step that found no room looks for it again.
+const ROOM_PAUSE: Duration = Duration::from_secs(3);
 
 /// What a turn leads to.
 enum Turn {
@@ -96,6 +99,10 @@ impl Worker {
     async fn turn_present(&mut self, row: &EnvironmentRow, generation: GenerationRow) -> Result<Turn, Trouble> {
         self.drop_steps_of_others(generation.generation);
         outcome::agree(&self.context, row, &generation).await?;
+        if row.suspension().is_some() && generation.outcome != Some(Outcome::Live) {
+            outcome::stop(&self.context, &generation).await?;
+            return Ok(Turn::Wait(None));
+        }
         if generation.outcome == Some(Outcome::Failed) {
             return Ok(if outcome::bring_back(&self.context, row, &generation).await? {
                 Turn::Again
@@ -106,7 +113,7 @@ impl Worker {
         let observed = observe::observe(&self.context, &self.id, Some(&generation), self.running_steps()).await?;
         let desired = Desired::Present {
             spec: &generation.spec,
-            power: row.power,
+            power: row.power_now(),
         };
         let plan = plan(
             &desired,
@@ -269,6 +276,33 @@ impl Worker {
         }
     }
 
+    /// A step that finds no room costs nothing and is not what its author can mend: it is not given up, and says what it waits for.
+    async fn wait_for_room(
+        &self,
+        step: &str,
+        generation: Generation,
+        failure: &Failure,
+        known: bool,
+    ) -> Result<(), Trouble> {
+        let now = self.context.now();
+        let store = &self.context.store;
+        store
+            .attempt_wait(&self.id, generation, step, failure, now, now.plus(ROOM_PAUSE))
+            .await?;
+        if known {
+            return Ok(());
+        }
+        if let Some(row) = store.environment_get(&self.id).await? {
+            let text = format!("waits for room: {}", failure.message);
+            store
+                .event_add(Some(&self.id), &row.project, now, "waits", &text)
+                .await?;
+        }
+        self.context.nudges.goldens();
+        self.context.nudges.announcements();
+        Ok(())
+    }
+
     async fn record(&self, step: &str, generation: Generation, result: Result<(), StepError>) -> Result<(), Trouble> {
         let now = self.context.now();
         self.context
@@ -281,6 +315,10 @@ impl Worker {
             Err(mut error) => {
                 error.failure.step = step.to_owned();
                 let rows = self.context.store.attempt_list(&self.id, generation).await?;
+                if error.waits {
+                    let known = rows.get(step).is_some_and(|attempt| attempt.waits);
+                    return self.wait_for_room(step, generation, &error.failure, known).await;
+                }
                 let count = rows.get(step).map_or(0, |attempt| attempt.count) + 1;
                 // A removal is never given up.
                 let next = (error.transient || step == "remove").then(|| now.plus(backoff(count)));

@@ -176,7 +176,7 @@ async fn report(
     let failed = newest
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
-    let mut notes = notes(generations);
+    let mut notes = notes(environment, generations);
     if matches!(phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
         notes.extend(approvals::refused(context, &environment.id, &pull.head).await?);
     }
@@ -208,7 +208,7 @@ async fn report(
 fn of_head(environment: &EnvironmentRow, pull: &PullRequestRow, phase: Phase, live: Option<&model::CommitId>) -> Phase {
     let deployed = environment.overrides.get("followed").is_some();
     let behind = live.is_some_and(|live| *live != pull.head) && !deployed;
-    if !behind || matches!(phase, Phase::Ending | Phase::Ended) {
+    if !behind || matches!(phase, Phase::Suspended | Phase::Ending | Phase::Ended) {
         return phase;
     }
     let approved = pull.trusted || environment.approved_commit.as_ref() == Some(&pull.head);
@@ -295,7 +295,7 @@ async fn steps(
     let observed = crate::environment::observe::observe(context, &environment.id, Some(row), BTreeSet::new()).await?;
     let desired = Desired::Present {
         spec: &row.spec,
-        power: environment.power,
+        power: environment.power_now(),
     };
     let plan = planner::plan(&desired, &observed, context.runtime.capabilities(), context.now());
     let shown = plan
@@ -303,7 +303,13 @@ async fn steps(
         .iter()
         .filter(|step| !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)));
     let shown = shown.map(|step| ShownStep {
-        title: step.title(),
+        title: match &step.state {
+            // Anything else that is awaited is over soon.
+            StepState::InProgress { waiting_for, .. } if waiting_for == planner::ROOM => {
+                format!("{}: waits for room, and goes on by itself", step.title())
+            }
+            _ => step.title(),
+        },
         state: match step.state {
             StepState::Done => ShownState::Done,
             StepState::Ready | StepState::InProgress { .. } => ShownState::Running,

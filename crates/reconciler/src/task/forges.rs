@@ -12,6 +12,7 @@ use crate::{
     context::{Context, Trouble, Troubles},
     heads, id,
     project::{Project, Source},
+    task::access,
 };
 use approvals::Seen;
 use forge::BranchFact;
@@ -62,8 +63,11 @@ async fn look(context: &Context, name: &model::ProjectName, seen: &mut Seen) -> 
     let Some(source) = project.primary() else { return Ok(()) };
     let _using = context.repositories.in_use.read().await;
     let mut troubles = Troubles::default();
-    troubles.note(policy(context, project, source).await)?;
-    let listed = source.forge.pull_request_list_open(&source.repository).await?;
+    let reading = async {
+        troubles.note(policy(context, project, source).await)?;
+        Ok(source.forge.pull_request_list_open(&source.repository).await?)
+    };
+    let listed = access::noted(context, project, source, reading.await).await?;
     let numbers: BTreeSet<u64> = listed.iter().map(|pull| pull.number.0).collect();
     seen.keep_only(&numbers);
     for pull in &listed {
@@ -228,6 +232,7 @@ pub(crate) async fn create(context: &Context, project: &Project, source: &Source
         live: None,
         failed: None,
         power,
+        suspended: None,
         ended: None,
         live_at: None,
         nudged: None,

@@ -5,9 +5,10 @@
 
 use crate::{
     context::{Context, Trouble, Troubles},
-    golden::{GoldenPlan, engine_version, golden_for},
+    golden::{self, GoldenPlan, engine_version, golden_for},
     heads::{self, PolicyHead},
     id,
+    task::collect::collect,
 };
 use model::{
     DataSet, EnvironmentSpec, Generation, HostLabel, MountKind, Origin, Power, Service, ServiceName, ServiceStack,
@@ -18,6 +19,8 @@ use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, GoldenRow,
 use tokio::time::sleep;
 
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The pause while the pool is short of room and what nobody wants is removed piece by piece.
+const UNDER_PRESSURE: Duration = Duration::from_secs(5);
 
 /// The pause before a golden that failed is tried again, and the longest such pause.
 const RETRY_FIRST: Duration = Duration::from_secs(120);
@@ -30,7 +33,8 @@ pub(crate) async fn run(context: Arc<Context>) {
     let nudged = context.nudges.of_goldens();
     loop {
         let pause = match look(&context).await {
-            Ok(()) => INTERVAL,
+            Ok(true) => UNDER_PRESSURE,
+            Ok(false) => INTERVAL,
             Err(trouble) => {
                 tracing::warn!(why = crate::text::chain(&trouble), "could not look after the goldens");
                 Duration::from_secs(1)
@@ -43,9 +47,10 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-async fn look(context: &Context) -> Result<(), Trouble> {
+/// Returns whether the pool is short of room.
+async fn look(context: &Context) -> Result<bool, Trouble> {
     if !context.runtime.capabilities().snapshots {
-        return Ok(());
+        return Ok(false);
     }
     let mut troubles = Troubles::default();
     harvest(context, &mut troubles).await?;
@@ -61,17 +66,24 @@ async fn look(context: &Context) -> Result<(), Trouble> {
             troubles.note(wanted_by(context, &row).await)?;
         }
     }
-    troubles.end()
+    troubles.end()?;
+    collect(context).await
 }
 
-/// The goldens that the newest generation of an environment waits for.
+/// The goldens that the newest generation of an environment waits for, or failed for want of.
 async fn wanted_by(context: &Context, environment: &EnvironmentRow) -> Result<(), Trouble> {
     let Some(newest) = context.store.generation_newest(&environment.id).await? else {
         return Ok(());
     };
-    let (Some(stack), Some(commit), None) = (newest.spec.services(), &newest.policy_commit, newest.outcome) else {
+    let Some(last) = golden::wanted_last(context, environment, newest).await? else {
         return Ok(());
     };
+    let (Some(stack), Some(commit)) = (last.spec.services(), &last.policy_commit) else {
+        return Ok(());
+    };
+    if last.outcome.is_some() && golden::failed_for(&last).is_none() {
+        return Ok(());
+    }
     let waits = |set: &DataSet| {
         let origin = stack.volumes.get(&set.volume).map(|volume| &volume.origin);
         matches!(origin, Some(VolumeOrigin::Snapshot(id)) if id.is_golden())
@@ -113,8 +125,8 @@ async fn want(
     let plan = golden_for(&version, policy, set);
     let exists = context.runtime.snapshot_list().await?.contains(&plan.id);
     match context.store.golden_get(&plan.id).await? {
-        Some(row) if row.state == GoldenState::Ready && exists => return Ok(()),
-        Some(row) if row.state == GoldenState::Failed && !is_due(context, &row).await? => return Ok(()),
+        Some(row) if row.state == GoldenState::Ready && exists && row.engine == version => return Ok(()),
+        Some(row) if row.state == GoldenState::Failed && !exists && !is_due(context, &row).await? => return Ok(()),
         Some(row) if row.state == GoldenState::Making && builder_of(context, &row.id).await?.is_some() => return Ok(()),
         _ => {}
     }
@@ -146,6 +158,8 @@ async fn want(
     };
     context.store.golden_put(&row).await?;
     if exists {
+        // What waited, or failed for want of it, can go on.
+        context.nudges.every_environment();
         Ok(())
     } else {
         build(context, project, head, service, engine, set, &plan).await
@@ -173,7 +187,8 @@ async fn builder_of(context: &Context, golden: &SnapshotId) -> Result<Option<Env
         .find(|row| row.wanted && golden_of(row).as_ref() == Some(golden)))
 }
 
-fn golden_of(environment: &EnvironmentRow) -> Option<SnapshotId> {
+/// The golden that an environment makes.
+pub(crate) fn golden_of(environment: &EnvironmentRow) -> Option<SnapshotId> {
     environment.overrides.get(GOLDEN)?.as_str()?.parse().ok()
 }
 
@@ -245,6 +260,7 @@ async fn build(
         live: None,
         failed: None,
         power: Power::Running,
+        suspended: None,
         ended: None,
         live_at: None,
         nudged: None,
@@ -300,6 +316,8 @@ async fn snapshot(context: &Context, generation: &GenerationRow, golden: &Snapsh
     };
     let names: Vec<ServiceName> = stack.services.keys().cloned().collect();
     for set in stack.data.values() {
+        let resources: Vec<_> = golden::resource(golden).into_iter().collect();
+        context.store.ledger_intend(&resources, context.now()).await?;
         // An orderly stop writes everything to the data directory: a clone of it starts without recovery.
         context
             .runtime

@@ -3,6 +3,7 @@
 use crate::{
     context::{Context, Trouble},
     environment::outcome,
+    task::forget::forget,
 };
 use model::{CommitId, EnvironmentId, Generation, SnapshotId, SourceName, VolumeOrigin};
 use runtime::SourceKey;
@@ -24,7 +25,8 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 pub(crate) async fn sweep(context: &Context) -> Result<(), Trouble> {
     strays(context).await?;
-    unused(context).await
+    unused(context).await?;
+    forget(context).await
 }
 
 /// Environments that exist and that the store does not know, or knows as ended. Everything that is listed belongs to this
@@ -60,7 +62,7 @@ async fn strays(context: &Context) -> Result<(), Trouble> {
 
 /// The snapshots that an environment may still be made from: what was kept since it was live last, and what the generation
 /// that is live and those after it begin with.
-fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]) -> BTreeSet<SnapshotId> {
+pub(crate) fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]) -> BTreeSet<SnapshotId> {
     let settled = generations
         .iter()
         .rev()
@@ -134,7 +136,7 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
         }
     }
     for snapshot in context.runtime.snapshot_list().await? {
-        // Goldens are collected by last use in a task of their own; what was kept for an update is of no use after it.
+        // Goldens are collected by last use (`collect`); what was kept for an update is of no use after it.
         if !snapshot.is_golden() && !snapshots.contains(&snapshot) {
             context.runtime.snapshot_remove(None, &snapshot).await?;
         }

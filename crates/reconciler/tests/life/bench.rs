@@ -1,5 +1,6 @@
 //! A bench on which a pull request lives its life.
 
+use crate::gate::Gate;
 use forge::{
     Forge, PullRequestNumber, StatusState,
     git::{Git, GitLimits},
@@ -26,10 +27,13 @@ impl Clock for SimulatedClock {
 
 pub(crate) struct Bench {
     pub(crate) forge: Arc<LocalForge>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) simulator: Simulator,
     pub(crate) store: Store,
     directory: TempDir,
     pub(crate) handle: Option<Handle>,
+    /// Read at each start.
+    pub(crate) settings: Settings,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -56,6 +60,11 @@ pub(crate) const SETTINGS: &str =
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    /// With other settings than the intervals, which are short here.
+    pub(crate) async fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = "developer/shop".parse().unwrap();
         let forge = Arc::new(
@@ -78,11 +87,13 @@ impl Bench {
         });
         let store = Store::open(&directory.path().join("store.sqlite")).await.unwrap();
         let mut bench = Self {
+            gate: Arc::new(Gate::new(Arc::clone(&forge))),
             forge,
             simulator,
             store,
             directory,
             handle: None,
+            settings,
             clock,
         };
         bench.start().await;
@@ -93,7 +104,7 @@ impl Bench {
         let git = Git::new(self.directory.path().join("git"), GitLimits::default()).unwrap();
         let source = Source {
             name: "shop".parse().unwrap(),
-            forge: Arc::clone(&self.forge) as Arc<dyn Forge>,
+            forge: Arc::clone(&self.gate) as Arc<dyn Forge>,
             repository: self.forge.repository_id().clone(),
             base_branch: branch("main"),
             policy_branch: branch("main"),
@@ -119,9 +130,34 @@ impl Bench {
                 poll_interval: Duration::from_millis(100),
                 sweep_interval: Duration::from_secs(2),
                 look_interval: Duration::from_millis(200),
+                ..self.settings.clone()
             },
         };
         self.handle = Some(reconciler.start().await.unwrap());
+    }
+
+    /// Has the forge looked at.
+    pub(crate) fn nudge(&self) {
+        if let Some(handle) = &self.handle {
+            handle.nudge_project(&"shop".parse().unwrap());
+        }
+    }
+
+    /// Has the goldens looked at: a new commit of the policy branch does that.
+    pub(crate) async fn nudge_goldens(&self) {
+        let text = format!("{:?}", self.simulator.now());
+        let more = [FileChange::write("README", text)];
+        self.forge.commit(&branch("main"), None, &more, "More").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        self.nudge();
+        sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Lets time pass in which somebody looks at the forge.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.simulator.advance(time);
+        self.nudge();
+        sleep(Duration::from_millis(15)).await;
     }
 
     /// Ends every task of the reconciler at once, wherever it is.

@@ -5,6 +5,7 @@ use super::{
     environment::{Environment, Stop},
     failed,
     launch::{Cell, pool_error},
+    log_files,
     now,
     record::{Record, Underway, UnitRecord},
     resolve::{self, Resolved},
@@ -413,10 +414,7 @@ impl Host {
         let cell = self.cell(environment, unit)?;
         self.block(move |host| {
             host.clear_unit(&cell)?;
-            match std::fs::remove_file(host.container(&cell.environment, &cell.unit).log) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removing a log", &e)),
-                _ => Ok(()),
-            }
+            log_files::remove(&host.container(&cell.environment, &cell.unit).log).map_err(|e| failed("removing a log", &e))
         })
         .await?;
         self.update(environment, |record| {

@@ -306,6 +306,7 @@ impl Host {
         let running = container
             .create(&self.programs)
             .map_err(|e| refused(cell, container, e))?;
+        self.logs.keep(&container.log);
         let process = Process::of(running.pid, cell.range).map_err(io)?;
         let process = process.ok_or_else(|| io(io::Error::other("its first process has ended")))?;
         cell.hub.attach(cell.number, cell.unit.plain(), &process).map_err(io)?;
@@ -507,6 +508,14 @@ pub(crate) fn pool_error(action: String, error: crate::pool::PoolError) -> Runti
     match &error {
         PoolError::Missing { kind, id } => RuntimeError::NotFound {
             what: format!("{kind} {id}"),
+        },
+        PoolError::Io { source, .. } if source.kind() == io::ErrorKind::QuotaExceeded => RuntimeError::Invalid {
+            what: action,
+            reason: "the environment has used up its disk; its limit is `policy.limits.disk`".to_owned(),
+        },
+        PoolError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => RuntimeError::Full {
+            what: action,
+            reason: "the pool is full".to_owned(),
         },
         PoolError::Full { .. } | PoolError::NoRoom { .. } => RuntimeError::Full {
             what: action,

@@ -1,6 +1,6 @@
 //! Lines that containers printed, read from the monitor's files.
 
-use super::{Host, environment::Environment, failed};
+use super::{Host, environment::Environment, failed, log_files};
 use crate::{names::UnitName, protocol::write_json};
 use model::{EnvironmentId, Timestamp};
 use runtime::{LogLine, LogQuery, LogStream, RuntimeError};
@@ -104,6 +104,8 @@ impl Host {
 /// Reads a log that the monitor writes, and may cut, meanwhile.
 struct Reader {
     path: PathBuf,
+    /// Older parts of the log, to be read first.
+    older: std::collections::VecDeque<File>,
     file: Option<BufReader<File>>,
     /// Parts of a line that the monitor has split.
     partial: String,
@@ -115,8 +117,12 @@ struct Reader {
 
 impl Reader {
     fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
+        let mut parts = log_files::parts(path)?;
+        parts.pop();
+        let older = parts.iter().filter_map(|part| File::open(part).ok()).collect();
         let mut reader = Self {
             path: path.to_owned(),
+            older,
             file: None,
             partial: String::new(),
             rest: Vec::new(),
@@ -155,6 +161,11 @@ impl Reader {
 
     /// The monitor replaces a full log by a new file.
     fn reopen(&mut self) -> io::Result<bool> {
+        if let Some(older) = self.older.pop_front() {
+            self.file = Some(BufReader::new(older));
+            self.rest.clear();
+            return Ok(true);
+        }
         let current = match std::fs::metadata(&self.path) {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -195,6 +195,7 @@ impl Host {
         }
         let container = self.container(&environment.id, unit);
         let io = |e: std::io::Error| failed(format!("finding {} again", unit.plain()), &e);
+        self.logs.keep(&container.log);
         let monitor = container.monitor().map_err(io)?;
         let pid = container.pid().map_err(io)?;
         let found = match monitor.zip(pid) {

@@ -46,7 +46,8 @@ pub(super) async fn serve(host: Arc<Host>) -> Result<(), HostError> {
     tracing::info!(path = %run.display(), "the cell host serves");
     tokio::select! {
         () = accept(Arc::clone(&host), control, Door::Control) => {}
-        () = accept(host, dial, Door::Dial) => {}
+        () = accept(Arc::clone(&host), dial, Door::Dial) => {}
+        () = host.logs.follow() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -217,6 +218,7 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::SnapshotRemove { sake, snapshot } => {
             done(host.block(move |h| h.snapshot_remove(sake.as_ref(), &snapshot)).await?)
         }
+        Request::Room => Answer::Room(host.block(|h| h.room()).await?),
         Request::Remove {
             environment,
             generation,

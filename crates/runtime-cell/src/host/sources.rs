@@ -3,7 +3,7 @@
 use super::{Host, failed, launch::pool_error};
 use crate::{names, names::UnitName};
 use model::{EnvironmentId, Generation, SnapshotId, VolumeName};
-use runtime::{RuntimeError, Sake, SourceKey};
+use runtime::{Room, RuntimeError, Sake, SourceKey};
 use std::{fs, path::PathBuf};
 
 const KEY_MAX: u64 = 4096;
@@ -135,6 +135,19 @@ impl Host {
             .snapshot_list()
             .map_err(|e| pool_error("listing the snapshots".into(), e))?;
         Ok(all.into_iter().filter_map(|s| s.id.parse().ok()).collect())
+    }
+
+    /// How much room the pool has.
+    pub(crate) fn room(&self) -> Result<Room, RuntimeError> {
+        let usage = self
+            .pool
+            .usage()
+            .map_err(|e| pool_error("asking for the room in the pool".into(), e))?;
+        Ok(Room {
+            total: usage.total,
+            free: usage.free,
+            reserve: usage.watermark,
+        })
     }
 
     /// Removes a snapshot.

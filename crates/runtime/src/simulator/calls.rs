@@ -19,6 +19,7 @@ pub enum Operation {
     SnapshotCreate,
     SnapshotList,
     SnapshotRemove,
+    Room,
     Dial,
     Logs,
     Exec,
@@ -36,6 +37,7 @@ impl Operation {
                 | Self::SourceList
                 | Self::Observe
                 | Self::SnapshotList
+                | Self::Room
                 | Self::Dial
                 | Self::Logs
                 | Self::Exec

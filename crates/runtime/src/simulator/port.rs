@@ -8,8 +8,8 @@ use super::{
     world::{World, invalid, not_found},
 };
 use crate::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Runtime, RuntimeError, Sake, Secrets, SourceKey,
-    Target,
+    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake, Secrets,
+    SourceKey, Target,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -148,11 +148,11 @@ impl Runtime for Simulator {
 
     async fn source_put(&self, sake: &Sake, key: &SourceKey, checkout: &dyn Checkout) -> Result<()> {
         let call = self.enter(Operation::SourcePut, None, format!("{key:?}"))?;
+        self.world().for_sake_of(sake)?;
         if self.world().sources.contains_key(key) {
             return call.leave(Ok(()));
         }
         let failed = |reason: String| RuntimeError::Failed {
-        self.world().for_sake_of(sake)?;
             action: format!("checking out {}", key.commit.short()),
             reason,
         };
@@ -293,11 +293,11 @@ impl Runtime for Simulator {
     async fn snapshot_create(
         &self,
         environment: &EnvironmentId,
+        generation: Generation,
         volume: &VolumeName,
         snapshot: &SnapshotId,
     ) -> Result<()> {
         if !self.capabilities.snapshots {
-        generation: Generation,
             return Err(self.unsupported("snapshots".to_owned(), "give the runtime a pool that has them"));
         }
         let detail = format!("generation {generation} {volume} {snapshot}");
@@ -322,6 +322,11 @@ impl Runtime for Simulator {
             current
         };
         call.leave(removed)
+    }
+
+    async fn room(&self) -> Result<Option<Room>> {
+        let call = self.enter(Operation::Room, None, String::new())?;
+        call.leave(Ok(self.world().room))
     }
 
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {

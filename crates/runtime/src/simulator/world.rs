@@ -5,7 +5,7 @@ use super::{
     behaviour::{self, Behaviour, JobBehaviour},
     logs::Log,
 };
-use crate::{JobOutcome, LogStream, Result, RuntimeError, Sake, Secrets, SourceKey};
+use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey};
 use model::{
     Digest, EnvironmentId, EnvironmentSpec, Generation, Job, JobFact, JobName, MountKind, Observation, Power, Restart,
     Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, Value, VolumeFact, VolumeName,
@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) job_scripts: BTreeMap<String, VecDeque<JobBehaviour>>,
     pub(super) answers: BTreeMap<String, Answer>,
+    pub(super) room: Option<Room>,
 }
 
 #[derive(Default)]
@@ -318,6 +319,14 @@ impl World {
         let id = &spec.environment;
         let wanted = spec.services().map(|stack| stack.volumes.clone()).unwrap_or_default();
         // Everything that can be refused is refused before anything is made.
+        if let Some(room) = self.room.filter(|room| room.free < room.reserve)
+            && !self.environments.contains_key(id)
+        {
+            return Err(RuntimeError::Full {
+                what: format!("environment {id}"),
+                reason: format!("{} bytes are free", room.free),
+            });
+        }
         if self.environments.contains_key(id) {
             self.mutable(id, spec.generation)?;
         }

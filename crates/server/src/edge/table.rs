@@ -209,6 +209,13 @@ async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&Ge
         Phase::Starting => RouteState::Starting {
             steps: steps(app, row, newest).await,
         },
+        Phase::Suspended => {
+            let why = row.suspension().map(|suspension| suspension.reason.clone());
+            let told = "It is stopped and runs again by itself when the reason is gone.".to_owned();
+            RouteState::Failed {
+                reason: why.into_iter().chain([told]).collect(),
+            }
+        }
         Phase::Sleeping => RouteState::Sleeping,
         Phase::Ending | Phase::Ended => RouteState::Gone,
         Phase::NeedsApproval => {

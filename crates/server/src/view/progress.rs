@@ -281,8 +281,15 @@ fn summary(view: &EnvironmentView, step: Option<&StepView>, failed: Option<&Fail
             "{}: {}; nothing of it runs until somebody who may push approves it",
             view.label, view.status
         ),
+        (Phase::Suspended, ..) => match view.notes.first() {
+            Some(note) => format!("{subject}: {note}"),
+            None => subject,
+        },
         (Phase::Ended, ..) => format!("{} has ended: {}", view.label, view.reason),
         (Phase::Ending, None, _) => format!("{} is being removed: {}", view.label, view.reason),
+        (_, Some(failed), Some(step)) if step.waiting_for.as_deref() == Some(planner::ROOM) => {
+            format!("{subject}; it waits for room and goes on by itself: {}", message(failed))
+        }
         (_, Some(failed), Some(step)) if step.state == StepStateView::Retrying => {
             let next = step
                 .next_try

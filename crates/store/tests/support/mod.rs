@@ -31,6 +31,7 @@ pub(crate) fn environment(name: &str, origin: Origin, label: &str) -> Environmen
         live: None,
         failed: None,
         power: Power::Running,
+        suspended: None,
         ended: None,
         live_at: None,
         nudged: None,

@@ -1,0 +1,160 @@
+//! What happens while a forge does not let us read a project, and when it does again.
+//!
+//! Nothing may be concluded from a forge that does not answer, that refuses our token or that says "not found" to it, so nothing
+//! is removed for it. But what nobody can look after any more must not run for ever: after a day its environments stop and their
+//! addresses close, and long after that they are removed, with a receipt that says why. Both are counted in time in which
+//! somebody looked: a machine that was switched off over the weekend has not lost its access.
+
+use crate::{
+    context::{Context, Trouble},
+    project::{Project, Source},
+    text,
+};
+use forge::ForgeError;
+use model::Origin;
+use std::time::Duration;
+use store::{EnvironmentPatch, EnvironmentRow, LostAccessRow, Suspension};
+
+/// The longest time between two looks that counts, unless a forge is read less often.
+const BETWEEN_MAX: Duration = Duration::from_secs(1200);
+
+/// Takes note of how reading a project's first source ended, and hands the result on.
+pub(crate) async fn noted<T>(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    result: Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    match &result {
+        Ok(_) => back(context, project, source).await?,
+        Err(Trouble::Forge(error)) if error.is_access_lost() => lost(context, project, source, error).await?,
+        Err(_) => {}
+    }
+    result
+}
+
+async fn lost(context: &Context, project: &Project, source: &Source, error: &ForgeError) -> Result<(), Trouble> {
+    let longest = BETWEEN_MAX.max(context.settings.poll_interval.saturating_mul(2));
+    let reason = text::chain(error);
+    let now = context.now();
+    let row = context
+        .store
+        .lost_access_note(&project.name, &source.name, &reason, now, longest)
+        .await?;
+    if row.since == row.last {
+        let text = format!("{} can not be read: {reason}", source.name);
+        context
+            .store
+            .event_add(None, &project.name, now, "access-lost", &text)
+            .await?;
+    }
+    let stop_after = context.settings.lost_access.stop_after;
+    if row.seen < stop_after {
+        return Ok(());
+    }
+    for environment in environments(context, project).await? {
+        if row.seen >= remove_after(context, project) {
+            remove(context, &environment, &row).await?;
+        } else if environment.suspension().is_none() {
+            suspend(context, &environment, &row).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The policy's age of expiry; after a restart, when no policy can be read, that of the configuration.
+fn remove_after(context: &Context, project: &Project) -> Duration {
+    let limits = &context.settings.lost_access;
+    let head = context.heads.get(&project.name);
+    let expiry = head.map_or(limits.remove_after, |head| {
+        Duration::from_millis(head.policy.expire_after_ms)
+    });
+    expiry.max(limits.stop_after)
+}
+
+/// Those that somebody wants. A builder of a golden ends by itself.
+async fn environments(context: &Context, project: &Project) -> Result<Vec<EnvironmentRow>, Trouble> {
+    let mut rows = context.store.environment_list(Some(&project.name), false).await?;
+    rows.retain(|row| row.wanted && row.origin != Origin::Golden);
+    Ok(rows)
+}
+
+fn why(row: &LostAccessRow) -> String {
+    let hours = row.seen.as_secs() / 3600;
+    format!(
+        "the forge has not let Maquette read {} for {hours} h: {}",
+        row.source, row.reason
+    )
+}
+
+async fn suspend(context: &Context, environment: &EnvironmentRow, row: &LostAccessRow) -> Result<(), Trouble> {
+    let now = context.now();
+    let suspension = Suspension {
+        since: now,
+        reason: why(row),
+        until: None,
+    };
+    let text = format!("stopped: {}", suspension.reason);
+    let patch = EnvironmentPatch {
+        suspended: Some(Some(suspension)),
+        ..EnvironmentPatch::default()
+    };
+    context.store.environment_update(&environment.id, &patch).await?;
+    context
+        .store
+        .event_add(Some(&environment.id), &environment.project, now, "suspended", &text)
+        .await?;
+    context.nudges.environment(&environment.id);
+    context.nudges.announcements();
+    Ok(())
+}
+
+async fn remove(context: &Context, environment: &EnvironmentRow, row: &LostAccessRow) -> Result<(), Trouble> {
+    let patch = EnvironmentPatch {
+        wanted: Some(false),
+        reason: Some(why(row)),
+        ..EnvironmentPatch::default()
+    };
+    context.store.environment_update(&environment.id, &patch).await?;
+    context.nudges.environment(&environment.id);
+    context.nudges.announcements();
+    Ok(())
+}
+
+/// What was stopped runs again. The note goes last, so that whoever is interrupted here does the rest the next time.
+async fn back(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
+    let known = context.store.lost_access_list().await?;
+    let ours = |row: &&LostAccessRow| row.project == project.name && row.source == source.name;
+    let Some(row) = known.iter().find(ours) else {
+        return Ok(());
+    };
+    let now = context.now();
+    for environment in environments(context, project).await? {
+        let Some(suspension) = environment.suspension() else {
+            continue;
+        };
+        let patch = EnvironmentPatch {
+            suspended: Some(Some(Suspension {
+                until: Some(now),
+                ..suspension.clone()
+            })),
+            ..EnvironmentPatch::default()
+        };
+        context.store.environment_update(&environment.id, &patch).await?;
+        let text = "runs again: the forge can be read";
+        context
+            .store
+            .event_add(Some(&environment.id), &environment.project, now, "resumed", text)
+            .await?;
+        context.nudges.environment(&environment.id);
+    }
+    let minutes = now.since(row.since).as_secs() / 60;
+    let text = format!("{} can be read again, after {minutes} min", source.name);
+    context
+        .store
+        .event_add(None, &project.name, now, "access-back", &text)
+        .await?;
+    context.store.lost_access_clear(&project.name, &source.name).await?;
+    context.nudges.announcements();
+    Ok(())
+}
