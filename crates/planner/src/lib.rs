@@ -65,6 +65,8 @@ pub struct Observed {
     pub snapshots_failed: BTreeMap<SnapshotId, String>,
     /// What is known to be in each database.
     pub data: BTreeMap<ServiceName, DataFact>,
+    /// Whether nothing was ever live here, so that nobody can have done anything that is worth keeping.
+    pub unused: bool,
     /// Failures so far, by step id.
     pub attempts: BTreeMap<String, Attempt>,
     /// Steps that are being carried out.

@@ -232,7 +232,8 @@ impl Levels<'_> {
             let Some(fact) = self.observed.data.get(service) else {
                 continue;
             };
-            if !fact.prepared || !(self.is_replaced(&set.volume) || self.migrations_pending(set, fact)) {
+            let changes = self.is_replaced(&set.volume) || self.migrations_pending(set, fact);
+            if !fact.prepared || !changes || self.observed.unused {
                 continue;
             }
             let snapshot = kept_snapshot(self.spec, &set.volume);

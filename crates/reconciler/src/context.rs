@@ -7,6 +7,8 @@ use crate::{
     nudge::Nudges,
     project::Project,
     repository::Repositories,
+    spare::SpareSettings,
+    task::spares::Spares,
 };
 use model::{InstanceId, ProjectName, Timestamp};
 use runtime::Runtime;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub keep: Keep,
     /// What happens to environments whose forge can not be read.
     pub lost_access: LostAccess,
+    /// Engines that are started ahead of the environments that will need them.
+    pub spares: SpareSettings,
 }
 
 impl Default for Settings {
@@ -36,6 +40,7 @@ impl Default for Settings {
             look_interval: Duration::from_secs(60),
             keep: Keep::default(),
             lost_access: LostAccess::default(),
+            spares: SpareSettings::default(),
         }
     }
 }
@@ -50,6 +55,7 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) nudges: Nudges,
     pub(crate) settings: Settings,
+    pub(crate) spares: Spares,
 }
 
 impl Context {

@@ -1,5 +1,6 @@
 //! One environment, looked after by one worker: observe, plan, carry out what is ready, look again.
 
+mod adopt;
 pub(crate) mod assemble;
 pub(crate) mod execute;
 pub(crate) mod observe;

@@ -1,5 +1,7 @@
 //! Starting the reconciler, and what others may ask of it.
 
+mod spares;
+
 use crate::{
     clock::Clock,
     context::{Context, Settings, Trouble},
@@ -133,6 +135,7 @@ impl Reconciler {
             clock: self.clock,
             nudges: Nudges::default(),
             settings: self.settings,
+            spares: task::spares::Spares::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(task::environments::run(Arc::clone(&context)));
@@ -140,6 +143,7 @@ impl Reconciler {
         tasks.spawn(task::goldens::run(Arc::clone(&context)));
         tasks.spawn(task::announce::run(Arc::clone(&context)));
         tasks.spawn(task::sweep::run(Arc::clone(&context)));
+        tasks.spawn(task::spares::run(Arc::clone(&context)));
         for name in context.projects.keys() {
             tasks.spawn(task::forges::run(Arc::clone(&context), name.clone()));
         }
@@ -450,6 +454,9 @@ impl Handle {
     /// [`Intent`].
     pub async fn delete(&self, id: &EnvironmentId, reason: &str, again: bool) -> Result<(), Intent> {
         let row = self.environment(id).await?;
+        if row.origin == Origin::Spare {
+            return self.delete_spare(&row, reason).await;
+        }
         let mut overrides = row.overrides.clone();
         if let Some(fields) = overrides.as_object_mut().filter(|_| !again) {
             fields.insert(task::forges::DELETED.to_owned(), serde_json::json!(true));

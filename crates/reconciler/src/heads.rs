@@ -5,7 +5,7 @@ use crate::{
     context::{Context, Trouble},
 };
 use blueprint::Policy;
-use model::{CommitId, DataSet, Digest, ProjectName, Service, ServiceName};
+use model::{CommitId, DataSet, Digest, ProjectName, Service, ServiceName, ServiceStack};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -23,6 +23,8 @@ pub(crate) struct PolicyHead {
     pub(crate) readable: bool,
     /// The databases of the policy branch's own stack and the services that run them; empty if it can not be read.
     pub(crate) data: BTreeMap<ServiceName, (Service, DataSet)>,
+    /// The policy branch's own stack, if it can be read.
+    pub(crate) stack: Option<ServiceStack>,
 }
 
 /// The policy heads of all projects.
@@ -49,21 +51,20 @@ impl Heads {
 /// Reads the policy branch at a commit, which must be in the mirror.
 pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &CommitId) -> Result<PolicyHead, Trouble> {
     let (policy, digest, readable) = blueprints::policy(context, project, commit).await?;
-    let data = match blueprints::of_policy_branch(context, project, commit).await? {
-        Ok(blueprint) => databases(&blueprint.stack),
-        Err(_) => BTreeMap::new(),
-    };
+    let stack = blueprints::of_policy_branch(context, project, commit).await?;
+    let stack = stack.ok().map(|blueprint| blueprint.stack);
     Ok(PolicyHead {
         commit: commit.clone(),
         digest,
         policy,
         readable,
-        data,
+        data: stack.as_ref().map(databases).unwrap_or_default(),
+        stack,
     })
 }
 
 /// The databases of a stack, with the services that run them.
-pub(crate) fn databases(stack: &model::ServiceStack) -> BTreeMap<ServiceName, (Service, DataSet)> {
+pub(crate) fn databases(stack: &ServiceStack) -> BTreeMap<ServiceName, (Service, DataSet)> {
     let found = stack.data.iter().filter_map(|(name, set)| {
         let service = stack.services.get(name)?;
         Some((name.clone(), (service.clone(), set.clone())))

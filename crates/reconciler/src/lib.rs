@@ -24,6 +24,7 @@ mod project;
 mod repository;
 mod service_source;
 mod standing;
+mod spare;
 mod task;
 mod text;
 
@@ -36,3 +37,4 @@ pub use nudge::Nudges;
 pub use project::{Base, Project, Source};
 pub use repository::RepositoryError;
 pub use standing::{notes, standing};
+pub use spare::{Memory, MemoryReading, SpareFor, SpareReport, SpareSettings, UnknownMemory};

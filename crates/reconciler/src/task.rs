@@ -8,4 +8,5 @@ pub(crate) mod forges;
 pub(crate) mod forget;
 pub(crate) mod goldens;
 pub(crate) mod runtime_changes;
+pub(crate) mod spares;
 pub(crate) mod sweep;

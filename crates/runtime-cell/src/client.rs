@@ -255,6 +255,16 @@ impl Runtime for CellRuntime {
         }
     }
 
+    async fn memory(&self, environment: &EnvironmentId) -> Result<Option<u64>> {
+        let request = Request::Memory {
+            environment: environment.clone(),
+        };
+        match self.link.ask(&request).await? {
+            Answer::Memory(bytes) => Ok(bytes),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
         self.link.dial(environment, service, target).await
     }

@@ -89,6 +89,9 @@ pub(crate) enum Request {
         snapshot: SnapshotId,
     },
     Room,
+    Memory {
+        environment: EnvironmentId,
+    },
     Dial {
         environment: EnvironmentId,
         service: ServiceName,
@@ -128,6 +131,7 @@ pub(crate) enum Answer {
     Job(JobOutcome),
     Snapshots(Vec<SnapshotId>),
     Room(Room),
+    Memory(Option<u64>),
     Resources(Vec<Resource>),
     /// The connected socket comes with this frame; `unix` says of which family it is.
     Connected {

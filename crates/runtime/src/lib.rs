@@ -182,6 +182,9 @@ pub trait Runtime: Send + Sync {
     /// How much room there is; `None` if the runtime can not tell.
     async fn room(&self) -> Result<Option<Room>>;
 
+    /// Bytes of memory that an environment keeps from others; `None` if the runtime can not tell, or there is no such environment.
+    async fn memory(&self, environment: &EnvironmentId) -> Result<Option<u64>>;
+
     /// Connects to a service.
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;
 

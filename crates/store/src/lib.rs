@@ -23,6 +23,7 @@ mod ledger;
 mod lost_access;
 mod progress;
 mod pull_request;
+mod spare;
 
 pub use access::{LinkRow, SecretHash, SessionRow, TokenRow};
 pub use announcement::AnnouncementRow;

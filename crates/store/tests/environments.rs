@@ -232,3 +232,70 @@ async fn facts_about_data_are_replaced_and_forgotten() {
     store.data_fact_remove(&env, &db).await.unwrap();
     assert!(store.data_fact_list(&env).await.unwrap().is_empty());
 }
+
+/// A spare that is ready.
+fn spare(name: &str) -> store::EnvironmentRow {
+    let mut row = environment(name, Origin::Spare, &format!("spare-{name}"));
+    (row.newest, row.live, row.live_at) = (Some(Generation(1)), Some(Generation(1)), Some(Timestamp(5)));
+    row.power = Power::Frozen;
+    row
+}
+
+#[tokio::test]
+async fn a_spare_becomes_one_environment_and_keeps_its_id() {
+    let store = Store::in_memory().await.unwrap();
+    for name in ["saaaaaaaaa", "sbbbbbbbbb"] {
+        store.environment_create(&spare(name)).await.unwrap();
+    }
+    let mut wanted = environment("eaaaaaaaaa", Origin::PullRequest { number: 12 }, "pr-12");
+    wanted.approved_commit = Some(commit('a'));
+    wanted.overrides = serde_json::json!({});
+    let (first, second) = (id("saaaaaaaaa"), id("sbbbbbbbbb"));
+    assert!(store.spare_adopt(&first, &wanted).await.unwrap());
+    let found = store
+        .environment_find(&wanted.project, &wanted.origin)
+        .await
+        .unwrap()
+        .unwrap();
+    let expected = store::EnvironmentRow {
+        id: first.clone(),
+        newest: Some(Generation(1)),
+        ..wanted.clone()
+    };
+    assert_eq!(found, expected, "nothing of it was live, and it runs");
+    // It is none any more: nobody else gets it, and nobody ends it for one.
+    let other = environment("ebbbbbbbbb", Origin::PullRequest { number: 13 }, "pr-13");
+    assert!(!store.spare_adopt(&first, &other).await.unwrap());
+    assert!(!store.spare_end(&first, "memory is short", None).await.unwrap());
+    // The second environment of one pull request is refused as ever, and the spare stays what it is.
+    assert!(matches!(
+        store.spare_adopt(&second, &wanted).await,
+        Err(StoreError::Conflict { .. })
+    ));
+    assert_eq!(store.environment_get(&second).await.unwrap(), Some(spare("sbbbbbbbbb")));
+}
+
+#[tokio::test]
+async fn a_spare_that_is_not_ready_or_not_wanted_is_not_adopted() {
+    let store = Store::in_memory().await.unwrap();
+    let mut unready = spare("saaaaaaaaa");
+    unready.live = None;
+    store.environment_create(&unready).await.unwrap();
+    store.environment_create(&spare("sbbbbbbbbb")).await.unwrap();
+    let ends = id("sbbbbbbbbb");
+    let deleted = serde_json::json!({"deleted": true});
+    assert!(store.spare_end(&ends, "deleted", Some(&deleted)).await.unwrap());
+    let row = store.environment_get(&ends).await.unwrap().unwrap();
+    assert!(
+        !row.wanted && row.reason == "deleted" && row.overrides == deleted,
+        "{row:?}"
+    );
+    let wanted = environment("eaaaaaaaaa", Origin::PullRequest { number: 12 }, "pr-12");
+    for name in [&unready.id, &ends] {
+        assert!(!store.spare_adopt(name, &wanted).await.unwrap(), "{name}");
+    }
+    let mut foreign = environment("ebbbbbbbbb", Origin::PullRequest { number: 1 }, "pr-1");
+    foreign.project = "other".parse().unwrap();
+    store.environment_create(&spare("sccccccccc")).await.unwrap();
+    assert!(!store.spare_adopt(&id("sccccccccc"), &foreign).await.unwrap());
+}

@@ -1,16 +1,18 @@
 //! Makes the newest generation of an environment: commits, blueprint, policy, and where its data comes from.
 
+use super::adopt;
 use crate::{
     blueprints,
     context::{Context, Trouble},
-    golden::{engine_version, golden_for, is_mended},
+    golden::is_mended,
     heads::PolicyHead,
+    spare::origin_of_new,
     task::forges::BOOKKEEPING,
 };
 use data::{Decision, keep_or_clone};
 use model::{
     DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack, Volume,
-    VolumeName, VolumeOrigin,
+    VolumeName,
 };
 use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
@@ -19,7 +21,7 @@ use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
 /// commit is not approved, or the policy branch has not been read.
 pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> Result<Option<GenerationRow>, Trouble> {
     let newest = context.store.generation_newest(&environment.id).await?;
-    if environment.origin == Origin::Golden {
+    if !environment.origin.is_for_people() {
         return Ok(newest);
     }
     let project = context.project(&environment.project)?;
@@ -28,7 +30,8 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         .and_then(|source| environment.head.get(&source.name))
         .is_some_and(|head| environment.approved_commit.as_ref() == Some(head));
     let Some(policy) = context.heads.get(&environment.project).filter(|_| approved) else {
-        return Ok(newest);
+        // What was made for a spare is not this environment's, although it has adopted the spare.
+        return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };
     let visible = blueprints::visible(context, environment).await?;
     let inputs = inputs(context, environment, &policy, &visible);
@@ -113,8 +116,19 @@ async fn assemble(
             let before = newest.and_then(|row| row.spec.services());
             let mut stack = blueprint.stack;
             row.notes = blueprint.notes;
-            row.notes
-                .extend(volumes(context, &mut stack, generation, before, &facts, &policy.data));
+            match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
+                Some(spare) => adopt::volumes(
+                    context.runtime.capabilities(),
+                    &mut stack,
+                    generation,
+                    spare,
+                    &facts,
+                    &policy.data,
+                ),
+                None => row
+                    .notes
+                    .extend(volumes(context, &mut stack, generation, before, &facts, &policy.data)),
+            }
             row.spec.stack = Stack::Services(stack);
         }
         Err(problems) => {
@@ -185,14 +199,6 @@ fn clone_anew(
     policy: &BTreeMap<ServiceName, (Service, DataSet)>,
 ) {
     volume.incarnation = generation;
-    volume.origin = VolumeOrigin::Empty;
-    if !context.runtime.capabilities().snapshots {
-        return;
-    }
-    let version = services
-        .get(service)
-        .and_then(|service| engine_version(context.runtime.capabilities(), service));
-    if let (Some(version), Some((_, policy))) = (version, policy.get(service)) {
-        volume.origin = VolumeOrigin::Snapshot(golden_for(&version, policy, set).id);
-    }
+    let capabilities = context.runtime.capabilities();
+    volume.origin = origin_of_new(capabilities, services.get(service), policy.get(service), set);
 }

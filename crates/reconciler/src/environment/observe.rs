@@ -20,6 +20,8 @@ pub(crate) async fn observe(
         ..Observed::default()
     };
     let Some(row) = generation else { return Ok(observed) };
+    let known = context.store.environment_get(environment).await?;
+    observed.unused = known.is_some_and(|known| known.live_at.is_none());
     observed.sources = sources(context, &row.spec).await?;
     (observed.snapshots, observed.snapshots_failed) = snapshots(context, &row.spec).await?;
     observed.data = context.store.data_fact_list(environment).await?;

@@ -12,7 +12,7 @@ use crate::{
     context::{Context, Trouble, Troubles},
     heads, id,
     project::{Project, Source},
-    task::access,
+    task::{access, spares},
 };
 use approvals::Seen;
 use forge::BranchFact;
@@ -238,17 +238,22 @@ pub(crate) async fn create(context: &Context, project: &Project, source: &Source
         nudged: None,
         overrides,
     };
-    match context.store.environment_create(&row).await {
-        Ok(()) => {}
+    let made = match spares::adopt(context, &row).await {
+        Ok(Some(adopted)) => Ok(adopted),
+        Ok(None) => context.store.environment_create(&row).await.map(|()| row.id.clone()),
+        Err(error) => Err(error),
+    };
+    let id = match made {
+        Ok(id) => id,
         // Somebody else was faster, or the label is taken by one that is on its way out: the next look decides.
         Err(StoreError::Conflict { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     context
         .store
-        .event_add(Some(&row.id), &project.name, row.created, "created", reason)
+        .event_add(Some(&id), &project.name, row.created, "created", reason)
         .await?;
-    context.nudges.environment(&row.id);
+    context.nudges.environment(&id);
     context.nudges.announcements();
     Ok(())
 }

@@ -11,4 +11,5 @@ mod interrupted;
 mod keeping;
 mod refused;
 mod triggers;
+mod spares;
 mod troubles;

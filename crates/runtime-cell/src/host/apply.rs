@@ -5,8 +5,7 @@ use super::{
     environment::{Environment, Stop},
     failed,
     launch::{Cell, pool_error},
-    log_files,
-    now,
+    log_files, now,
     record::{Record, Underway, UnitRecord},
     resolve::{self, Resolved},
     supervise::Found,
@@ -123,9 +122,12 @@ impl Host {
             .iter()
             .map(|(name, v)| wanted_volume(stack, name, v))
             .collect();
+        // What nobody waits for yet is not to slow down what somebody waits for.
+        let waits = spec.origin == model::Origin::Spare;
         let disks = self.block(move |host| {
             host.groups
                 .ensure(id.as_str(), &limits)
+                .and_then(|()| host.groups.set_share(id.as_str(), waits))
                 .map_err(|e| failed(format!("limiting {id}"), &e))?;
             host.pool.admit(0).map_err(|e| pool_error(format!("making {id}"), e))?;
             host.pool
@@ -414,7 +416,8 @@ impl Host {
         let cell = self.cell(environment, unit)?;
         self.block(move |host| {
             host.clear_unit(&cell)?;
-            log_files::remove(&host.container(&cell.environment, &cell.unit).log).map_err(|e| failed("removing a log", &e))
+            log_files::remove(&host.container(&cell.environment, &cell.unit).log)
+                .map_err(|e| failed("removing a log", &e))
         })
         .await?;
         self.update(environment, |record| {

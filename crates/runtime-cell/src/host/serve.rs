@@ -219,6 +219,10 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
             done(host.block(move |h| h.snapshot_remove(sake.as_ref(), &snapshot)).await?)
         }
         Request::Room => Answer::Room(host.block(|h| h.room()).await?),
+        Request::Memory { environment } => {
+            let bytes = host.block(move |h| Ok(h.groups.memory(environment.as_str())));
+            Answer::Memory(bytes.await?)
+        }
         Request::Remove {
             environment,
             generation,

@@ -2,6 +2,8 @@
 //!
 //! The tree is `<parent>/<environment>/<container>`; the host process and the monitors live in `<parent>/host`.
 
+mod share;
+
 use model::Limits;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{

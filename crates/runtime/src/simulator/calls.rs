@@ -20,6 +20,7 @@ pub enum Operation {
     SnapshotList,
     SnapshotRemove,
     Room,
+    Memory,
     Dial,
     Logs,
     Exec,
@@ -38,6 +39,7 @@ impl Operation {
                 | Self::Observe
                 | Self::SnapshotList
                 | Self::Room
+                | Self::Memory
                 | Self::Dial
                 | Self::Logs
                 | Self::Exec

@@ -24,6 +24,9 @@ use tokio::{
     sync::{broadcast, watch},
 };
 
+/// What each simulated service is said to hold.
+const MEMORY: u64 = 10 << 20;
+
 fn resource(environment: &EnvironmentId, kind: &str, name: impl std::fmt::Display) -> Resource {
     let name = format!("{environment}-{name}");
     Resource {
@@ -327,6 +330,16 @@ impl Runtime for Simulator {
     async fn room(&self) -> Result<Option<Room>> {
         let call = self.enter(Operation::Room, None, String::new())?;
         call.leave(Ok(self.world().room))
+    }
+
+    async fn memory(&self, environment: &EnvironmentId) -> Result<Option<u64>> {
+        let call = self.enter(Operation::Memory, Some(environment), String::new())?;
+        let bytes = self
+            .world()
+            .environments
+            .get(environment)
+            .map(|cell| MEMORY * cell.services.len() as u64);
+        call.leave(Ok(bytes))
     }
 
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
