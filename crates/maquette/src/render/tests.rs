@@ -13,7 +13,7 @@ fn environment() -> EnvironmentView {
             {"service": "web", "url": "http://pr-12.localhost:8080"},
             {"service": "api", "url": "http://api--pr-12.localhost:8080"},
         ],
-        "phase": "live_older", "status": "live, update failed", "power": "running",
+        "phase": "live_older", "status": "aaaaaaa is live, bbbbbbb failed", "power": "running",
         "pull_request": {
             "number": 12, "title": "A warmer \u{202e}welcome\u{1b}[31m and a title that is rather long for a table", "author": "ada",
             "branch": "warm", "base": "main", "state": "open", "fork": false, "web_url": "https://git.example.org/shop/pulls/12",

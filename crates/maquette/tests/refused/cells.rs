@@ -100,7 +100,8 @@ async fn a_migration_that_fails(rig: &Rig) {
     let back = "The data is as it was before the failed update.";
     let body = rig.comment(number, &[&told[..], &["is live", back]].concat()).await;
     assert!(body.contains(commit.short()), "{body}");
-    let why = rig.says(&["why", &label], &["an older commit is live"]).await;
+    let failed = format!(" is live, {} failed at data:db", commit.short());
+    let why = rig.says(&["why", &label], &[&failed]).await;
     assert!(
         told.iter().all(|text| why.contains(text)) && why.contains(back),
         "{why}"
