@@ -12,6 +12,7 @@ mod procfs;
 mod proxy;
 mod report;
 mod shop;
+mod spare;
 mod stats;
 mod traces;
 mod variant;

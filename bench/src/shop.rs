@@ -4,6 +4,7 @@ use crate::{
     floor::{Floor, FloorTimes},
     machine::Machine,
     probe,
+    spare::{self, SpareRound},
     stats::Spread,
     variant::Variant,
     world::World,
@@ -69,6 +70,25 @@ pub(crate) struct VariantResult {
     pub(crate) ratio: Spread,
     pub(crate) open_steps: Vec<StepTimes>,
     pub(crate) push_steps: Vec<StepTimes>,
+    /// The same with a spare.
+    #[serde(default)]
+    pub(crate) spare: Option<SpareResult>,
+}
+
+/// What a variant took whose engines waited for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SpareResult {
+    pub(crate) open_live: Spread,
+    pub(crate) open_answers: Spread,
+    /// `open_answers` minus the floor of the same round, which has nothing that waits.
+    pub(crate) overhead: Spread,
+    pub(crate) ratio: Spread,
+    pub(crate) close_receipt: Spread,
+    /// PSS of the processes of an idle spare, in KiB.
+    pub(crate) pss_kib: Spread,
+    /// Their CPU, in percent of a core.
+    pub(crate) cpu_percent: Spread,
+    pub(crate) open_steps: Vec<StepTimes>,
 }
 
 /// What this part writes.
@@ -79,7 +99,7 @@ pub(crate) struct ShopResult {
     pub(crate) variants: Vec<VariantResult>,
 }
 
-type Steps = Vec<(String, f64, f64)>;
+pub(crate) type Steps = Vec<(String, f64, f64)>;
 
 struct Round {
     live: f64,
@@ -126,6 +146,7 @@ async fn measure(world: &World, rounds: usize) -> Result<(f64, Vec<VariantResult
     tracing::info!("goldens after {goldens_ms:.0} ms");
     let floor = Floor::new()?;
     let mut all: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
+    let mut with_spare: BTreeMap<&str, Vec<SpareRound>> = BTreeMap::new();
     for number in 0..=rounds {
         for variant in Variant::ALL {
             let round = round(world, &floor, variant, number).await;
@@ -144,10 +165,28 @@ async fn measure(world: &World, rounds: usize) -> Result<(f64, Vec<VariantResult
                 all.entry(variant.name()).or_default().push(round);
             }
         }
+        let spares = spare::round(world, number).await;
+        for (name, round) in spares.with_context(|| format!("round {number} with spares"))? {
+            tracing::info!(
+                "{name} {number} with a spare: live {:.0} ms, answers {:.0}, close {:.0}, idle {:.0} MiB, {:.2} %",
+                round.live,
+                round.answers,
+                round.close,
+                round.pss_kib / 1024.0,
+                round.cpu_percent
+            );
+            if number > 0 {
+                with_spare.entry(name).or_default().push(round);
+            }
+        }
     }
     let results = Variant::ALL.into_iter().map(|variant| {
         let rounds = all.remove(variant.name()).unwrap_or_default();
-        summary(variant, &rounds)
+        let spares = with_spare.remove(variant.name()).unwrap_or_default();
+        VariantResult {
+            spare: Some(spare_summary(&rounds, &spares)),
+            ..summary(variant, &rounds)
+        }
     });
     Ok((goldens_ms, results.collect()))
 }
@@ -159,14 +198,14 @@ async fn round(world: &World, floor: &Floor, variant: Variant, number: usize) ->
     } else {
         None
     };
-    let (pull_request, opened) = world.open(variant, number).await?;
+    let (pull_request, opened) = world.open(variant, &number.to_string()).await?;
     let row = world.live(variant, pull_request, None).await?;
     let live = ms(opened.at);
     answers(world, &row.id, variant).await?;
     let answered = ms(opened.at);
     let open_steps = steps(world, &row, opened.wall).await?;
 
-    let (commit, pushed) = world.push(variant, number).await?;
+    let (commit, pushed) = world.push(variant, &number.to_string()).await?;
     let row = world.live(variant, pull_request, Some(&commit)).await?;
     answers(world, &row.id, variant).await?;
     let push = ms(pushed.at);
@@ -201,11 +240,11 @@ async fn floor_round(world: &World, floor: &Floor, variant: Variant) -> Result<F
     Ok(times)
 }
 
-fn ms(since: Instant) -> f64 {
+pub(crate) fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-async fn answers(world: &World, id: &EnvironmentId, variant: Variant) -> Result<()> {
+pub(crate) async fn answers(world: &World, id: &EnvironmentId, variant: Variant) -> Result<()> {
     let asked = variant.pages().into_iter().map(|page| {
         let (cell, id) = (world.cell.clone(), id.clone());
         tokio::spawn(async move { probe::until_dialled(&*cell, &id, page, PATIENCE).await })
@@ -216,7 +255,7 @@ async fn answers(world: &World, id: &EnvironmentId, variant: Variant) -> Result<
     Ok(())
 }
 
-async fn steps(world: &World, row: &EnvironmentRow, news: SystemTime) -> Result<Steps> {
+pub(crate) async fn steps(world: &World, row: &EnvironmentRow, news: SystemTime) -> Result<Steps> {
     let news = news.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64() * 1e3;
     let generation = row.live.unwrap_or(Generation(1));
     let listed = world.store.step_list(&row.id, generation).await?;
@@ -252,6 +291,25 @@ fn summary(variant: Variant, rounds: &[Round]) -> VariantResult {
         ratio: of(|r| r.answers / r.floor.all),
         open_steps: step_times(rounds.iter().map(|r| &r.open_steps)),
         push_steps: step_times(rounds.iter().map(|r| &r.push_steps)),
+        spare: None,
+    }
+}
+
+fn spare_summary(rounds: &[Round], spares: &[SpareRound]) -> SpareResult {
+    let of = |number: fn(&SpareRound) -> f64| Spread::of(spares.iter().map(number));
+    let beside = |number: fn(f64, f64) -> f64| {
+        let pairs = spares.iter().zip(rounds);
+        Spread::of(pairs.map(|(spare, round)| number(spare.answers, round.floor.all)))
+    };
+    SpareResult {
+        open_live: of(|r| r.live),
+        open_answers: of(|r| r.answers),
+        overhead: beside(|answers, floor| answers - floor),
+        ratio: beside(|answers, floor| answers / floor),
+        close_receipt: of(|r| r.close),
+        pss_kib: of(|r| r.pss_kib),
+        cpu_percent: of(|r| r.cpu_percent),
+        open_steps: step_times(spares.iter().map(|r| &r.steps)),
     }
 }
 

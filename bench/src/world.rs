@@ -9,7 +9,7 @@ use forge::{
     local::{FileChange, LocalForge, NewPullRequest},
 };
 use model::{BranchName, CommitId, EnvironmentId, Generation, InstanceId, Origin, Phase, ProjectName, SnapshotId};
-use reconciler::{Base, Handle, Project, Reconciler, Settings, Source, SystemClock, standing};
+use reconciler::{Base, Handle, Project, Reconciler, Settings, Source, SpareFor, SpareSettings, SystemClock, standing};
 use runtime::Runtime;
 use runtime_cell::{
     CellRuntime,
@@ -25,7 +25,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use store::{EnvironmentRow, GoldenState, Store};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::{Mutex, broadcast},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 const POOL_BYTES: u64 = 3 << 30;
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -76,9 +80,15 @@ impl Drop for Host {
     }
 }
 
+/// A reconciler, and what tells it of news as a webhook would. Dropping it ends both; environments go on.
+struct Running {
+    _handle: Handle,
+    _news: JoinSet<()>,
+}
+
 /// Everything that the shop's part runs against. Dropping it leaves nothing; fields are dropped in order.
 pub(crate) struct World {
-    handle: Handle,
+    running: Mutex<Option<Running>>,
     /// The runtime.
     pub(crate) cell: Arc<dyn Runtime>,
     /// The store.
@@ -101,7 +111,6 @@ impl World {
         let cell = connect(&traces, &instance).await?;
         let store = Store::open(&traces.path().join("store.sqlite")).await?;
         let mut forges = BTreeMap::new();
-        let mut projects = Vec::new();
         for variant in Variant::ALL {
             let name: ProjectName = variant.name().parse()?;
             let files = traces.path().join("files").join(variant.name());
@@ -109,38 +118,77 @@ impl World {
             let at = traces.path().join("forges").join(variant.name());
             let forge = LocalForge::open(at, &format!("developer/{name}").parse()?, &main_branch()?).await?;
             forge.import(&files, &main_branch()?, "The shop").await?;
-            let forge = Arc::new(forge);
-            projects.push(project(&name, &forge)?);
-            forges.insert(name, forge);
+            forges.insert(name, Arc::new(forge));
         }
-        let handle = Reconciler {
-            store: store.clone(),
-            runtime: Arc::clone(&cell),
-            projects,
-            git: Git::new(traces.path().join("git"), GitLimits::default())?,
-            mirrors: traces.path().join("mirrors"),
-            clock: Arc::new(SystemClock),
-            settings: Settings::default(),
-        }
-        .start()
-        .await?;
-        for (name, forge) in &forges {
-            // As a webhook would: it says that there is news and nothing else.
-            let (nudge, name, mut news) = (handle.clone(), name.clone(), forge.subscribe());
-            tokio::spawn(async move {
-                while news.recv().await.is_ok() {
-                    nudge.nudge_project(&name);
-                }
-            });
-        }
-        Ok(Self {
-            handle,
+        let world = Self {
+            running: Mutex::new(None),
             cell,
             store,
             forges,
             _host: host,
             traces,
+        };
+        world.reconcile(false).await?;
+        Ok(world)
+    }
+
+    /// Starts the reconciler, again if it runs: with a spare for each project, or without any.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) async fn reconcile(&self, spares: bool) -> Result<()> {
+        let mut running = self.running.lock().await;
+        drop(running.take());
+        let projects = self.forges.iter().map(|(name, forge)| project(name, forge));
+        let handle = Reconciler {
+            store: self.store.clone(),
+            runtime: Arc::clone(&self.cell),
+            projects: projects.collect::<Result<_>>()?,
+            git: Git::new(self.traces.path().join("git"), GitLimits::default())?,
+            mirrors: self.traces.path().join("mirrors"),
+            clock: Arc::new(SystemClock),
+            settings: Settings {
+                spares: SpareSettings {
+                    per_project: usize::from(spares),
+                    // Whether the small shop is worth one is what this shows, too.
+                    wanted_for: SpareFor::AnyEngine,
+                    ..SpareSettings::default()
+                },
+                ..Settings::default()
+            },
+        }
+        .start()
+        .await?;
+        let mut tasks = JoinSet::new();
+        for (name, forge) in &self.forges {
+            // As a webhook would: it says that there is news and nothing else.
+            let (nudge, name, mut news) = (handle.clone(), name.clone(), forge.subscribe());
+            tasks.spawn(async move {
+                while news.recv().await.is_ok() {
+                    nudge.nudge_project(&name);
+                }
+            });
+        }
+        *running = Some(Running {
+            _handle: handle,
+            _news: tasks,
+        });
+        Ok(())
+    }
+
+    /// Waits until every project has its spare, or until there is none left. Returns them.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(crate) async fn spares(&self, wanted: bool) -> Result<Vec<EnvironmentRow>> {
+        let count = if wanted { self.forges.len() } else { 0 };
+        self.until("the spares", async || {
+            let mut rows = self.store.environment_list(None, false).await?;
+            rows.retain(|row| row.origin == Origin::Spare);
+            let settled = rows.iter().all(|row| row.live.is_some());
+            Ok((rows.len() == count && settled).then_some(rows))
         })
+        .await
     }
 
     /// The files of a variant.
@@ -204,7 +252,7 @@ impl World {
     }
 
     /// Opens a pull request that changes the page. Returns its number.
-    pub(crate) async fn open(&self, variant: Variant, round: usize) -> Result<(u64, News)> {
+    pub(crate) async fn open(&self, variant: Variant, round: &str) -> Result<(u64, News)> {
         let forge = self.forge(variant)?;
         let branch: BranchName = format!("topic-{round}").parse()?;
         let change = [page(&format!("opened {round}"))];
@@ -214,24 +262,27 @@ impl World {
         // The branch is news, too; nobody waits for it.
         sleep(Duration::from_millis(200)).await;
         let new = NewPullRequest::new(branch, main_branch()?, "Change the page");
-        let (opened, news) = tokio::join!(forge.open_pull_request(new), first_news(forge));
+        let news = forge.subscribe();
+        let (opened, news) = tokio::join!(forge.open_pull_request(new), first(news));
         Ok((opened?.number.0, news?))
     }
 
     /// Pushes a further commit.
-    pub(crate) async fn push(&self, variant: Variant, round: usize) -> Result<(CommitId, News)> {
+    pub(crate) async fn push(&self, variant: Variant, round: &str) -> Result<(CommitId, News)> {
         let forge = self.forge(variant)?;
         let branch: BranchName = format!("topic-{round}").parse()?;
         let change = [page(&format!("pushed {round}"))];
+        let news = forge.subscribe();
         let commit = forge.commit(&branch, None, &change, "Change it again");
-        let (commit, news) = tokio::join!(commit, first_news(forge));
+        let (commit, news) = tokio::join!(commit, first(news));
         Ok((commit?, news?))
     }
 
     /// Closes the pull request.
     pub(crate) async fn close(&self, variant: Variant, number: u64) -> Result<News> {
         let forge = self.forge(variant)?;
-        let (closed, news) = tokio::join!(forge.close(forge::PullRequestNumber(number)), first_news(forge));
+        let news = forge.subscribe();
+        let (closed, news) = tokio::join!(forge.close(forge::PullRequestNumber(number)), first(news));
         closed?;
         news
     }
@@ -299,7 +350,7 @@ impl World {
                 tracing::warn!(environment = %row.id, %error, "could not be removed in order");
             }
         }
-        drop(self.handle);
+        drop(self.running.lock().await.take());
     }
 }
 
@@ -312,16 +363,19 @@ pub(crate) struct News {
     pub(crate) wall: SystemTime,
 }
 
-/// The moment at which the forge tells of the next thing: as if a webhook had been received.
-async fn first_news(forge: &LocalForge) -> Result<News> {
+/// The moment at which the forge tells of the next thing: as if a webhook had been received. It listens from this call on, also
+/// before the future is asked for the first time.
+fn first_news(forge: &LocalForge) -> impl Future<Output = Result<News>> + use<> {
     let mut news = forge.subscribe();
-    timeout(PATIENCE, news.recv())
-        .await
-        .context("the forge told nothing")??;
-    Ok(News {
-        at: Instant::now(),
-        wall: SystemTime::now(),
-    })
+    async move {
+        timeout(PATIENCE, news.recv())
+            .await
+            .context("the forge told nothing")??;
+        Ok(News {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+        })
+    }
 }
 
 fn page(text: &str) -> FileChange {
