@@ -30,6 +30,10 @@ pub(super) async fn until_live(session: &Session, view: EnvironmentView) -> Resu
                 Phase::Live if is_wanted_live(&view) && !is_waking(&view) => return Ok(view),
                 Phase::Sleeping if is_wanted_live(&view) => return Ok(view),
                 Phase::Failed | Phase::LiveOlder if !stale => return Err(failed(&view)),
+                Phase::NeedsApproval | Phase::LiveUnapproved if !stale => {
+                    let hint = format!("`maquette why {}` names the commit to approve", view.label);
+                    return Err(Failure::new(6, render::stands(&view)).hint(hint));
+                }
                 Phase::Ending | Phase::Ended => return Err(Failure::new(6, format!("{} has ended", view.label))),
                 _ => sleep(PAUSE).await,
             }

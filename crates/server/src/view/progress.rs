@@ -8,6 +8,7 @@ use api::{
 };
 use model::{Phase, Timestamp};
 use planner::{Plan, StepState};
+use reconciler::Project;
 use std::{collections::BTreeMap, time::Duration};
 use store::{AttemptRow, EnvironmentRow, GenerationRow, Outcome, StepRow};
 use tokio::time::timeout;
@@ -199,7 +200,7 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         .filter_map(|step| step.waiting_for.clone())
         .collect();
     if matches!(view.phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
-        waiting_for.push(approval(&view));
+        waiting_for.push(approval(app, row));
     }
     Ok(WhyView {
         environment: row.id.clone(),
@@ -220,14 +221,12 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
 }
 
 /// What has to be done for an approval.
-fn approval(view: &EnvironmentView) -> String {
-    let who = "somebody who may push";
-    match view.commits.values().find_map(|commit| commit.wanted.as_ref()) {
-        Some(commit) => format!(
-            "{who} to approve the commit: `maquette approve {} --commit {commit}`",
-            view.label
-        ),
-        None => format!("{who} to approve the commit"),
+fn approval(app: &App, row: &EnvironmentRow) -> String {
+    let who = "somebody who may push to approve the commit";
+    let source = app.project(&row.project).and_then(Project::primary);
+    match source.and_then(|source| row.head.get(&source.name)) {
+        Some(commit) => format!("{who}: `maquette approve {} --commit {commit}`", row.label),
+        None => who.to_owned(),
     }
 }
 
