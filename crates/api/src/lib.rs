@@ -15,6 +15,7 @@ mod problem;
 mod progress;
 mod receipt;
 mod request;
+mod spare;
 
 pub use environment::{
     AddressView, CommitView, EnvironmentList, EnvironmentView, FailureView, OriginView, ProjectList, ProjectView,
@@ -27,6 +28,7 @@ pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};
 pub use progress::{EventList, EventView, GenerationView, StepStateView, StepView, StepsView, WhyView};
 pub use receipt::{LedgerEntryView, LedgerView};
 pub use request::{ApproveRequest, CreateRequest, DeployRequest, LinkRequest, SignInLink, UpdateRequest};
+pub use spare::{ProjectSparesView, SpareList, SpareView};
 
 /// The path that every operation of this version begins with.
 pub const BASE_PATH: &str = "/api/v1";

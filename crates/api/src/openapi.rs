@@ -4,9 +4,8 @@
 //! server's tests ask its router for every path in the document.
 
 use crate::{
-    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
-    LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, StepsView, UpdateRequest,
-    WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest, LedgerView,
+    LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -33,6 +32,7 @@ impl Modify for Bearer {
     paths(
         project_list,
         project_nudge,
+        spare_list,
         environment_list,
         environment_create,
         environment_get,
@@ -79,6 +79,11 @@ operation!(
     #[utoipa::path(post, path = "/api/v1/projects/{project}/nudge", tag = "projects", params(("project" = String, Path)),
         responses((status = 202), (status = 404, body = ProblemDetails)))]
     project_nudge
+);
+operation!(
+    /// Engines that were started ahead of the environment that will need them
+    #[utoipa::path(get, path = "/api/v1/spares", tag = "environments", responses((status = 200, body = SpareList)))]
+    spare_list
 );
 operation!(
     /// Environments

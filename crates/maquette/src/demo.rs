@@ -9,6 +9,7 @@ mod outside;
 mod report;
 mod screen;
 mod setup;
+mod spares;
 mod visit;
 
 pub(crate) use developer::DeveloperArgs;
@@ -96,6 +97,7 @@ async fn demo(args: &DemoArgs) -> Result<()> {
             report.environment = found.environment;
             found.failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure)))
         }
+            report.spares = found.spares;
         Err(error) => Err(error),
     };
     let clean = if args.once && outcome.is_ok() {
@@ -227,25 +229,26 @@ async fn drive(layout: &Layout, user: &User, once: bool) -> Result<Report> {
     }
 }
 
-/// Looks at the machine for anything that bears the environment's name. Some things the kernel removes a moment later.
+/// Looks at the machine for anything that bears the environment's name, or a spare's. Some things the kernel removes a moment
+/// later.
 async fn nothing_left(layout: &Layout, report: &mut Report) -> Result<()> {
     let since = Instant::now();
-    let Some(id) = report.environment.clone() else {
-        bail!("there was no environment")
-    };
+    ensure!(report.environment.is_some(), "there was no environment");
     let cells = layout.cells();
     let run = layout.run();
     let trees: [&Path; 2] = [&cells, &run];
-    let mut left = outside::traces(&id, &trees);
-    while !left.is_empty() && since.elapsed() < Duration::from_secs(10) {
-        sleep(Duration::from_millis(100)).await;
-        left = outside::traces(&id, &trees);
+    for id in report.environment.iter().chain(&report.spares) {
+        let mut left = outside::traces(id, &trees);
+        while !left.is_empty() && since.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(100)).await;
+            left = outside::traces(id, &trees);
+        }
+        ensure!(left.is_empty(), "left over of {id}: {}", left.join(", "));
     }
-    ensure!(left.is_empty(), "left over of {id}: {}", left.join(", "));
     report.done(
         "nothing left",
         since,
-        ["no process, control group, mount, directory or volume bears the environment's id"],
+        ["no process, control group, mount, directory or volume bears the environment's id, or that of a spare"],
     );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Commands over a directory of this machine: `init`, `check`, `plan`, `doctor`. Nothing is asked of a server.
 
 mod directory;
+mod spares;
 
 use crate::{
     cli::{CheckArgs, DoctorArgs, InitArgs, PlanArgs},
@@ -283,7 +284,8 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
         }
         Err(error) => return Err(crate::process::config_failure(&error)),
     };
-    let findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
+    let mut findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
+    findings.extend(spares::findings(&config));
     let worst = doctor_of_cells::worst(&findings);
     let code = if worst == Status::Fail {
         ExitCode::from(1)

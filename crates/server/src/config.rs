@@ -1,7 +1,10 @@
 //! The configuration file, `maquette-server.yaml`: what an operator sets. Unknown keys are refused with a hint.
 
+mod spares;
+
 use model::{BranchName, ProjectName, SourceName};
 use serde::Deserialize;
+pub use spares::{SpareEnginesConfig, SparesConfig};
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -33,6 +36,9 @@ pub struct ServerConfig {
     /// The embedded runtime.
     #[serde(default)]
     pub cell: CellConfig,
+    /// Engines that are started ahead of the environment that will need them.
+    #[serde(default)]
+    pub spares: SparesConfig,
     /// How often a forge is read although no webhook came, in seconds.
     #[serde(default = "default_poll")]
     pub poll_seconds: u64,
@@ -334,6 +340,12 @@ impl ServerConfig {
             if !names.insert(&project.name) {
                 return wrong(
                     format!("there are two projects named {}", project.name),
+        if self.spares.per_project > spares::PER_PROJECT_MAX {
+            return wrong(
+                format!("spares.per_project is more than {}", spares::PER_PROJECT_MAX),
+                "one is enough unless pull requests come in bursts",
+            );
+        }
                     "give each a name of its own",
                 );
             }

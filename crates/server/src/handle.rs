@@ -6,4 +6,5 @@ pub(crate) mod extract;
 pub(crate) mod links;
 pub(crate) mod logs;
 pub(crate) mod projects;
+pub(crate) mod spares;
 pub(crate) mod webhooks;

@@ -69,6 +69,7 @@ pub(crate) async fn create(app: &App, caller: &Caller, request: CreateRequest) -
             Ok(app.reconciler.create_branch(&project.name, branch, &reason).await?)
         }
         (None, Some(of)) => {
+            must_be_for_people(&of)?;
             let of = crate::resolve::environment(app, of).await?;
             Ok(app.reconciler.create_clone(&of.id, &reason).await?)
         }
@@ -204,7 +205,17 @@ fn source<'a>(project: &'a Project, name: &SourceName) -> Answer<&'a Source> {
     };
     project.source(name).ok_or_else(none)
 }
+/// Nobody has anything to change about what is Maquette's own, but its end, or to visit there.
+pub(crate) fn must_be_for_people(row: &EnvironmentRow) -> Answer<()> {
+    if row.origin.is_for_people() {
+        return Ok(());
+    }
+    let text = format!("{} is no environment for people: {}", row.label, row.reason);
+    Err(Problem::new(ProblemCode::Conflict, text).hint("`maquette delete` removes it"))
+}
 
+
+    must_be_for_people(row)?;
 fn must_be_wanted(row: &EnvironmentRow) -> Answer<()> {
     if row.wanted {
         return Ok(());

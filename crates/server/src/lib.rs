@@ -15,6 +15,7 @@ mod edge;
 mod handle;
 mod intent;
 mod listen;
+pub mod memory;
 mod problem;
 mod resolve;
 mod router;

@@ -3,7 +3,7 @@
 use crate::{
     access,
     app::App,
-    handle::{environments, exec, links, logs, projects, webhooks},
+    handle::{environments, exec, links, logs, projects, spares, webhooks},
     problem::Problem,
 };
 use api::ProblemCode;
@@ -26,6 +26,7 @@ pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/projects", get(projects::list))
         .route("/projects/{project}/nudge", post(projects::nudge))
+        .route("/spares", get(spares::list))
         .route("/environments", get(environments::list).post(environments::create))
         .route(
             "/environments/{environment}",

@@ -190,6 +190,7 @@ impl Server {
             clock: Arc::new(SystemClock),
             settings: Settings {
                 poll_interval: Duration::from_secs(config.poll_seconds.max(1)),
+                spares: config.spares.settings(),
                 ..Settings::default()
             },
         };

@@ -84,7 +84,10 @@ async fn interactive(developer: &mut Developer) -> Result<()> {
                 return Ok(());
             }
             (Some('p'), Some(number)) => push(developer, number).await,
-            (Some('x'), Some(number)) => return close(developer, number).await,
+            (Some('x'), Some(number)) => {
+                close(developer, number).await?;
+                return developer.remove_spares().await;
+            }
             (Some('s'), Some(number)) => sign_in_link(developer, number).await,
             (Some('c'), Some(number)) => close(developer, number).await.map(|()| open = None),
             (Some('o'), None) => open_one(developer).await.map(|number| open = Some(number)),

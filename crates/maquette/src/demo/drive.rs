@@ -21,7 +21,7 @@ use tokio::time::sleep;
 const MAIN: &str = "main";
 const BRANCH: &str = "warmer-welcome";
 /// How long one thing may take: engines boot slowly on small machines.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What visitors read on the front page after each push, and the colour of the shop.
 const LOOKS: [(&str, &str); 3] = [
@@ -65,7 +65,7 @@ impl Developer {
         })
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -232,6 +232,7 @@ impl Developer {
             self.close(number).await?;
         }
         self.golden().await?;
+        self.await_spare().await?;
         let since = Instant::now();
         let (number, commit, headline) = self.open().await?;
         self.report.done(
@@ -251,7 +252,8 @@ impl Developer {
         );
         let (mut visitor, order) = self.visit(&first, number, &commit, headline).await?;
         self.follow(number, &first, &mut visitor, &order).await?;
-        self.end(number, &first, &mut visitor).await
+        self.end(number, &first, &mut visitor).await?;
+        self.remove_spares().await
     }
 
     async fn golden(&mut self) -> Result<()> {

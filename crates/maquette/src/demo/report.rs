@@ -21,6 +21,9 @@ pub(crate) struct Report {
     pub(crate) ok: bool,
     /// The environment of the pull request.
     pub(crate) environment: Option<String>,
+    /// The spares that were made and that no pull request has adopted.
+    #[serde(default)]
+    pub(crate) spares: Vec<String>,
     /// The steps, in order.
     pub(crate) steps: Vec<Step>,
     /// Why it is not ok.

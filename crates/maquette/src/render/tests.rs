@@ -116,3 +116,16 @@ fn lines_of_a_log_can_not_drive_the_terminal() {
         "01:02:03.004 ! red \u{fffd}[31m and \u{fffd}back\ttab\n"
     );
 }
+
+#[test]
+fn spares_stand_apart() {
+    let mut spare = environment();
+    spare.label = "spare-sabcdefghi".parse().unwrap();
+    spare.origin = OriginView::Spare;
+    spare.pull_request = None;
+    spare.status = "ready".to_owned();
+    spare.address = None;
+    insta::assert_snapshot!(list(&[environment(), spare.clone()], NOW));
+    let alone = list(&[spare], NOW);
+    assert!(alone.starts_with("There are no environments.\n\nSPARE"), "{alone}");
+}

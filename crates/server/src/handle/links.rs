@@ -4,6 +4,7 @@ use super::extract::JsonBody;
 use crate::{
     access::Caller,
     app::{App, now},
+    intent,
     problem::{Answer, Problem},
     resolve, secret,
 };
@@ -31,6 +32,7 @@ pub(crate) async fn create(
     JsonBody(request): JsonBody<LinkRequest>,
 ) -> Answer<(StatusCode, Json<SignInLink>)> {
     let row = resolve::environment(&app, &name).await?;
+    intent::must_be_for_people(&row)?;
     if !row.wanted {
         return Err(Problem::new(ProblemCode::Conflict, format!("{} has ended", row.label)));
     }

@@ -111,6 +111,9 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
 
 /// How it stands, in the words of the comment: where two commits are in play, which of them is live and what became of the other.
 fn told(app: &App, row: &EnvironmentRow, phase: Phase, live: Option<&GenerationRow>) -> String {
+    if row.origin == Origin::Spare && matches!(phase, Phase::Live | Phase::Sleeping) {
+        return "ready".to_owned();
+    }
     let Some(source) = app.project(&row.project).and_then(Project::primary) else {
         return phase.word().to_owned();
     };
