@@ -57,7 +57,7 @@ pub(crate) enum Command {
     /// Run the reverse proxy in front of all environments (`serve` starts it)
     Gateway(GatewayArgs),
     /// Stop the server's three processes; environments go on
-    Stop(ServeArgs),
+    Stop(StopArgs),
     /// Show the whole path on this machine with the example shop: open, push, close
     Demo(DemoArgs),
     /// The developer in the demo, who has no privileges
@@ -119,9 +119,20 @@ pub(crate) struct Env {
     pub(crate) environment: String,
 }
 
-/// Options of `serve` and `stop`.
+/// Options of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// The configuration file
+    #[arg(long, default_value = CONFIG)]
+    pub(crate) config: PathBuf,
+    /// Start neither the cell host nor the gateway: a service manager does
+    #[arg(long)]
+    pub(crate) alone: bool,
+}
+
+/// Options of `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
     /// The configuration file
     #[arg(long, default_value = CONFIG)]
     pub(crate) config: PathBuf,
@@ -133,12 +144,12 @@ pub(crate) struct CellHostArgs {
     /// The configuration file
     #[arg(long, default_value = CONFIG)]
     pub(crate) config: PathBuf,
-    /// The id of the installation
+    /// The id of the installation; the store is asked for it unless given
     #[arg(long)]
-    pub(crate) instance: InstanceId,
-    /// Leave the session of whoever starts it
-    #[arg(long, hide = true)]
-    pub(crate) own_session: bool,
+    pub(crate) instance: Option<InstanceId>,
+    /// Stay beside it and start it again when it ends without being asked to
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// Options of `gateway`.

@@ -2,11 +2,12 @@
 //!
 //! `serve` (the control plane) and `gateway` run as a user without privileges, `cell-host` as root. Whoever starts `serve` as
 //! root gets all three; each of the other two outlives it and is found again: the cell host by its socket, the gateway by the
-//! lock that it holds.
+//! lock that it holds. Each comes back when it is killed: `serve` looks after the gateway, and the keeper after the cell host.
 
 pub(crate) mod cell_host;
 pub(crate) mod gateway;
 pub(crate) mod instance;
+pub(crate) mod keeper;
 pub(crate) mod running;
 pub(crate) mod serve;
 pub(crate) mod stop;
@@ -18,6 +19,9 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt};
+
+/// How this program is called in lists of processes.
+const NAME: &str = "maquette";
 
 /// Runs something to its end on an event loop.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {

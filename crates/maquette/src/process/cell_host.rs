@@ -1,14 +1,23 @@
 //! The cell host: the one process that is root.
 
-use super::{load, log, running, user};
+use super::{instance, keeper, load, log, running, user};
 use crate::{cli::CellHostArgs, exit::Failure};
 use runtime_cell::{
     host::{self, HostConfig, OciKind},
     pool::{Place, PoolConfig},
 };
 use rustix::process::geteuid;
-use server::config::{OciRuntime, ServerConfig};
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
+use server::{
+    StateDir,
+    config::{OciRuntime, ServerConfig},
+};
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Bytes that stay free on the disk below the pool's image file.
 const RESERVE: u64 = 2 << 30;
@@ -19,8 +28,8 @@ const BTRFS: i64 = 0x9123_683e;
 
 /// Runs it until it is asked to end. Containers go on.
 pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
-    if args.own_session {
-        super::leave_session();
+    if args.keep {
+        return keeper::run(args);
     }
     log("cell-host");
     if !geteuid().is_root() {
@@ -29,32 +38,24 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     }
     let config = load(&args.config)?;
     let user = user::choose(config.user.as_deref())?;
-    let failed = |path: &std::path::Path, error: std::io::Error| {
-        Failure::new(1, format!("{} can not be made: {error}", path.display()))
+    let instance = match &args.instance {
+        Some(instance) => instance.clone(),
+        None => {
+            user::own_state_directory(&config, &user)?;
+            instance::of(&StateDir::new(&config.state_dir).store(), &user)?
+        }
     };
-    // Passable, so that the user without privileges reaches the sockets and the files of commits.
-    for directory in [&config.cell.run_dir, &config.cell_data_dir()] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)
-            .map_err(|error| failed(directory, error))?;
-    }
+    make_directories(&config)?;
     let pid_file = pid_file(&config);
-    let held = running::hold(&pid_file).map_err(|error| failed(&pid_file, error))?;
+    let held = running::hold(&pid_file).map_err(|error| failed(&pid_file, &error))?;
     if held.is_none() {
         return Err(Failure::new(
             6,
             format!("another cell host runs at {}", config.cell.run_dir.display()),
         ));
     }
-    let pool = pool_config(&config, args.instance.as_str());
-    let mut host = HostConfig::new(
-        args.instance.clone(),
-        config.cell.run_dir.clone(),
-        config.cell_data_dir(),
-        pool,
-    );
+    let pool = pool_config(&config, instance.as_str());
+    let mut host = HostConfig::new(instance, config.cell.run_dir.clone(), config.cell_data_dir(), pool);
     host.control_uid = user.uid;
     host.control_gid = user.gid;
     host.dial_uids = vec![user.uid];
@@ -71,6 +72,22 @@ pub(crate) fn oci_runtime(config: &ServerConfig) -> Option<OciKind> {
         OciRuntime::Crun => Some(OciKind::Crun),
         OciRuntime::Runc => Some(OciKind::Runc),
     }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(1, format!("{} can not be made: {error}", path.display()))
+}
+
+/// Makes what it has, passable, so that the user without privileges reaches the sockets and the files of commits.
+pub(super) fn make_directories(config: &ServerConfig) -> Result<(), Failure> {
+    for directory in [&config.cell.run_dir, &config.cell_data_dir()] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)
+            .map_err(|error| failed(directory, &error))?;
+    }
+    Ok(())
 }
 
 /// The file that tells of a running cell host.

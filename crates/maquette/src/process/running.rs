@@ -2,7 +2,7 @@
 
 use rustix::{
     fs::FlockOperation,
-    process::{Pid, Signal, kill_process, test_kill_process},
+    process::{Pid, Signal, kill_process},
 };
 use std::{
     fs::{self, File},
@@ -66,9 +66,14 @@ pub(crate) fn end(pid: Pid) -> io::Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
 }
 
-/// Whether a process is there.
+/// Whether a process runs. One that has ended and that nobody has waited for yet keeps its number, but runs no more.
 pub(crate) fn exists(pid: Pid) -> bool {
-    test_kill_process(pid).is_ok()
+    let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    // The name stands in brackets and may contain anything.
+    let state = status
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 #[cfg(test)]
@@ -87,5 +92,21 @@ mod tests {
         drop(held);
         assert!(!is_held(&path));
         assert_eq!(holder(&path), None);
+    }
+
+    #[test]
+    fn a_dead_process_that_nobody_waited_for_does_not_exist() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert!(exists(pid));
+        kill_process(pid, Signal::KILL).unwrap();
+        // It stays in the list until the wait below.
+        rustix::process::waitid(
+            rustix::process::WaitId::Pid(pid),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        assert!(!exists(pid));
+        child.wait().unwrap();
     }
 }

@@ -1,22 +1,14 @@
 //! `maquette serve`: started by root it prepares what needs root, then becomes the user without privileges; the control plane
 //! itself never is root.
 
-use super::{
-    asked_to_end, block_on, gateway, instance, load, log, running,
-    user::{self, User},
-};
+use super::{asked_to_end, block_on, gateway, instance, keeper, load, log, running, user};
 use crate::{cli::ServeArgs, exit::Failure};
 use runtime_cell::CellRuntime;
 use rustix::process::geteuid;
 use server::{Server, StateDir, config::ServerConfig};
 use std::{
-    fs::{self, DirBuilder},
     io,
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, chown},
-        net::UnixStream,
-        process::CommandExt,
-    },
+    os::unix::{net::UnixStream, process::CommandExt},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::Arc,
@@ -32,8 +24,6 @@ const CELL_HOST: Duration = Duration::from_secs(120);
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long the gateway may take.
 const GATEWAY: Duration = Duration::from_secs(10);
-/// How this program is called in lists of processes.
-const NAME: &str = "maquette";
 /// How often it is looked whether the gateway runs.
 const LOOK: Duration = Duration::from_secs(2);
 /// A gateway that can not be started is tried again after this.
@@ -46,11 +36,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     log("serve");
     let config = load(&args.config)?;
     if geteuid().is_root() {
-        return Err(as_root(&args.config, &config)?);
+        return Err(as_root(args, &config)?);
     }
     let state = StateDir::new(&config.state_dir);
-    make_directory(state.path())?;
-    block_on(control_plane(&args.config, &config))??;
+    user::make_directory(state.path())?;
+    block_on(control_plane(args, &config))??;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -58,38 +48,36 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(1, format!("{} can not be made: {error}", path.display()))
 }
 
-fn make_directory(path: &Path) -> Result<(), Failure> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| failed(path, &error))
-}
-
 /// What root does: directories, the cell host, and to give itself up. Returns only if that fails.
-fn as_root(path: &Path, config: &ServerConfig) -> Result<Failure, Failure> {
+fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> {
+    let path = &args.config;
     let user = user::choose(config.user.as_deref())?;
-    own_state_directory(config, &user)?;
+    user::own_state_directory(config, &user)?;
     let config_path = path.canonicalize().map_err(|error| failed(path, &error))?;
     let instance = instance::of(&StateDir::new(&config.state_dir).store(), &user)?;
     let control = config.cell.run_dir.join("control.sock");
-    if UnixStream::connect(&control).is_ok() {
+    let answers = || UnixStream::connect(&control).is_ok();
+    if args.alone {
+        tracing::debug!("somebody else starts the cell host");
+    } else if answers() {
         tracing::info!("the cell host runs already");
+    } else if running::is_held(&keeper::pid_file(config)) {
+        tracing::info!("the cell host is being started again");
+        wait_until(answers)?;
     } else {
-        let arguments = [
-            "cell-host".into(),
-            "--config".into(),
+        let arguments = ["cell-host".into(), "--keep".into(), "--config".into()];
+        let values = [
             config_path.clone().into_os_string(),
+            "--instance".into(),
+            instance.as_str().into(),
         ];
-        let id = ["--instance".into(), instance.as_str().into()];
-        let child = spawn(arguments.into_iter().chain(id))?;
-        wait_for(child, "the cell host", CELL_HOST, || {
-            UnixStream::connect(&control).is_ok()
-        })?;
+        let child = spawn(arguments.into_iter().chain(values))?;
+        wait_for(child, "the cell host", CELL_HOST, answers)?;
     }
     let error = Command::new("/proc/self/exe")
-        .arg0(NAME)
+        .arg0(super::NAME)
         .args(["serve".as_ref(), "--config".as_ref(), config_path.as_os_str()])
+        .args(args.alone.then_some("--alone"))
         .current_dir("/")
         .uid(user.uid)
         .gid(user.gid)
@@ -100,38 +88,31 @@ fn as_root(path: &Path, config: &ServerConfig) -> Result<Failure, Failure> {
     ))
 }
 
-/// The state directory belongs to the user without privileges; root takes nothing over that belongs to somebody else.
-fn own_state_directory(config: &ServerConfig, user: &User) -> Result<(), Failure> {
-    let path = &config.state_dir;
-    make_directory(path)?;
-    let found = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
-    if !found.is_dir() {
-        return Err(Failure::new(1, format!("{} is not a directory", path.display())));
-    }
-    match found.uid() {
-        0 => chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error)),
-        uid if uid == user.uid => Ok(()),
-        uid => Err(Failure::new(
-            1,
-            format!("{} belongs to the user {uid}, not to {}", path.display(), user.name),
-        )
-        .hint(format!("chown -R {} {}", user.name, path.display()))),
-    }
-}
-
 /// Starts a process of ours in a session of its own. It outlives this one.
 fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, Failure> {
     let mut command = Command::new("/proc/self/exe");
     command
-        .arg0(NAME)
+        .arg0(super::NAME)
         .args(arguments)
-        .arg("--own-session")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
         .spawn()
         .map_err(|error| Failure::new(1, format!("a process could not be started: {error}")))
+}
+
+/// Waits for a cell host that its keeper starts.
+fn wait_until(is_there: impl Fn() -> bool) -> Result<(), Failure> {
+    let since = Instant::now();
+    while !is_there() {
+        if since.elapsed() > CELL_HOST {
+            let message = format!("the cell host does not answer after {} s", CELL_HOST.as_secs());
+            return Err(Failure::new(1, message).hint("its log says why it ends; `maquette stop` ends its keeper, too"));
+        }
+        sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Waits until it answers. From then on a thread waits for its end, so that no dead process stays in the list.
@@ -158,7 +139,8 @@ fn wait_for(mut child: Child, what: &str, patience: Duration, is_there: impl Fn(
         .map_err(|error| Failure::new(1, format!("no thread could be started: {error}")))
 }
 
-async fn control_plane(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
+async fn control_plane(args: &ServeArgs, config: &ServerConfig) -> Result<(), Failure> {
+    let path = &args.config;
     let end = asked_to_end()?;
     let state = StateDir::new(&config.state_dir);
     let runtime = connect(config, &state).await?;
@@ -171,6 +153,10 @@ async fn control_plane(path: &Path, config: &ServerConfig) -> Result<(), Failure
                 None => failure,
             }
         })?;
+    if args.alone {
+        server.ended().await;
+        return Ok(());
+    }
     if running::is_held(&gateway::pid_file(config)) {
         tracing::info!("the gateway runs already");
     } else {
@@ -202,7 +188,13 @@ async fn keep_gateway(path: &Path, config: &ServerConfig, end: &CancellationToke
 
 async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
     let path = path.canonicalize().map_err(|error| failed(path, &error))?;
-    let child = spawn(["gateway".into(), "--config".into(), path.into_os_string()].into_iter())?;
+    let arguments = [
+        "gateway".into(),
+        "--own-session".into(),
+        "--config".into(),
+        path.into_os_string(),
+    ];
+    let child = spawn(arguments.into_iter())?;
     let address = config.gateway.listen;
     let pid_file = gateway::pid_file(config);
     let answers = move || {

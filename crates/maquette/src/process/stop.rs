@@ -1,7 +1,7 @@
 //! `maquette stop`: ends the server's processes and nothing else.
 
-use super::{cell_host, gateway, load, log, running};
-use crate::{cli::ServeArgs, exit::Failure, screen};
+use super::{cell_host, gateway, keeper, load, log, running};
+use crate::{cli::StopArgs, exit::Failure, screen};
 use server::StateDir;
 use std::{
     process::ExitCode,
@@ -13,12 +13,14 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks each to end and waits until they have. Environments go on.
-pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &StopArgs) -> Result<ExitCode, Failure> {
     log("stop");
     let config = load(&args.config)?;
     let files = [
         ("serve", StateDir::new(&config.state_dir).lock()),
         ("gateway", gateway::pid_file(&config)),
+        // First the keeper, which would start the other again.
+        ("cell-keeper", keeper::pid_file(&config)),
         ("cell-host", cell_host::pid_file(&config)),
     ];
     let mut left = Vec::new();

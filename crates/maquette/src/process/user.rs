@@ -1,7 +1,13 @@
-//! The system user without privileges that the control plane and the gateway run as.
+//! The system user without privileges that the control plane and the gateway run as, and the directory that is theirs.
 
 use crate::exit::Failure;
-use std::fs;
+use server::config::ServerConfig;
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    path::Path,
+};
 
 /// The user that is looked for unless the configuration names one.
 const DEFAULT: &str = "maquette";
@@ -12,6 +18,38 @@ pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(1, format!("{} can not be made: {error}", path.display()))
+}
+
+/// Makes a directory that nobody else may look into.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed(path, &error))
+}
+
+/// The state directory belongs to the user without privileges; root takes nothing over that belongs to somebody else.
+pub(crate) fn own_state_directory(config: &ServerConfig, user: &User) -> Result<(), Failure> {
+    let path = &config.state_dir;
+    make_directory(path)?;
+    let found = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
+    if !found.is_dir() {
+        return Err(Failure::new(1, format!("{} is not a directory", path.display())));
+    }
+    match found.uid() {
+        0 => chown(path, Some(user.uid), Some(user.gid)).map_err(|error| failed(path, &error)),
+        uid if uid == user.uid => Ok(()),
+        uid => Err(Failure::new(
+            1,
+            format!("{} belongs to the user {uid}, not to {}", path.display(), user.name),
+        )
+        .hint(format!("chown -R {} {}", user.name, path.display()))),
+    }
 }
 
 /// The user that is to be used.

@@ -1,8 +1,10 @@
 //! Wishes that cross each other, and a gateway without its server.
 
 use crate::{
-    kill::{Process, environment_of, mend, open_store},
-    life::{Life, running},
+    golden,
+    kill::{PROCESSES, Process, environment_of, mend, open_store},
+    left::nothing_is_left,
+    life::{Life, ended, running},
     rig::Rig,
 };
 use model::{EnvironmentId, Generation};
@@ -16,7 +18,7 @@ async fn begun(rig: &Rig, life: &Life, step: &str, after: Generation) -> Environ
     let store = open_store(rig).await;
     let since = Instant::now();
     loop {
-        if let Some(id) = environment_of(&store, life.number.0).await {
+        if let Some(id) = environment_of(&store, &life.origin()).await {
             let steps = crate::kill::steps_after(&store, &id, after).await;
             if steps.iter().any(|row| row.step == step) {
                 store.close().await;
@@ -95,6 +97,37 @@ async fn reopen_during_close(rig: &mut Rig, killed: Option<Process>, branch: &st
     assert_eq!(life.environments(rig).await.len(), 2);
 }
 
+/// Closed while the golden that it would be cloned from is being made: it ends at once, and the golden is made all the same.
+async fn close_during_golden(rig: &mut Rig, killed: Option<Process>, branch: &str) {
+    let before = golden::ready(rig).await;
+    golden::reseed(rig, branch).await;
+    let (life, _) = Life::open(rig, branch).await;
+    golden::begun(rig, "service:db").await;
+    let id = appeared(rig, &life).await;
+    life.close(rig).await;
+    if let Some(process) = killed {
+        kill(rig, process).await;
+    }
+    // Perhaps nothing was made of it yet.
+    ended(rig, &id).await;
+    assert_eq!(life.environments(rig).await.len(), 1);
+    golden::made(rig, &before).await;
+}
+
+/// Waits until the pull request has an environment, whatever becomes of it.
+async fn appeared(rig: &Rig, life: &Life) -> EnvironmentId {
+    let store = open_store(rig).await;
+    let since = Instant::now();
+    loop {
+        if let Some(id) = environment_of(&store, &life.origin()).await {
+            store.close().await;
+            return id;
+        }
+        assert!(since.elapsed() < crate::kill::PATIENCE, "no environment\n{}", rig.log());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// People with a session go on while the server is away and when it is back.
 async fn gateway_without_server(rig: &mut Rig) {
     let (life, commit) = Life::open(rig, "alone").await;
@@ -131,11 +164,18 @@ async fn gateway_without_server(rig: &mut Rig) {
 async fn wishes_that_cross_each_other_are_followed_and_the_gateway_serves_alone() {
     let mut rig = running().await;
     gateway_without_server(&mut rig).await;
-    close_during_start(&mut rig, None, "early").await;
-    close_during_start(&mut rig, Some(Process::Serve), "early-serve").await;
-    close_during_start(&mut rig, Some(Process::CellHost), "early-host").await;
-    close_during_close(&mut rig, Process::Serve, "twice-serve").await;
-    close_during_close(&mut rig, Process::CellHost, "twice-host").await;
-    reopen_during_close(&mut rig, None, "again").await;
-    reopen_during_close(&mut rig, Some(Process::Serve), "again-serve").await;
+    let killed = || [None].into_iter().chain(PROCESSES.map(Some));
+    for (n, process) in killed().enumerate() {
+        close_during_start(&mut rig, process, &format!("early-{n}")).await;
+    }
+    for (n, process) in PROCESSES.into_iter().enumerate() {
+        close_during_close(&mut rig, process, &format!("twice-{n}")).await;
+    }
+    for (n, process) in killed().enumerate() {
+        reopen_during_close(&mut rig, process, &format!("again-{n}")).await;
+    }
+    for (n, process) in killed().enumerate() {
+        close_during_golden(&mut rig, process, &format!("unmade-{n}")).await;
+    }
+    nothing_is_left(&mut rig).await;
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     kill::{PROCESSES, Part, Point, Process},
+    left::nothing_is_left,
     life::{live_through, running},
 };
 use std::{collections::BTreeSet, time::Instant};
@@ -32,6 +33,7 @@ async fn killed_at_every_step_it_converges_and_nothing_is_left() {
     for process in PROCESSES {
         assert!(killed.iter().any(|(_, who)| *who == process));
     }
+    nothing_is_left(&mut rig).await;
     eprintln!(
         "{:?}, {} kills at {} points",
         since.elapsed(),
@@ -40,26 +42,32 @@ async fn killed_at_every_step_it_converges_and_nothing_is_left() {
     );
 }
 
+/// Who is killed at which point: each process in turn, or at every point every one.
+pub(crate) fn kills(points: &[&Point], every: bool) -> Vec<(Point, Process)> {
+    let mut kills = Vec::new();
+    for (n, point) in points.iter().enumerate() {
+        for (p, process) in PROCESSES.into_iter().enumerate() {
+            if every || n % 3 == p {
+                kills.push(((*point).clone(), process));
+            }
+        }
+    }
+    kills
+}
+
+/// Whether every process is to be killed at every point.
+pub(crate) fn all() -> bool {
+    std::env::var_os("KILL_ALL").is_some()
+}
+
 /// Lives that go through all points, with one kill in each part. Every point has a process in turn; the few of the end have all.
 /// With `KILL_ALL` in the environment every process is killed at every point.
 fn schedule(points: &BTreeSet<Point>) -> Vec<Vec<(Point, Process)>> {
-    let all = std::env::var_os("KILL_ALL").is_some();
     let mut lives: Vec<Vec<(Point, Process)>> = Vec::new();
     for part in [Part::Open, Part::Push, Part::Close] {
-        let every = all || part == Part::Close;
+        let every = all() || part == Part::Close;
         let of_part: Vec<&Point> = points.iter().filter(|point| point.part == part).collect();
-        // A step's beginning is followed by its end.
-        let mut kills = Vec::new();
-        for (n, step) in of_part.chunks(2).enumerate() {
-            for (m, point) in step.iter().enumerate() {
-                for (p, process) in PROCESSES.into_iter().enumerate() {
-                    if every || (2 * n + m) % 3 == p {
-                        kills.push(((*point).clone(), process));
-                    }
-                }
-            }
-        }
-        for (n, kill) in kills.into_iter().enumerate() {
+        for (n, kill) in kills(&of_part, every).into_iter().enumerate() {
             if lives.len() <= n {
                 lives.push(Vec::new());
             }

@@ -6,7 +6,7 @@ use crate::{
     rig::{Rig, Visitor},
 };
 use forge::{PullRequestNumber, local::FileChange};
-use model::{CommitId, EnvironmentId, Generation};
+use model::{CommitId, EnvironmentId, Generation, Origin};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -41,7 +41,7 @@ const SETTINGS: &str = "stack:
 policy: { baseline: none }
 ";
 
-fn write(path: &str, content: impl Into<Vec<u8>>) -> FileChange {
+pub(crate) fn write(path: &str, content: impl Into<Vec<u8>>) -> FileChange {
     FileChange::write(path, content)
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Life {
 pub(crate) type Fault<'a> = (&'a Point, Process);
 
 /// Root wrote to the forge; it belongs to the user that Maquette runs as, like the state directory.
-fn give(rig: &Rig) {
+pub(crate) fn give(rig: &Rig) {
     let owner = std::fs::metadata(rig.state()).unwrap();
     own(&rig.root.join("forge"), &owner);
 }
@@ -122,6 +122,10 @@ impl Life {
         commit
     }
 
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::PullRequest { number: self.number.0 }
+    }
+
     pub(crate) async fn close(&self, rig: &Rig) {
         rig.forge.close(self.number).await.unwrap();
         give(rig);
@@ -161,7 +165,7 @@ impl Life {
         }
     }
 
-    async fn sql(&self, rig: &Rig, sql: &str) -> String {
+    pub(crate) async fn sql(&self, rig: &Rig, sql: &str) -> String {
         let psql = ["psql", "-h", "127.0.0.1", "-U", "shop", "-d", "shop", "-tAc", sql];
         let exec = ["exec", "-e", "PGPASSWORD=shop", &self.label, "db"];
         rig.ok(&[&exec[..], &psql[..]].concat()).await
@@ -179,40 +183,9 @@ impl Life {
         visitor
     }
 
-    /// Waits for the end: a receipt whose entries are all gone, and nothing on the machine that bears the id.
+    /// Waits for the end of one of its environments, of which something was made.
     pub(crate) async fn ended(&self, rig: &Rig, id: &EnvironmentId) {
-        let since = Instant::now();
-        let receipt = loop {
-            let asked = rig.run(&["--json", "receipt", id.as_str()]).await;
-            let receipt: Value = serde_json::from_str(&asked.out).unwrap_or_default();
-            if receipt["complete"] == true {
-                break receipt;
-            }
-            if since.elapsed() > PATIENCE {
-                let why = rig.run(&["why", id.as_str()]).await;
-                panic!("no receipt: {asked:?}\n{why:?}\n{}", rig.log());
-            }
-            sleep(Duration::from_millis(50)).await;
-        };
-        let entries = receipt["entries"].as_array().unwrap();
-        assert!(
-            !entries.is_empty() && entries.iter().all(|entry| !entry["gone"].is_null()),
-            "{receipt:#}"
-        );
-        // Some things the kernel removes a moment later.
-        let since = Instant::now();
-        loop {
-            let left = traces(id.as_str(), &[&rig.root.join("cells"), &rig.run_dir]);
-            if left.is_empty() {
-                return;
-            }
-            assert!(
-                since.elapsed() < Duration::from_secs(10),
-                "left of {id}: {left:#?}\n{}",
-                rig.log()
-            );
-            sleep(Duration::from_millis(50)).await;
-        }
+        assert!(ended(rig, id).await > 0, "an empty receipt");
     }
 
     async fn newest(rig: &Rig, id: &EnvironmentId) -> Generation {
@@ -221,17 +194,52 @@ impl Life {
         store.close().await;
         newest
     }
+}
 
-    async fn seen(rig: &Rig, part: Part, id: &EnvironmentId, before: Generation, points: &mut BTreeSet<Point>) {
-        let store = open_store(rig).await;
-        for row in steps_after(&store, id, before).await {
-            for ended in [false, true] {
-                let step = row.step.clone();
-                points.insert(Point { part, step, ended });
-            }
+/// Waits for the end: a receipt whose entries are all gone, and nothing on the machine that bears the id. Returns how many
+/// entries there are.
+pub(crate) async fn ended(rig: &Rig, id: &EnvironmentId) -> usize {
+    let since = Instant::now();
+    let receipt = loop {
+        let asked = rig.run(&["--json", "receipt", id.as_str()]).await;
+        let receipt: Value = serde_json::from_str(&asked.out).unwrap_or_default();
+        if receipt["complete"] == true {
+            break receipt;
         }
-        store.close().await;
+        if since.elapsed() > PATIENCE {
+            let why = rig.run(&["why", id.as_str()]).await;
+            panic!("no receipt: {asked:?}\n{why:?}\n{}", rig.log());
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
+    let entries = receipt["entries"].as_array().unwrap();
+    assert!(entries.iter().all(|entry| !entry["gone"].is_null()), "{receipt:#}");
+    // Some things the kernel removes a moment later.
+    let since = Instant::now();
+    loop {
+        let left = traces(id.as_str(), &[&rig.root.join("cells"), &rig.run_dir]);
+        if left.is_empty() {
+            return entries.len();
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "left of {id}: {left:#?}\n{}",
+            rig.log()
+        );
+        sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Adds the points that it went through.
+pub(crate) async fn seen(rig: &Rig, part: Part, id: &EnvironmentId, before: Generation, points: &mut BTreeSet<Point>) {
+    let store = open_store(rig).await;
+    for row in steps_after(&store, id, before).await {
+        for ended in [false, true] {
+            let step = row.step.clone();
+            points.insert(Point { part, step, ended });
+        }
+    }
+    store.close().await;
 }
 
 /// A whole life, with at most one kill in each part of it. Returns the points that it went through.
@@ -239,17 +247,11 @@ pub(crate) async fn live_through(rig: &mut Rig, branch: &str, faults: &[Fault<'_
     let fault = |part| faults.iter().find(move |(point, _)| point.part == part);
     let mut points = BTreeSet::new();
     let (life, commit) = Life::open(rig, branch).await;
-    let number = life.number.0;
     if let Some((point, process)) = fault(Part::Open) {
-        let subject = Subject {
-            number,
-            id: None,
-            before: Generation(0),
-        };
-        strike(rig, &subject, point, *process).await;
+        strike(rig, &Subject::new(life.origin()), point, *process).await;
     }
     let id = life.live(rig, &commit).await;
-    Life::seen(rig, Part::Open, &id, Generation(0), &mut points).await;
+    seen(rig, Part::Open, &id, Generation(0), &mut points).await;
     let visitor = life.visited(rig, "opened").await;
     life.sql(rig, "INSERT INTO note VALUES ('by a reviewer')").await;
 
@@ -257,14 +259,14 @@ pub(crate) async fn live_through(rig: &mut Rig, branch: &str, faults: &[Fault<'_
     let commit = life.push(rig).await;
     if let Some((point, process)) = fault(Part::Push) {
         let subject = Subject {
-            number,
+            origin: life.origin(),
             id: Some(&id),
             before,
         };
         strike(rig, &subject, point, *process).await;
     }
     assert_eq!(life.live(rig, &commit).await, id, "a push made another environment");
-    Life::seen(rig, Part::Push, &id, before, &mut points).await;
+    seen(rig, Part::Push, &id, before, &mut points).await;
     life.visited(rig, "pushed").await;
     assert_eq!(visitor.get("/page.txt").await.0, 200, "a session outlives a push");
     let rows = life.sql(rig, "SELECT text, stars FROM note ORDER BY text").await;
@@ -274,14 +276,14 @@ pub(crate) async fn live_through(rig: &mut Rig, branch: &str, faults: &[Fault<'_
     life.close(rig).await;
     if let Some((point, process)) = fault(Part::Close) {
         let subject = Subject {
-            number,
+            origin: life.origin(),
             id: Some(&id),
             before,
         };
         strike(rig, &subject, point, *process).await;
     }
     life.ended(rig, &id).await;
-    Life::seen(rig, Part::Close, &id, before, &mut points).await;
+    seen(rig, Part::Close, &id, before, &mut points).await;
     assert_eq!(
         life.environments(rig).await.len(),
         1,
@@ -294,7 +296,7 @@ pub(crate) async fn live_through(rig: &mut Rig, branch: &str, faults: &[Fault<'_
         "the address still answers: {status}"
     );
     let store = open_store(rig).await;
-    assert_eq!(environment_of(&store, number).await, None);
+    assert_eq!(environment_of(&store, &life.origin()).await, None);
     store.close().await;
     points
 }

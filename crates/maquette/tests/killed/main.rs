@@ -13,7 +13,10 @@
 mod bench;
 mod crossed;
 mod every_step;
+mod golden;
+mod keeper;
 mod kill;
+mod left;
 mod life;
 #[path = "../../src/demo/outside.rs"]
 mod outside;

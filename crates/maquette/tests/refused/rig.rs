@@ -201,6 +201,22 @@ impl Rig {
         self.learn_instance();
     }
 
+    /// Runs `maquette stop` and waits for the end of the server, which is our child.
+    #[allow(dead_code, reason = "only one test program stops it")]
+    pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
+        let mut stop = self.command("stop").stdout(Stdio::null()).spawn().unwrap();
+        let since = Instant::now();
+        loop {
+            let server = self.server.as_mut().map_or(Ok(None), Child::try_wait).unwrap();
+            if let (Some(status), Some(_)) = (stop.try_wait().unwrap(), server) {
+                self.server = None;
+                return status;
+            }
+            assert!(since.elapsed() < PATIENCE, "it does not stop\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What the cell host was told; its groups are known by it.
     fn learn_instance(&mut self) {
         let Ok(pid) = fs::read_to_string(self.run_dir.join("cell-host.pid")) else {

@@ -1,0 +1,70 @@
+//! A cell host that was killed comes back by itself, one that was asked to end does not.
+
+use crate::{
+    kill::{PATIENCE, Process, mend, serve_beside},
+    left::running as processes,
+    life::{Life, running},
+    rig::Rig,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+async fn until(rig: &Rig, what: &str, is: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is() {
+        assert!(since.elapsed() < PATIENCE, "{what}\n{}", rig.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_does_not() {
+    let mut rig = running().await;
+    let (life, commit) = Life::open(&rig, "kept").await;
+    let id = life.live(&rig, &commit).await;
+    let visitor = life.visited(&rig, "opened").await;
+    let keeper = Process::Keeper.pid(&rig).unwrap();
+    for _ in 0..3 {
+        let host = Process::CellHost.pid(&rig).unwrap();
+        kill(host);
+        mend(&mut rig, Process::CellHost, host).await;
+        assert_eq!(visitor.get("/page.txt").await, (200, "kept opened\n".to_owned()));
+    }
+    assert_eq!(Process::Keeper.pid(&rig), Some(keeper), "the same looks after it");
+
+    // The server is asked to end: the cell host goes on, and is found again.
+    let host = Process::CellHost.pid(&rig).unwrap();
+    let serve = Process::Serve.pid(&rig).unwrap();
+    kill_process(serve, Signal::TERM).unwrap();
+    mend(&mut rig, Process::Serve, serve).await;
+    assert_eq!(Process::CellHost.pid(&rig), Some(host), "it did not notice");
+    assert_eq!(visitor.get("/page.txt").await.0, 200);
+
+    // Nobody looks after the keeper but the next `maquette serve`.
+    kill(keeper);
+    until(&rig, "the keeper stays", || Process::Keeper.pid(&rig).is_none()).await;
+    assert_eq!(Process::CellHost.pid(&rig), Some(host), "it goes on without its keeper");
+    assert_eq!(visitor.get("/page.txt").await.0, 200);
+    kill(host);
+    until(&rig, "the cell host stays", || Process::CellHost.pid(&rig).is_none()).await;
+    let serve = Process::Serve.pid(&rig);
+    let second = serve_beside(&rig).await;
+    assert!(second.contains("uses"), "{second}");
+    assert_eq!(Process::Serve.pid(&rig), serve, "the server that ran goes on");
+    until(&rig, "they do not come back", || processes(&rig) == 4).await;
+    assert_eq!(visitor.get("/page.txt").await, (200, "kept opened\n".to_owned()));
+    life.close(&rig).await;
+    life.ended(&rig, &id).await;
+
+    // `maquette stop` ends all of them for good.
+    let stopped = rig.stop().await;
+    assert!(stopped.success(), "{stopped:?}\n{}", rig.log());
+    assert_eq!(processes(&rig), 0);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(processes(&rig), 0, "one was started again");
+}
