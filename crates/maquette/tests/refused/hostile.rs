@@ -61,7 +61,7 @@ pub(crate) async fn names_titles_and_labels(rig: &Rig) {
         assert_ne!(listed.code, 0, "a shell ran in the container: {listed:?}");
     }
     assert!(!rig.log().contains(|c: char| is_harmful(c) && c != '\u{1b}'), "the log");
-    rig.forge.close(number).await.unwrap();
+    rig.close(number).await;
     let body = rig.comment(number, &["verified gone"]).await;
     assert_tame("the last comment", &body);
 }

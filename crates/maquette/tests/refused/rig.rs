@@ -270,6 +270,11 @@ impl Rig {
         number
     }
 
+    pub(crate) async fn close(&self, number: PullRequestNumber) {
+        self.forge.close(number).await.unwrap();
+        self.give();
+    }
+
     /// A pull request with these files.
     pub(crate) async fn change(&self, branch: &str, files: &[FileChange]) -> (PullRequestNumber, CommitId) {
         let commit = self.push(branch, files).await;
