@@ -145,7 +145,7 @@ fn measure(args: &IdleArgs) -> Result<()> {
     let server = start(&program, &config, &traces)?;
     let listed = || environments(&program, &state);
     wait("the server", Duration::from_secs(60), || Ok(listed().is_ok())).with_context(|| log(&traces))?;
-    let pids = processes(&server, &traces, &state)?;
+    let pids = processes(&server, &traces)?;
     traces.instance = pids.get("cell host").and_then(|pid| instance(*pid));
     let empty_kernel = procfs::kernel_memory();
     pause(Duration::from_secs(2))?;
@@ -213,7 +213,7 @@ fn owned(traces: &Traces, name: &str) -> Result<PathBuf> {
 fn settings(traces: &Traces, state: &Path, forge: &Path) -> Result<String> {
     let free = || -> Result<u16> { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()) };
     Ok(format!(
-        "state_dir: {}\nuser: nobody\nlisten: 127.0.0.1:{}\ngateway:\n  listen: 127.0.0.1:{}\ncell:\n  run_dir: {}\n  data_dir: {}\n  pool_gib: 3\n\
+        "state_dir: {}\nuser: nobody\nlisten: 127.0.0.1:{}\ngateway:\n  user: daemon\n  listen: 127.0.0.1:{}\ncell:\n  run_dir: {}\n  data_dir: {}\n  pool_gib: 3\n\
          projects:\n  - name: idle\n    sources:\n      - forge: {{ kind: local, path: {} }}\n        base_branch: main\n",
         state.display(),
         free()?,
@@ -322,14 +322,14 @@ fn instance(cell_host: u32) -> Option<String> {
     rest.split_once('/').map(|(id, _)| id.to_owned())
 }
 
-fn processes(server: &Server<'_>, traces: &Traces, state: &Path) -> Result<BTreeMap<String, u32>> {
+fn processes(server: &Server<'_>, traces: &Traces) -> Result<BTreeMap<String, u32>> {
     let number = |path: PathBuf| -> Result<u32> {
         let text = fs::read_to_string(&path).with_context(|| format!("{} can not be read", path.display()))?;
         Ok(text.trim().parse()?)
     };
     Ok(BTreeMap::from([
         ("control plane".to_owned(), server.child.id()),
-        ("gateway".to_owned(), number(state.join("gateway.pid"))?),
+        ("gateway".to_owned(), number(traces.run.join("gateway/gateway.pid"))?),
         ("cell host".to_owned(), number(traces.run.join("cell-host.pid"))?),
     ]))
 }

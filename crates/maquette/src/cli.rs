@@ -158,6 +158,9 @@ pub(crate) struct GatewayArgs {
     /// The configuration file
     #[arg(long, default_value = CONFIG)]
     pub(crate) config: PathBuf,
+    /// Stay beside it and start it again when it ends without being asked to
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Leave the session of whoever starts it
     #[arg(long, hide = true)]
     pub(crate) own_session: bool,

@@ -80,7 +80,9 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     );
     let since = Instant::now();
     let layout = Layout::open(&args.state, args.api_port, args.port)?;
-    let user = unprivileged_user()?;
+    let user = system_user("maquette", "for everything that needs no privileges")?;
+    // By its name: it is the one that is used unless the configuration says otherwise.
+    system_user("maquette-gateway", "for the gateway alone")?;
     let shop = args
         .shop
         .canonicalize()
@@ -121,29 +123,27 @@ fn finish_once(mut report: Report, outcome: Result<()>) -> Result<()> {
     outcome
 }
 
-/// The system user that everything without privileges runs as. The demo makes it, and says so.
-fn unprivileged_user() -> Result<User> {
-    const NAME: &str = "maquette";
-    if let Some(user) = user::known(NAME).map_err(anyhow::Error::msg)? {
+/// A system user. The demo makes it, and says so.
+fn system_user(name: &str, purpose: &str) -> Result<User> {
+    if let Some(user) = user::known(name).map_err(anyhow::Error::msg)? {
         return Ok(user);
     }
-    screen::say(&format!(
-        "  making the system user `{NAME}`, for everything that needs no privileges"
-    ));
+    screen::say(&format!("  making the system user `{name}`, {purpose}"));
     let status = Command::new("useradd")
         .args([
             "--system",
+            "--user-group",
             "--no-create-home",
             "--home-dir",
             "/nonexistent",
             "--shell",
             "/usr/sbin/nologin",
-            NAME,
+            name,
         ])
         .status()
         .context("useradd can not be run")?;
-    ensure!(status.success(), "the system user `{NAME}` can not be made");
-    user::known(NAME)
+    ensure!(status.success(), "the system user `{name}` can not be made");
+    user::known(name)
         .map_err(anyhow::Error::msg)?
         .context("the system user that was just made is not there")
 }

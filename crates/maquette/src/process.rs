@@ -1,8 +1,8 @@
 //! The server's three processes, and how they find each other.
 //!
-//! `serve` (the control plane) and `gateway` run as a user without privileges, `cell-host` as root. Whoever starts `serve` as
-//! root gets all three; each of the other two outlives it and is found again: the cell host by its socket, the gateway by the
-//! lock that it holds. Each comes back when it is killed: `serve` looks after the gateway, and the keeper after the cell host.
+//! `serve` (the control plane) and `gateway` run as users without privileges, one each; `cell-host` as root. Whoever starts
+//! `serve` as root gets all three; each of the other two outlives it and is found again: the cell host by its socket, the gateway
+//! by the lock that it holds. Each comes back when it is killed: its keeper looks after it.
 
 pub(crate) mod cell_host;
 pub(crate) mod gateway;

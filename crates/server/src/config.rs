@@ -23,8 +23,8 @@ pub struct ServerConfig {
     /// Where Maquette keeps what it must not lose: store, tokens, mirrors of repositories.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// The system user that `serve` and `gateway` run as when Maquette is started by root; `maquette` unless given. Nothing else
-    /// should run as this user.
+    /// The system user that `serve` runs as when Maquette is started by root; `maquette` unless given. Nothing else should run as
+    /// this user.
     #[serde(default)]
     pub user: Option<String>,
     /// Where the REST API and webhooks are served.
@@ -51,6 +51,10 @@ pub struct ServerConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
+    /// The system user that the gateway runs as; `maquette-gateway` unless given. Another one than that of `serve`: whoever took
+    /// over the process that visitors speak to shall not have the store, too.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Where the gateway listens.
     #[serde(default = "default_gateway_listen")]
     pub listen: SocketAddr,
@@ -62,6 +66,7 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            user: None,
             listen: default_gateway_listen(),
             bases: default_bases(),
         }
@@ -397,6 +402,19 @@ impl ServerConfig {
             (SchemeConfig::Http, port) => port.filter(|port| *port != 80),
             (SchemeConfig::Https, port) => port.filter(|port| *port != 443),
         }
+    }
+
+    /// Where the gateway asks the control plane: a socket in a directory that belongs to the user of the control plane and lets
+    /// only the group of the gateway's user in.
+    #[must_use]
+    pub fn edge_socket(&self) -> PathBuf {
+        self.cell.run_dir.join("edge/control.sock")
+    }
+
+    /// The directory of the gateway's process, in which the control plane sees whether it runs.
+    #[must_use]
+    pub fn gateway_run_dir(&self) -> PathBuf {
+        self.cell.run_dir.join("gateway")
     }
 
     /// Where the cell host keeps volumes and files of commits.

@@ -62,12 +62,6 @@ impl StateDir {
         self.0.join("server.address")
     }
 
-    /// The socket where the gateway's process asks.
-    #[must_use]
-    pub fn edge_socket(&self) -> PathBuf {
-        self.0.join("edge.sock")
-    }
-
     /// The store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
@@ -196,7 +190,7 @@ impl Server {
         };
         let handle = reconciler.start().await.map_err(StartError::Reconciler)?;
         let app = App::new(store.clone(), runtime, handle, opened.secrets);
-        let edge_path = state.edge_socket();
+        let edge_path = config.edge_socket();
         let edge = EdgeServer::bind(&edge_path).map_err(file(&edge_path))?;
         let tasks = TaskTracker::new();
         tasks.spawn(edge.serve(app.clone(), end.clone()));

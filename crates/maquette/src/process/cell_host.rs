@@ -1,20 +1,23 @@
 //! The cell host: the one process that is root.
 
-use super::{instance, keeper, load, log, running, user};
+use super::{
+    instance, keeper, load, log, running,
+    user::{self, User},
+};
 use crate::{cli::CellHostArgs, exit::Failure};
 use runtime_cell::{
     host::{self, HostConfig, OciKind},
     pool::{Place, PoolConfig},
 };
-use rustix::process::geteuid;
+use rustix::{fs::OFlags, process::geteuid};
 use server::{
     StateDir,
     config::{OciRuntime, ServerConfig},
 };
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File, Permissions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -38,6 +41,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     }
     let config = load(&args.config)?;
     let user = user::choose(config.user.as_deref())?;
+    let gateway = user::choose_gateway(&config, &user)?;
     let instance = match &args.instance {
         Some(instance) => instance.clone(),
         None => {
@@ -46,6 +50,9 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
         }
     };
     make_directories(&config)?;
+    let data = config.cell_data_dir();
+    restrict(&data, &user).map_err(|error| failed(&data, &error))?;
+    user::make_meeting_places(&config, &user, &gateway)?;
     let pid_file = pid_file(&config);
     let held = running::hold(&pid_file).map_err(|error| failed(&pid_file, &error))?;
     if held.is_none() {
@@ -58,20 +65,11 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     let mut host = HostConfig::new(instance, config.cell.run_dir.clone(), config.cell_data_dir(), pool);
     host.control_uid = user.uid;
     host.control_gid = user.gid;
-    host.dial_uids = vec![user.uid];
+    host.dial_uids = vec![gateway.uid];
     host.oci = oci_runtime(&config);
     host::run(host).map_err(|error| Failure::of(&error).hint("`maquette doctor` says what this machine lacks"))?;
     drop(held);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The OCI runtime that the operator wants, if it is one in particular.
-pub(crate) fn oci_runtime(config: &ServerConfig) -> Option<OciKind> {
-    match config.cell.oci_runtime {
-        OciRuntime::Auto => None,
-        OciRuntime::Crun => Some(OciKind::Crun),
-        OciRuntime::Runc => Some(OciKind::Runc),
-    }
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -88,6 +86,27 @@ pub(super) fn make_directories(config: &ServerConfig) -> Result<(), Failure> {
             .map_err(|error| failed(directory, &error))?;
     }
     Ok(())
+}
+
+/// The OCI runtime that the operator wants, if it is one in particular.
+pub(crate) fn oci_runtime(config: &ServerConfig) -> Option<OciKind> {
+    match config.cell.oci_runtime {
+        OciRuntime::Auto => None,
+        OciRuntime::Crun => Some(OciKind::Crun),
+        OciRuntime::Runc => Some(OciKind::Runc),
+    }
+}
+
+/// Files of commits and volumes are for the control plane, which writes the former, and for nobody else on the machine.
+fn restrict(data: &Path, user: &User) -> io::Result<()> {
+    // Held, because the directory above may be that user's.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let directory = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(data)?;
+    fchown(&directory, Some(0), Some(user.gid))?;
+    directory.set_permissions(Permissions::from_mode(0o710))
 }
 
 /// The file that tells of a running cell host.

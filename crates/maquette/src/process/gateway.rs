@@ -1,6 +1,6 @@
 //! The gateway's process: its ports are answered by the control plane and by the cell host's dial socket.
 
-use super::{asked_to_end, block_on, leave_session, load, log, running};
+use super::{asked_to_end, block_on, keeper, leave_session, load, log, running};
 use crate::{cli::GatewayArgs, exit::Failure};
 use async_trait::async_trait;
 use gateway::{Base, Config, Dial, DialError, Gateway, RouteTable, Scheme, Target};
@@ -8,16 +8,19 @@ use runtime::{Connection, RuntimeError};
 use runtime_cell::CellDialer;
 use rustix::process::geteuid;
 use server::{
-    EdgeClient, StateDir,
+    EdgeClient,
     config::{SchemeConfig, ServerConfig},
 };
-use std::{io, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Runs it until it is asked to end.
 pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
     if args.own_session {
         leave_session();
+    }
+    if args.keep {
+        return keeper::gateway(args);
     }
     log("gateway");
     if geteuid().is_root() {
@@ -32,7 +35,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
 
 /// The file that tells of a running gateway.
 pub(crate) fn pid_file(config: &ServerConfig) -> PathBuf {
-    config.state_dir.join("gateway.pid")
+    config.gateway_run_dir().join("gateway.pid")
 }
 
 async fn serve(config: &ServerConfig) -> Result<(), Failure> {
@@ -43,16 +46,20 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
     if held.is_none() {
         return Err(Failure::new(
             6,
-            format!("another gateway uses {}", config.state_dir.display()),
+            format!("another gateway uses {}", config.gateway_run_dir().display()),
         ));
     }
+    // The control plane looks whether we run; the directory keeps all others out.
+    let mode = fs::Permissions::from_mode(0o660);
+    fs::set_permissions(&pid_file, mode)
+        .map_err(|error| Failure::new(1, format!("{} can not be shown: {error}", pid_file.display())))?;
     let settings = settings(config)?;
     let address = config.gateway.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::new(1, format!("{address} can not be listened on: {error}"))
             .hint("choose another address with `gateway.listen` in maquette-server.yaml")
     })?;
-    let control = EdgeClient::new(StateDir::new(&config.state_dir).edge_socket());
+    let control = EdgeClient::new(config.edge_socket());
     let routes = Arc::new(RouteTable::default());
     let dial = Arc::new(CellDial(CellDialer::new(&config.cell.run_dir)));
     let auth = Arc::new(control.clone());

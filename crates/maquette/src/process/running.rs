@@ -1,7 +1,7 @@
 //! Processes of ours that run: a locked file tells that one does, and its number.
 
 use rustix::{
-    fs::FlockOperation,
+    fs::{FlockOperation, OFlags},
     process::{Pid, Signal, kill_process},
 };
 use std::{
@@ -36,9 +36,18 @@ pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
     Ok(Some(Held { _file: file }))
 }
 
+/// Opens a file that may be another user's: nothing that stands in its place is followed or waited for.
+fn look(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
 /// Whether a process holds the file.
 pub(crate) fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = look(path) else { return false };
     matches!(
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
         Err(rustix::io::Errno::WOULDBLOCK)
@@ -51,7 +60,7 @@ pub(crate) fn holder(path: &Path) -> Option<Pid> {
         return None;
     }
     let mut text = String::new();
-    File::open(path).ok()?.take(20).read_to_string(&mut text).ok()?;
+    look(path).ok()?.take(20).read_to_string(&mut text).ok()?;
     let pid = Pid::from_raw(text.trim().parse().ok()?)?;
     let name = |link: &str| {
         let target = fs::read_link(link).ok()?.to_string_lossy().into_owned();

@@ -1,7 +1,10 @@
 //! `maquette serve`: started by root it prepares what needs root, then becomes the user without privileges; the control plane
 //! itself never is root.
 
-use super::{asked_to_end, block_on, gateway, instance, keeper, load, log, running, user};
+use super::{
+    asked_to_end, block_on, gateway, instance, keeper, load, log, running,
+    user::{self, User},
+};
 use crate::{cli::ServeArgs, exit::Failure};
 use runtime_cell::CellRuntime;
 use rustix::process::geteuid;
@@ -39,7 +42,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         return Err(as_root(args, &config)?);
     }
     let state = StateDir::new(&config.state_dir);
-    user::make_directory(state.path())?;
+    user::make_private(state.path())?;
     block_on(control_plane(args, &config))??;
     Ok(ExitCode::SUCCESS)
 }
@@ -52,9 +55,13 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> {
     let path = &args.config;
     let user = user::choose(config.user.as_deref())?;
+    let gateway = user::choose_gateway(config, &user)?;
     user::own_state_directory(config, &user)?;
     let config_path = path.canonicalize().map_err(|error| failed(path, &error))?;
     let instance = instance::of(&StateDir::new(&config.state_dir).store(), &user)?;
+    if !running::is_held(&StateDir::new(&config.state_dir).lock()) {
+        listenable(config)?;
+    }
     let control = config.cell.run_dir.join("control.sock");
     let answers = || UnixStream::connect(&control).is_ok();
     if args.alone {
@@ -71,13 +78,22 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
             "--instance".into(),
             instance.as_str().into(),
         ];
-        let child = spawn(arguments.into_iter().chain(values))?;
+        let child = spawn(arguments.into_iter().chain(values), None)?;
         wait_for(child, "the cell host", CELL_HOST, answers)?;
     }
+    if !args.alone {
+        user::make_meeting_places(config, &user, &gateway)?;
+        gateway_as(&gateway, &config_path, config)?;
+    }
+    // What else there is to start has been started.
     let error = Command::new("/proc/self/exe")
         .arg0(super::NAME)
-        .args(["serve".as_ref(), "--config".as_ref(), config_path.as_os_str()])
-        .args(args.alone.then_some("--alone"))
+        .args([
+            "serve".as_ref(),
+            "--alone".as_ref(),
+            "--config".as_ref(),
+            config_path.as_os_str(),
+        ])
         .current_dir("/")
         .uid(user.uid)
         .gid(user.gid)
@@ -88,8 +104,42 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
     ))
 }
 
+/// Tells before anything else is started that the server could not listen.
+fn listenable(config: &ServerConfig) -> Result<(), Failure> {
+    let address = config.listen;
+    std::net::TcpListener::bind(address).map(drop).map_err(|error| {
+        Failure::new(1, format!("{address} can not be listened on: {error}"))
+            .hint("choose another address with `listen` in maquette-server.yaml")
+    })
+}
+
+/// Starts the gateway's keeper as the gateway's user, unless it runs.
+fn gateway_as(user: &User, config_path: &Path, config: &ServerConfig) -> Result<(), Failure> {
+    if running::is_held(&keeper::gateway_pid_file(config)) || running::is_held(&gateway::pid_file(config)) {
+        tracing::info!("the gateway runs already");
+        return Ok(());
+    }
+    let arguments = [
+        "gateway".into(),
+        "--keep".into(),
+        "--config".into(),
+        config_path.as_os_str().to_owned(),
+    ];
+    let child = spawn(arguments.into_iter(), Some(user))?;
+    wait_for(child, "the gateway", GATEWAY, gateway_answers(config))
+}
+
+/// Tells whether the gateway serves.
+pub(super) fn gateway_answers(config: &ServerConfig) -> impl Fn() -> bool + Send + 'static {
+    let address = config.gateway.listen;
+    let pid_file = gateway::pid_file(config);
+    move || {
+        running::is_held(&pid_file) && std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    }
+}
+
 /// Starts a process of ours in a session of its own. It outlives this one.
-fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, Failure> {
+fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>, user: Option<&User>) -> Result<Child, Failure> {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0(super::NAME)
@@ -97,6 +147,9 @@ fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Child, F
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
+    }
     command
         .spawn()
         .map_err(|error| Failure::new(1, format!("a process could not be started: {error}")))
@@ -188,18 +241,17 @@ async fn keep_gateway(path: &Path, config: &ServerConfig, end: &CancellationToke
 
 async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
     let path = path.canonicalize().map_err(|error| failed(path, &error))?;
-    let arguments = [
-        "gateway".into(),
-        "--own-session".into(),
-        "--config".into(),
-        path.into_os_string(),
-    ];
-    let child = spawn(arguments.into_iter())?;
-    let address = config.gateway.listen;
-    let pid_file = gateway::pid_file(config);
-    let answers = move || {
-        running::is_held(&pid_file) && std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-    };
+    let child = spawn(
+        [
+            "gateway".into(),
+            "--own-session".into(),
+            "--config".into(),
+            path.into_os_string(),
+        ]
+        .into_iter(),
+        None,
+    )?;
+    let answers = gateway_answers(config);
     let waited = tokio::task::spawn_blocking(move || wait_for(child, "the gateway", GATEWAY, answers)).await;
     waited.map_err(|error| Failure::of(&error))?
 }

@@ -18,8 +18,9 @@ pub(crate) fn run(args: &StopArgs) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
     let files = [
         ("serve", StateDir::new(&config.state_dir).lock()),
+        // First each keeper, which would start the other again.
+        ("gateway-keeper", keeper::gateway_pid_file(&config)),
         ("gateway", gateway::pid_file(&config)),
-        // First the keeper, which would start the other again.
         ("cell-keeper", keeper::pid_file(&config)),
         ("cell-host", cell_host::pid_file(&config)),
     ];
@@ -29,8 +30,9 @@ pub(crate) fn run(args: &StopArgs) -> Result<ExitCode, Failure> {
             if running::is_held(&file) {
                 return Err(Failure::new(
                     1,
-                    format!("{name} runs from another program file and is left alone"),
-                ));
+                    format!("{name} is another user's, or runs from another program file, and is left alone"),
+                )
+                .hint("sudo maquette stop"));
             }
             continue;
         };

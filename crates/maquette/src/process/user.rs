@@ -1,16 +1,17 @@
-//! The system user without privileges that the control plane and the gateway run as, and the directory that is theirs.
+//! The system users without privileges that the control plane and the gateway run as, and the directories that are theirs.
 
 use crate::exit::Failure;
 use server::config::ServerConfig;
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, lchown},
     path::Path,
 };
 
-/// The user that is looked for unless the configuration names one.
+/// The users that are looked for unless the configuration names others.
 const DEFAULT: &str = "maquette";
+const GATEWAY: &str = "maquette-gateway";
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,12 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(path)
         .map_err(|error| failed(path, &error))
+}
+
+/// Makes a directory of one's own that nobody else may look into, or makes an existing one so.
+pub(crate) fn make_private(path: &Path) -> Result<(), Failure> {
+    make_directory(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| failed(path, &error))
 }
 
 /// The state directory belongs to the user without privileges; root takes nothing over that belongs to somebody else.
@@ -71,6 +78,43 @@ fn choose_from(users: &str, configured: Option<&str>) -> Result<User, Failure> {
         );
     }
     Ok(user)
+}
+
+/// The user that the gateway is to run as.
+pub(crate) fn choose_gateway(config: &ServerConfig, server: &User) -> Result<User, Failure> {
+    let name = config.gateway.user.as_deref().unwrap_or(GATEWAY);
+    let user = choose(Some(name))?;
+    if user.uid == server.uid || user.gid == server.gid {
+        return Err(Failure::new(
+            1,
+            format!(
+                "the gateway would run as {}, like the server, or in its group",
+                user.name
+            ),
+        )
+        .hint("leave `gateway.user` out of maquette-server.yaml, or name a user there that nothing else runs as"));
+    }
+    Ok(user)
+}
+
+/// Makes the directories in which the server and the gateway meet: the first is the server's and lets the gateway in, the other one
+/// is the gateway's and lets the server look. Nobody else gets in.
+pub(crate) fn make_meeting_places(config: &ServerConfig, server: &User, gateway: &User) -> Result<(), Failure> {
+    let edge = config.edge_socket();
+    let places = [
+        (edge.parent().unwrap_or(&edge), server.uid, gateway.gid, 0o2710),
+        (&config.gateway_run_dir(), gateway.uid, server.gid, 0o2770),
+    ];
+    for (path, owner, group, mode) in places {
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            lchown(path, Some(owner), Some(group))?;
+            // After the change of the owner, which takes the bits for the group away.
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        };
+        make().map_err(|error| failed(path, &error))?;
+    }
+    Ok(())
 }
 
 /// The user of that name, if there is one.

@@ -36,7 +36,7 @@ impl Process {
         match self {
             Self::Serve => StateDir::new(rig.state()).lock(),
             Self::CellHost => rig.run_dir.join("cell-host.pid"),
-            Self::Gateway => rig.state().join("gateway.pid"),
+            Self::Gateway => rig.run_dir.join("gateway/gateway.pid"),
             Self::Keeper => rig.run_dir.join("cell-keeper.pid"),
         }
     }

@@ -81,7 +81,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().display();
         let text = format!(
-            "state_dir: {at}/state\nlisten: 127.0.0.1:0\npoll_seconds: 1\n\
+            "state_dir: {at}/state\nlisten: 127.0.0.1:0\npoll_seconds: 1\ncell: {{run_dir: {at}/run}}\n\
              projects:\n  - name: shop\n    sources:\n      - forge: {{kind: local, path: {at}/forge}}\n"
         );
         let config = ServerConfig::parse(&text, Path::new("test.yaml")).unwrap();

@@ -17,4 +17,5 @@ mod disk;
 mod hostile;
 mod ports;
 mod rig;
+mod taken;
 mod told;

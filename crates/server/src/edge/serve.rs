@@ -17,8 +17,9 @@ use http::StatusCode;
 use model::{EnvironmentId, Power};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -38,6 +39,8 @@ const BODY_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct EdgeServer {
     listener: UnixListener,
+    /// The gateway's group.
+    group: u32,
 }
 
 #[derive(Clone)]
@@ -59,9 +62,15 @@ impl EdgeServer {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        // Root has made the directory for both users. Where nobody has, it is ours alone.
+        if let Some(directory) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
         let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener })
+        // The group is that of the directory.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        let group = fs::metadata(path)?.gid();
+        Ok(Self { listener, group })
     }
 
     /// Serves until it is told to end.
@@ -84,7 +93,7 @@ impl EdgeServer {
             .route("/uses", post(uses))
             .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(edge);
-        serve(Listening::Unix(self.listener), router, end).await;
+        serve(Listening::Unix(self.listener, self.group), router, end).await;
         if keeper.await.is_err() {
             tracing::error!("the keeper of the routes ended unexpectedly");
         }

@@ -163,6 +163,7 @@ impl Bench {
             "state_dir": format!("{directory}/state"),
             "listen": format!("127.0.0.1:{port}"),
             "poll_seconds": self.setting.poll_seconds,
+            "cell": { "run_dir": format!("{directory}/run") },
             "gateway": { "bases": [{ "domain": "preview.test" }] },
             "projects": [{
                 "name": "shop",

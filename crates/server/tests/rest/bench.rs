@@ -10,7 +10,7 @@ use runtime::simulator::Simulator;
 use serde_json::Value;
 use server::{Server, StateDir, config::ServerConfig};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -64,7 +64,7 @@ fn tick(simulator: &Simulator) {
 
 pub(crate) fn config(directory: &Path) -> ServerConfig {
     let text = format!(
-        "state_dir: {0}/state\nlisten: 127.0.0.1:0\npoll_seconds: 1\ngateway: {{bases: [{{domain: preview.test, port: 8080}}]}}\n\
+        "state_dir: {0}/state\nlisten: 127.0.0.1:0\npoll_seconds: 1\ncell: {{run_dir: {0}/run}}\ngateway: {{bases: [{{domain: preview.test, port: 8080}}]}}\n\
          projects:\n  - name: shop\n    sources:\n      - forge: {{kind: local, path: {0}/forge}}\n",
         directory.display()
     );
@@ -72,6 +72,10 @@ pub(crate) fn config(directory: &Path) -> ServerConfig {
 }
 
 impl Bench {
+    pub(crate) fn edge_socket(&self) -> PathBuf {
+        config(self.state.path().parent().unwrap()).edge_socket()
+    }
+
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = "local/shop".parse().unwrap();

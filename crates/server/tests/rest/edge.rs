@@ -30,7 +30,7 @@ async fn route(table: &RouteTable, label: &str, state: impl Fn(Option<&RouteStat
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_follow_the_life_of_an_environment() {
     let bench = Bench::new().await;
-    let client = EdgeClient::new(bench.state.edge_socket());
+    let client = EdgeClient::new(bench.edge_socket());
     let table = Arc::new(RouteTable::default());
     let end = CancellationToken::new();
     let follower = tokio::spawn(client.clone().follow_routes(Arc::clone(&table), end.clone()));
@@ -52,7 +52,7 @@ async fn routes_follow_the_life_of_an_environment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visit_wakes_the_baseline_and_is_let_in_when_it_answers() {
     let bench = Bench::new().await;
-    let client = EdgeClient::new(bench.state.edge_socket());
+    let client = EdgeClient::new(bench.edge_socket());
     let table = Arc::new(RouteTable::default());
     let end = CancellationToken::new();
     let follower = tokio::spawn(client.clone().follow_routes(Arc::clone(&table), end.clone()));
@@ -95,7 +95,7 @@ async fn a_link_opens_its_own_environment_once_and_its_session_one_host() {
     assert_eq!(origin, "http://pr-1.preview.test:8080");
     let token = Secret::parse(token.as_bytes()).unwrap().hash();
 
-    let client = EdgeClient::new(bench.state.edge_socket());
+    let client = EdgeClient::new(bench.edge_socket());
     let session = client.exchange(&token, "pr-1.preview.test").await.unwrap().unwrap();
     assert_eq!(&*session.visitor.subject, "guest:ada");
     assert!(session.visitor.may_see(&"shop".parse().unwrap()));
@@ -105,7 +105,7 @@ async fn a_link_opens_its_own_environment_once_and_its_session_one_host() {
     );
 
     // Another process of the gateway knows it too, on that host only.
-    let other = EdgeClient::new(bench.state.edge_socket());
+    let other = EdgeClient::new(bench.edge_socket());
     let hash = session.secret.hash();
     assert_eq!(
         other.session(&hash, "pr-1.preview.test").await.unwrap(),
@@ -130,10 +130,10 @@ async fn whoever_was_seen_is_believed_while_the_control_plane_is_away() {
     let link = bench.ok(Method::POST, "/environments/pr-1/links", None).await;
     let token = link["url"].as_str().unwrap().rsplit_once('=').unwrap().1;
     let token = Secret::parse(token.as_bytes()).unwrap().hash();
-    let client = EdgeClient::new(bench.state.edge_socket());
+    let client = EdgeClient::new(bench.edge_socket());
     let session = client.exchange(&token, "pr-1.preview.test").await.unwrap().unwrap();
     bench.end.cancel();
-    std::fs::remove_file(bench.state.edge_socket()).unwrap();
+    std::fs::remove_file(bench.edge_socket()).unwrap();
     sleep(Duration::from_millis(50)).await;
     let hash = session.secret.hash();
     assert_eq!(
@@ -149,7 +149,7 @@ async fn whoever_was_seen_is_believed_while_the_control_plane_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operators_token_is_one_for_automation() {
     let bench = Bench::new().await;
-    let client = EdgeClient::new(bench.state.edge_socket());
+    let client = EdgeClient::new(bench.edge_socket());
     let token = Secret::parse(bench.token.as_bytes()).unwrap().hash();
     assert_eq!(
         &*client.automation(&token).await.unwrap().unwrap().subject,
