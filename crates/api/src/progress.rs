@@ -93,6 +93,9 @@ pub struct StepsView {
     pub environment: EnvironmentId,
     /// The oldest first.
     pub generations: Vec<GenerationView>,
+    /// The steps of its end, once it is to end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removal: Vec<StepView>,
 }
 
 /// Something that happened.

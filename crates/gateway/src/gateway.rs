@@ -205,6 +205,11 @@ impl Gateway {
         };
         let own = visit.parts.uri.path().strip_prefix(OWN).map(str::to_owned);
         if let Some(name) = &own
+            && self.is_probe(name, &visit.parts)
+        {
+            return self.probe(&visit).await;
+        }
+        if let Some(name) = &own
             && is_sign_in_path(name, &visit.parts)
         {
             return self.sign_in(name, visit).await;

@@ -26,6 +26,7 @@ mod origin;
 mod pages;
 mod pool;
 mod ports;
+mod probe;
 mod proxy;
 mod secret;
 mod sign_in;
@@ -45,5 +46,6 @@ pub use ports::{
     About, AuthState, AuthUnavailable, Dial, DialError, NoWake, Projects, Route, RouteKey, RouteState, Routes, Session,
     Step, StepState, Target, Visitor, Wake,
 };
+pub use probe::{PROBE_HEADER, PROBE_PATH, PROBE_TARGET_HEADER, ProbeAnswer, probe_target};
 pub use secret::{Secret, TokenHash};
 pub use sign_in::sign_in_address;

@@ -17,7 +17,11 @@ use tokio::{net::TcpStream, sync::watch};
 /// More sessions than this are not kept; the oldest goes.
 const SESSIONS: usize = 100_000;
 
-type Snapshot = HashMap<RouteKey, Arc<Route>>;
+#[derive(Debug, Default)]
+struct Snapshot {
+    routes: HashMap<RouteKey, Arc<Route>>,
+    awaited: HashMap<RouteKey, Target>,
+}
 
 /// A snapshot of routes that is replaced as a whole.
 #[derive(Debug)]
@@ -38,7 +42,19 @@ impl Default for RouteTable {
 impl RouteTable {
     /// Replaces all routes.
     pub fn replace(&self, routes: impl IntoIterator<Item = (RouteKey, Route)>) {
-        let snapshot: Snapshot = routes.into_iter().map(|(key, route)| (key, Arc::new(route))).collect();
+        self.replace_all(routes, []);
+    }
+
+    /// The same, with where hosts will lead once what is being started is live.
+    pub fn replace_all(
+        &self,
+        routes: impl IntoIterator<Item = (RouteKey, Route)>,
+        awaited: impl IntoIterator<Item = (RouteKey, Target)>,
+    ) {
+        let snapshot = Snapshot {
+            routes: routes.into_iter().map(|(key, route)| (key, Arc::new(route))).collect(),
+            awaited: awaited.into_iter().collect(),
+        };
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         self.changes.send_modify(|count| *count += 1);
     }
@@ -49,6 +65,16 @@ impl Routes for RouteTable {
         self.snapshot
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .routes
+            .get(key)
+            .cloned()
+    }
+
+    fn awaited(&self, key: &RouteKey) -> Option<Target> {
+        self.snapshot
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .awaited
             .get(key)
             .cloned()
     }
@@ -82,6 +108,7 @@ struct Grants {
     links: HashMap<TokenHash, LinkGrant>,
     tokens: HashMap<TokenHash, Visitor>,
     sessions: HashMap<TokenHash, Kept>,
+    control_plane: Option<TokenHash>,
 }
 
 /// Links, tokens and sessions in memory: sessions end with the process.
@@ -105,6 +132,11 @@ impl MemoryAuth {
         self.grants().links.remove(token);
     }
 
+    /// Sets the word of the control plane.
+    pub fn set_control_plane(&self, word: TokenHash) {
+        self.grants().control_plane = Some(word);
+    }
+
     /// Adds an automation token.
     pub fn add_token(&self, token: TokenHash, visitor: Visitor) {
         self.grants().tokens.insert(token, visitor);
@@ -113,6 +145,10 @@ impl MemoryAuth {
 
 #[async_trait]
 impl AuthState for MemoryAuth {
+    fn is_control_plane(&self, word: &TokenHash) -> bool {
+        self.grants().control_plane.as_ref() == Some(word)
+    }
+
     async fn exchange(&self, link: &TokenHash, host: &str) -> Result<Option<Session>, AuthUnavailable> {
         let secret = Secret::generate().map_err(|error| AuthUnavailable {
             source: Box::new(error),

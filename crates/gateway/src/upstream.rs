@@ -6,7 +6,9 @@ use crate::{
     pool::{Lease, Pool},
     ports::{Dial, DialError, Route, RouteKey, RouteState, Routes, Target},
 };
-use http::{Method, Request, Response, request::Parts};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, request::Parts};
+use http_body_util::Empty;
 use hyper::{
     body::{Body, Incoming},
     client::conn::{TrySendError, http1},
@@ -26,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 const SURELY_OPEN: Duration = Duration::from_secs(1);
 /// How long a body that was not begun may take to come back from a connection that died.
 const BODY_BACK: Duration = Duration::from_secs(1);
+
+/// How long the answer to a question of the control plane may take.
+const ASKED: Duration = Duration::from_secs(8);
 
 /// There is no response.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +192,47 @@ impl Upstream {
         }
     }
 
+    /// Asks once, over a connection of its own that is not kept; the body of the answer is not read.
+    pub(crate) async fn ask(&self, target: &Target, epoch: u64, head: Parts) -> Result<StatusCode, UpstreamError> {
+        let dialled = timeout(self.timing.connect, self.dial.dial(target, epoch)).await;
+        let stream = dialled
+            .map_err(|_| UpstreamError::ConnectTimeout {
+                target: target.clone(),
+                after: self.timing.connect,
+            })?
+            .map_err(|source| UpstreamError::Connect {
+                target: target.clone(),
+                source,
+            })?;
+        let broken = |source| UpstreamError::Broken {
+            target: target.clone(),
+            source,
+        };
+        let (mut sender, connection) = self
+            .builder()
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let connection = tokio::spawn(connection);
+        let answer = timeout(ASKED, sender.send_request(Request::from_parts(head, Empty::new()))).await;
+        connection.abort();
+        match answer {
+            Ok(answer) => Ok(answer.map_err(broken)?.status()),
+            Err(_) => Err(UpstreamError::Silent {
+                target: target.clone(),
+                after: ASKED,
+            }),
+        }
+    }
+
+    fn builder(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_headers(self.limits.head_lines.max(100))
+            .max_header_size(self.limits.head_bytes.max(8192));
+        builder
+    }
+
     /// Connects. Refused attempts are repeated while the route stays live.
     async fn connect(&self, key: &Arc<RouteKey>, route: &Arc<Route>) -> Result<Lease, UpstreamError> {
         let (mut route, begun) = (route.clone(), Instant::now());
@@ -231,11 +277,8 @@ impl Upstream {
             source,
         };
         crate::listen::tune(&stream);
-        let mut builder = http1::Builder::new();
-        builder
-            .max_headers(self.limits.head_lines.max(100))
-            .max_header_size(self.limits.head_bytes.max(8192));
-        let (mut sender, connection) = builder
+        let (mut sender, connection) = self
+            .builder()
             .handshake::<_, Outgoing>(TokioIo::new(stream))
             .await
             .map_err(broken)?;

@@ -14,7 +14,7 @@ use model::{
     Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName,
     Timestamp,
 };
-pub use retry::{ATTEMPTS_MAX, ROOM, backoff};
+pub use retry::{ATTEMPTS_MAX, GATEWAY, ROOM, backoff, waits_for};
 pub use run::kept_snapshot;
 pub use service::START_DEADLINE_DEFAULT;
 use std::collections::{BTreeMap, BTreeSet};

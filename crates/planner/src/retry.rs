@@ -13,11 +13,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What a step waits for that found no room.
 pub const ROOM: &str = "room";
 
+/// What the last step waits for when there is nothing through which it could ask.
+pub const GATEWAY: &str = "the gateway";
+
 /// The pause after the `count`-th failure: half a second, doubled each time, at most 30 seconds.
 #[must_use]
 pub fn backoff(count: u32) -> Duration {
     let doublings = count.saturating_sub(1).min(10);
     Duration::from_millis(500u64 << doublings).min(PAUSE_MAX)
+}
+
+/// What a step waits for that is not given up.
+#[must_use]
+pub fn waits_for(step: &str) -> &'static str {
+    if step == "verify" { GATEWAY } else { ROOM }
 }
 
 /// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal is never given
@@ -40,7 +49,7 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Ti
         if let (true, Some(next)) = (attempt.waits, attempt.next) {
             if next > now && next.since(now) <= PAUSE_MAX {
                 step.state = StepState::InProgress {
-                    waiting_for: ROOM.to_owned(),
+                    waiting_for: waits_for(&step.id).to_owned(),
                     until: Some(next),
                 };
             }

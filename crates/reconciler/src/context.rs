@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Clock,
+    front::InFront,
     heads::Heads,
     keep::{Keep, LostAccess},
     nudge::Nudges,
@@ -30,6 +31,8 @@ pub struct Settings {
     pub lost_access: LostAccess,
     /// Engines that are started ahead of the environments that will need them.
     pub spares: SpareSettings,
+    /// Through what public services are asked before they count as live.
+    pub front: InFront,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             keep: Keep::default(),
             lost_access: LostAccess::default(),
             spares: SpareSettings::default(),
+            front: InFront::default(),
         }
     }
 }

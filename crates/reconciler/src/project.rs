@@ -79,10 +79,16 @@ pub struct Base {
 }
 
 impl Base {
+    /// The authority of a label's address.
+    #[must_use]
+    pub fn authority(&self, label: &HostLabel) -> String {
+        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
+        format!("{label}.{}{port}", self.domain)
+    }
+
     /// The address of a label, without a slash at the end.
     #[must_use]
     pub fn url(&self, label: &HostLabel) -> String {
-        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
-        format!("{}://{label}.{}{port}", self.scheme, self.domain)
+        format!("{}://{}", self.scheme, self.authority(label))
     }
 }

@@ -5,9 +5,11 @@
 //! has seen.
 
 mod client;
+mod front;
 mod serve;
 mod table;
 mod wire;
 
 pub use client::{EdgeClient, EdgeError};
+pub(crate) use front::GatewayFront;
 pub use serve::EdgeServer;

@@ -3,14 +3,15 @@
 use crate::{
     app::{App, now},
     config::ServerConfig,
-    edge::EdgeServer,
+    edge::{EdgeServer, GatewayFront},
     listen::{Listening, serve},
     router::router,
     secret::{TokenError, operator_token},
     sources::{self, SourceError},
 };
 use forge::git::{Git, GitError, GitLimits};
-use reconciler::{Reconciler, Settings, SystemClock};
+use gateway::Secret;
+use reconciler::{Front, InFront, Reconciler, Settings, SystemClock};
 use runtime::Runtime;
 use rustix::fs::FlockOperation;
 use std::{
@@ -108,6 +109,9 @@ pub enum StartError {
     /// The operator's token can not be seen to.
     #[error("there is no operator's token")]
     Token(#[source] TokenError),
+    /// The system has no randomness.
+    #[error("the system has no randomness")]
+    Randomness(#[source] io::Error),
     /// A repository can not be used.
     #[error("a source can not be used")]
     Source(#[source] SourceError),
@@ -144,13 +148,38 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything. `runtime` is where environments run.
+    /// Starts everything, without a gateway: public services are asked by the runtime's dial before they count as live.
+    /// `runtime` is where environments run.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(
         config: &ServerConfig,
         runtime: Arc<dyn Runtime>,
+        end: CancellationToken,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, runtime, None, end).await
+    }
+
+    /// Starts everything that goes with a gateway on the configured address: public services count as live when they answer
+    /// through it. It may be started later.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_behind_gateway(
+        config: &ServerConfig,
+        runtime: Arc<dyn Runtime>,
+        end: CancellationToken,
+    ) -> Result<Self, StartError> {
+        // A word for this start only, in no file: whoever knows it may ask whether services answer, and nothing else.
+        let word = Secret::generate().map_err(StartError::Randomness)?;
+        Self::start_with(config, runtime, Some(word), end).await
+    }
+
+    async fn start_with(
+        config: &ServerConfig,
+        runtime: Arc<dyn Runtime>,
+        word: Option<Secret>,
         end: CancellationToken,
     ) -> Result<Self, StartError> {
         let state = StateDir::new(&config.state_dir);
@@ -185,6 +214,10 @@ impl Server {
             settings: Settings {
                 poll_interval: Duration::from_secs(config.poll_seconds.max(1)),
                 spares: config.spares.settings(),
+                front: InFront(word.as_ref().map(|word| {
+                    let front = GatewayFront::new(config.gateway.listen, word.clone());
+                    Arc::new(front) as Arc<dyn Front>
+                })),
                 ..Settings::default()
             },
         };
@@ -192,6 +225,10 @@ impl Server {
         let app = App::new(store.clone(), runtime, handle, opened.secrets);
         let edge_path = config.edge_socket();
         let edge = EdgeServer::bind(&edge_path).map_err(file(&edge_path))?;
+        let edge = match &word {
+            Some(word) => edge.known_by(&word.hash()),
+            None => edge,
+        };
         let tasks = TaskTracker::new();
         tasks.spawn(edge.serve(app.clone(), end.clone()));
         tasks.spawn(serve(Listening::Tcp(listener), router(app.clone()), end.clone()));

@@ -39,6 +39,10 @@ pub(super) fn read(repository: &Path, below: &[&str]) -> io::Result<HashMap<Stri
             found.entry(name.to_owned()).or_insert(commit);
         }
     }
+    // Without a repository there is no answer: what is missing then was not seen to be gone.
+    for part in ["HEAD", "refs", "objects"] {
+        fs::metadata(repository.join(part))?;
+    }
     Ok(found)
 }
 

@@ -322,3 +322,32 @@ async fn hostile_input_is_refused_or_cleaned() {
         .unwrap();
     assert_eq!(absent, PullRequestFact::Absent);
 }
+
+#[tokio::test]
+async fn branches_are_found_loose_and_packed() {
+    let (_dir, forge) = forge().await;
+    let pull = topic(&forge).await;
+    let at = async |branch: &str| forge.branch(forge.repository_id(), &name(branch)).await.unwrap();
+    let main = at("main").await;
+    forge.git("references", "pack-refs", ["--all"]).await.unwrap();
+    assert_eq!(at("main").await, main);
+    assert_eq!(at("topic").await, BranchFact::At(pull.head));
+    let change = [FileChange::write("a", "2")];
+    let commit = forge.commit(&name("main"), None, &change, "second").await.unwrap();
+    assert_eq!(at("main").await, BranchFact::At(commit), "the packed one is older");
+    forge.delete_branch(&name("topic")).await.unwrap();
+    assert_eq!(at("topic").await, BranchFact::Absent);
+    let deep = name("a/b/c");
+    let commit = forge.commit(&deep, Some(&name("main")), &change, "deep").await.unwrap();
+    assert_eq!(at("a/b/c").await, BranchFact::At(commit));
+    assert_eq!(at("a/b").await, BranchFact::Absent);
+}
+
+#[tokio::test]
+async fn a_repository_that_can_not_be_read_is_no_answer() {
+    let (dir, forge) = forge().await;
+    topic(&forge).await;
+    std::fs::rename(forge.repository_dir(), dir.path().join("elsewhere")).unwrap();
+    assert!(forge.branch(forge.repository_id(), &name("main")).await.is_err());
+    assert!(forge.pull_request_list_open(forge.repository_id()).await.is_err());
+}

@@ -81,6 +81,9 @@ pub trait AuthState: Send + Sync + 'static {
     /// [`AuthUnavailable`] when nobody can tell.
     async fn automation(&self, token: &TokenHash) -> Result<Option<Visitor>, AuthUnavailable>;
 
+    /// Whether this is the word of the control plane, by which it asks whether services answer. Answered from memory.
+    fn is_control_plane(&self, word: &TokenHash) -> bool;
+
     /// Ends a session. Ending one that does not exist is no error.
     ///
     /// # Errors

@@ -99,6 +99,9 @@ pub trait Routes: Send + Sync + 'static {
     /// Where the host leads. Called for every request: an exact look-up in memory.
     fn route(&self, key: &RouteKey) -> Option<Arc<Route>>;
 
+    /// Where the host will lead once what is being started is live; visitors are not led there yet.
+    fn awaited(&self, key: &RouteKey) -> Option<Target>;
+
     /// Counts the snapshots: changes whenever one has been replaced. Held requests then look again.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -6,6 +6,7 @@
 
 mod limits;
 mod pool;
+mod probes;
 mod proxying;
 mod sign_in;
 mod smuggling;

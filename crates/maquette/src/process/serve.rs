@@ -197,7 +197,7 @@ async fn control_plane(args: &ServeArgs, config: &ServerConfig) -> Result<(), Fa
     let end = asked_to_end()?;
     let state = StateDir::new(&config.state_dir);
     let runtime = connect(config, &state).await?;
-    let server = Server::start(config, Arc::new(runtime), end.clone())
+    let server = Server::start_behind_gateway(config, Arc::new(runtime), end.clone())
         .await
         .map_err(|error| {
             let failure = Failure::of(&error);

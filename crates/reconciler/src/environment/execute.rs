@@ -1,18 +1,13 @@
 //! Carries out one step. Everything here may be done twice and may be interrupted anywhere.
 
+use super::verify::verify;
 use crate::{context::Context, database, text::chain};
 use model::{EnvironmentId, EnvironmentSpec, Generation, Stage, VolumeOrigin};
 use planner::Action;
-use runtime::{NoSecrets, Target};
+use runtime::NoSecrets;
 use std::{sync::Arc, time::Duration};
 use store::Failure;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
-
-/// How long one public service may take to answer the check.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+use tokio::time::timeout;
 
 /// Lines of log that go with a failure.
 const LOG_LINES: usize = 20;
@@ -22,7 +17,7 @@ const LOG_LINES: usize = 20;
 pub(crate) struct StepError {
     pub(crate) failure: Failure,
     pub(crate) transient: bool,
-    /// Whether there was no room: it is tried again until there is some.
+    /// Whether there was no room, or no gateway: it is tried again until there is.
     pub(crate) waits: bool,
 }
 
@@ -118,7 +113,7 @@ impl Job {
             Action::Apply(stage) => self.apply(spec, stage).await,
             Action::Data(service) => database::bring_to(&self.context, spec, service).await,
             Action::Job(name) => self.job(spec, name).await,
-            Action::Verify => self.verify(spec).await,
+            Action::Verify => verify(&self.context, spec).await,
         }
     }
 
@@ -208,27 +203,6 @@ impl Job {
     async fn remove(&self) -> Result<(), StepError> {
         Ok(self.context.runtime.remove(&self.environment, self.generation).await?)
     }
-
-    /// Each public service answers an HTTP request with something that is not an error of the server.
-    async fn verify(&self, spec: &EnvironmentSpec) -> Result<(), StepError> {
-        for (name, service) in spec.services().into_iter().flat_map(|stack| &stack.services) {
-            let Some(port) = service.public_port else { continue };
-            let connection = self
-                .context
-                .runtime
-                .dial(&self.environment, name, Target::Port(port))
-                .await?;
-            let status = timeout(VERIFY_TIMEOUT, http_status(connection)).await;
-            let problem = match status {
-                Ok(Ok(status)) if status < 500 => continue,
-                Ok(Ok(status)) => format!("{name} answers / with status {status}"),
-                Ok(Err(error)) => format!("{name} does not answer HTTP on port {port}: {error}"),
-                Err(_) => format!("{name} did not answer within {} s", VERIFY_TIMEOUT.as_secs()),
-            };
-            return Err(StepError::new(problem, true).log(self.log_tail(name.as_str()).await));
-        }
-        Ok(())
-    }
 }
 
 /// The last lines that a service or job printed; nothing if they can not be had.
@@ -249,26 +223,4 @@ pub(crate) async fn log_tail(context: &Context, environment: &EnvironmentId, nam
     // What came in time is better than nothing.
     let _ = timeout(Duration::from_secs(2), collect).await;
     tail.split_off(tail.len().saturating_sub(LOG_LINES))
-}
-
-/// The status code of the answer to one HTTP/1.1 request for `/`.
-async fn http_status(mut connection: runtime::Connection) -> std::io::Result<u16> {
-    let request =
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Maquette\r\nAccept: */*\r\nConnection: close\r\n\r\n";
-    connection.write_all(request).await?;
-    let mut head = Vec::new();
-    let mut buffer = [0; 256];
-    while !head.contains(&b'\n') && head.len() < 4096 {
-        match connection.read(&mut buffer).await? {
-            0 => break,
-            n => head.extend_from_slice(&buffer[..n]),
-        }
-    }
-    let line =
-        String::from_utf8_lossy(head.split(|b| *b == b'\r' || *b == b'\n').next().unwrap_or_default()).into_owned();
-    let status = line
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.get(2..5))
-        .and_then(|code| code.parse().ok());
-    status.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }

@@ -14,20 +14,37 @@ pub(crate) async fn observe(
     generation: Option<&GenerationRow>,
     running: BTreeSet<String>,
 ) -> Result<Observed, Trouble> {
-    let mut observed = Observed {
-        runtime: context.runtime.observe(environment).await?,
-        running,
-        ..Observed::default()
+    let runtime = async { Ok::<_, Trouble>(context.runtime.observe(environment).await?) };
+    let Some(row) = generation else {
+        return Ok(Observed {
+            runtime: runtime.await?,
+            running,
+            ..Observed::default()
+        });
     };
-    let Some(row) = generation else { return Ok(observed) };
-    let known = context.store.environment_get(environment).await?;
-    observed.unused = known.is_some_and(|known| known.live_at.is_none());
-    observed.sources = sources(context, &row.spec).await?;
-    (observed.snapshots, observed.snapshots_failed) = snapshots(context, &row.spec).await?;
-    observed.data = context.store.data_fact_list(environment).await?;
-    observed.attempts = attempts_of(context, environment, row.generation).await?;
-    observed.verified = (row.outcome == Some(Outcome::Live)).then_some(row.generation);
-    Ok(observed)
+    // Nothing of this depends on anything else of it, and people wait for each look.
+    let known = async { Ok(context.store.environment_get(environment).await?) };
+    let data = async { Ok(context.store.data_fact_list(environment).await?) };
+    let (runtime, known, sources, (snapshots, snapshots_failed), data, attempts) = tokio::try_join!(
+        runtime,
+        known,
+        sources(context, &row.spec),
+        snapshots(context, &row.spec),
+        data,
+        attempts_of(context, environment, row.generation)
+    )?;
+    Ok(Observed {
+        runtime,
+        running,
+        sources,
+        snapshots,
+        snapshots_failed,
+        data,
+        attempts,
+        unused: known.is_some_and(|known| known.live_at.is_none()),
+        verified: (row.outcome == Some(Outcome::Live)).then_some(row.generation),
+        ..Observed::default()
+    })
 }
 
 async fn sources(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<model::SourceName>, Trouble> {

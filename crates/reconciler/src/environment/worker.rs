@@ -276,7 +276,8 @@ impl Worker {
         }
     }
 
-    /// A step that finds no room costs nothing and is not what its author can mend: it is not given up, and says what it waits for.
+    /// A step that finds no room or no gateway costs nothing and is not what its author can mend: it is not given up, and says what
+    /// it waits for.
     async fn wait_for_room(
         &self,
         step: &str,
@@ -293,7 +294,7 @@ impl Worker {
             return Ok(());
         }
         if let Some(row) = store.environment_get(&self.id).await? {
-            let text = format!("waits for room: {}", failure.message);
+            let text = format!("waits for {}: {}", planner::waits_for(step), failure.message);
             store
                 .event_add(Some(&self.id), &row.project, now, "waits", &text)
                 .await?;

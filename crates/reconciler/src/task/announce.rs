@@ -305,8 +305,10 @@ async fn steps(
     let shown = shown.map(|step| ShownStep {
         title: match &step.state {
             // Anything else that is awaited is over soon.
-            StepState::InProgress { waiting_for, .. } if waiting_for == planner::ROOM => {
-                format!("{}: waits for room, and goes on by itself", step.title())
+            StepState::InProgress { waiting_for, .. }
+                if [planner::ROOM, planner::GATEWAY].contains(&waiting_for.as_str()) =>
+            {
+                format!("{}: waits for {waiting_for}, and goes on by itself", step.title())
             }
             _ => step.title(),
         },

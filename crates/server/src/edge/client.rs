@@ -67,6 +67,7 @@ type Seen = HashMap<([u8; 32], String), (Visitor, Instant)>;
 pub struct EdgeClient {
     socket: Arc<PathBuf>,
     seen: Arc<Mutex<Seen>>,
+    control_plane: Arc<Mutex<Option<TokenHash>>>,
 }
 
 impl EdgeClient {
@@ -76,6 +77,7 @@ impl EdgeClient {
         Self {
             socket: Arc::new(socket),
             seen: Arc::default(),
+            control_plane: Arc::default(),
         }
     }
 
@@ -97,7 +99,9 @@ impl EdgeClient {
                     away = false;
                     if let Some(routes) = answer.routes {
                         version = Some(answer.version);
-                        table.replace(routes);
+                        *self.control_plane.lock().unwrap_or_else(PoisonError::into_inner) =
+                            answer.control_plane.map(|hash| TokenHash::from_bytes(hash.0));
+                        table.replace_all(routes, answer.awaited);
                     }
                 }
                 Err(error) => {
@@ -275,6 +279,11 @@ impl AuthState for EdgeClient {
 
     async fn automation(&self, token: &TokenHash) -> Result<Option<Visitor>, AuthUnavailable> {
         self.whose("/automation", token, None).await
+    }
+
+    fn is_control_plane(&self, word: &TokenHash) -> bool {
+        let known = self.control_plane.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref() == Some(word)
     }
 
     async fn revoke(&self, session: &TokenHash) -> Result<(), AuthUnavailable> {

@@ -2,7 +2,7 @@
 
 use super::{
     table::{self, Table},
-    wire::{Began, Exchange, RoutesAnswer, RoutesQuery, Use, WakeWish, Whose},
+    wire::{Began, Exchange, Hash, RoutesAnswer, RoutesQuery, Use, WakeWish, Whose},
 };
 use crate::{
     access::Role,
@@ -12,7 +12,7 @@ use crate::{
 };
 use api::ProblemCode;
 use axum::{Json, Router, extract::DefaultBodyLimit, extract::State, routing::post};
-use gateway::{Projects, Visitor};
+use gateway::{Projects, TokenHash, Visitor};
 use http::StatusCode;
 use model::{EnvironmentId, Power};
 use std::{
@@ -41,6 +41,7 @@ pub struct EdgeServer {
     listener: UnixListener,
     /// The gateway's group.
     group: u32,
+    control_plane: Option<TokenHash>,
 }
 
 #[derive(Clone)]
@@ -50,6 +51,8 @@ struct Edge {
     /// Apart for each start of the control plane, so that an old number is never taken for a new one.
     boot: Arc<str>,
     uses: Arc<Mutex<BTreeMap<EnvironmentId, Use>>>,
+    /// How the gateway knows us.
+    control_plane: Option<Hash>,
 }
 
 impl EdgeServer {
@@ -70,7 +73,20 @@ impl EdgeServer {
         // The group is that of the directory.
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
         let group = fs::metadata(path)?.gid();
-        Ok(Self { listener, group })
+        Ok(Self {
+            listener,
+            group,
+            control_plane: None,
+        })
+    }
+
+    /// By this word the gateway knows whoever asks it whether services answer.
+    #[must_use]
+    pub fn known_by(self, word: &TokenHash) -> Self {
+        Self {
+            control_plane: Some(*word),
+            ..self
+        }
     }
 
     /// Serves until it is told to end.
@@ -82,6 +98,7 @@ impl EdgeServer {
             table: receiver,
             boot: now().0.to_string().into(),
             uses: Arc::default(),
+            control_plane: self.control_plane.as_ref().map(Hash::from),
         };
         let router = Router::new()
             .route("/routes", post(routes))
@@ -112,10 +129,14 @@ async fn routes(State(mut edge): State<Edge>, Json(query): Json<RoutesQuery>) ->
         Some(table) => RoutesAnswer {
             version: version(&table),
             routes: Some(table.routes.to_vec()),
+            awaited: table.awaited.to_vec(),
+            control_plane: edge.control_plane,
         },
         None => RoutesAnswer {
             version: known.unwrap_or_default(),
             routes: None,
+            awaited: Vec::new(),
+            control_plane: None,
         },
     })
 }

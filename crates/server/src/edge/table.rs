@@ -2,7 +2,9 @@
 
 use crate::{app::App, problem::Answer, view::public_services};
 use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
-use model::{EnvironmentId, Generation, Origin, Phase, Power, ServiceName, ServiceState, Timestamp, service_label};
+use model::{
+    EnvironmentId, Generation, HostLabel, Origin, Phase, Power, ServiceName, ServiceState, Timestamp, service_label,
+};
 use reconciler::{Project, standing};
 use std::{
     collections::BTreeMap,
@@ -34,6 +36,8 @@ const REASON_LINES: usize = 30;
 pub(super) struct Table {
     pub(super) version: u64,
     pub(super) routes: Arc<Vec<(RouteKey, Route)>>,
+    /// Where hosts will lead once what is being started is live.
+    pub(super) awaited: Arc<Vec<(RouteKey, Target)>>,
 }
 
 /// The routes of an environment, and what they were made from.
@@ -53,21 +57,24 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
     loop {
         changes.mark_unchanged();
         let mut interval = INTERVAL;
-        match routes(&app, &mut settled).await {
-            Ok((routes, waking)) => {
+        match (routes(&app, &mut settled).await, awaited(&app).await) {
+            (Ok((routes, waking)), Ok(awaited)) => {
                 interval = if waking { WAKING } else { INTERVAL };
                 table.send_if_modified(|table| {
-                    let differs = table.version == 0 || *table.routes != routes;
+                    let differs = table.version == 0 || *table.routes != routes || *table.awaited != awaited;
                     if differs {
                         *table = Table {
                             version: table.version + 1,
                             routes: Arc::new(routes),
+                            awaited: Arc::new(awaited),
                         };
                     }
                     differs
                 });
             }
-            Err(problem) => tracing::warn!(why = problem.0.detail, "the routes could not be made"),
+            (Err(problem), _) | (_, Err(problem)) => {
+                tracing::warn!(why = problem.0.detail, "the routes could not be made");
+            }
         }
         tokio::select! {
             () = end.cancelled() => return,
@@ -81,12 +88,51 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
     }
 }
 
+/// Where the hosts of generations will lead that are not live yet.
+async fn awaited(app: &App) -> Answer<Vec<(RouteKey, Target)>> {
+    let mut awaited = Vec::new();
+    for row in app.store.environment_list(None, false).await? {
+        let at_rest = !row.wanted || row.live.is_some() && row.live == row.newest;
+        let Some(project) = app
+            .project(&row.project)
+            .filter(|_| !at_rest && row.origin.is_for_people())
+        else {
+            continue;
+        };
+        let newest = app.store.generation_newest(&row.id).await?;
+        let coming = newest.as_ref().filter(|row| row.outcome.is_none());
+        let stack = coming.and_then(|row| row.spec.services());
+        for (index, (service, port)) in stack.map_or_else(Vec::new, public_services).into_iter().enumerate() {
+            let key = RouteKey {
+                base: project.base.domain.as_str().into(),
+                label: label(&row, index, service),
+            };
+            let target = Target {
+                environment: row.id.clone(),
+                service: service.clone(),
+                port,
+            };
+            awaited.push((key, target));
+        }
+    }
+    Ok(awaited)
+}
+
+/// The first public service is found at the environment's own label.
+fn label(row: &EnvironmentRow, index: usize, service: &ServiceName) -> HostLabel {
+    if index == 0 {
+        row.label.clone()
+    } else {
+        service_label(service, &row.label)
+    }
+}
+
 /// All routes, and whether one of them is about to wake.
 async fn routes(app: &App, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Route)>, bool)> {
     let (mut routes, mut waking) = (BTreeMap::new(), false);
     let mut before = std::mem::take(settled);
     for row in app.store.environment_list(None, false).await? {
-        let Some(project) = app.project(&row.project).filter(|_| row.origin != Origin::Golden) else {
+        let Some(project) = app.project(&row.project).filter(|_| row.origin.is_for_people()) else {
             continue;
         };
         let pull = pull_request(app, project, &row).await?;
@@ -166,12 +212,7 @@ async fn environment(
     };
     let mut routes = Vec::new();
     for (index, (service, port)) in public.iter().enumerate() {
-        let label = if index == 0 {
-            row.label.clone()
-        } else {
-            service_label(service, &row.label)
-        };
-        routes.push((key(label), route((*service).clone(), *port)));
+        routes.push((key(label(row, index, service)), route((*service).clone(), *port)));
     }
     if public.is_empty()
         && let Ok(nothing) = "nothing".parse()

@@ -1,6 +1,6 @@
 //! What both ends say to each other.
 
-use gateway::{Route, RouteKey, TokenHash, Visitor};
+use gateway::{Route, RouteKey, Target, TokenHash, Visitor};
 use model::EnvironmentId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -44,6 +44,12 @@ pub(super) struct RoutesQuery {
 pub(super) struct RoutesAnswer {
     pub(super) version: String,
     pub(super) routes: Option<Vec<(RouteKey, Route)>>,
+    /// Where hosts will lead once what is being started is live; comes with the routes.
+    #[serde(default)]
+    pub(super) awaited: Vec<(RouteKey, Target)>,
+    /// The hash of the word by which the control plane is known when it asks whether a service answers; comes with the routes.
+    #[serde(default)]
+    pub(super) control_plane: Option<Hash>,
 }
 
 /// Turns a link into a session, whose secret the gateway has made.

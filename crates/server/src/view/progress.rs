@@ -6,11 +6,11 @@ use api::{
     EnvironmentView, EventView, FailureView, GenerationView, ServiceStateView, StepStateView, StepView, StepsView,
     WhyView,
 };
-use model::{Phase, Timestamp};
+use model::{EnvironmentId, Generation, Phase, Timestamp};
 use planner::{Plan, StepState};
 use reconciler::Project;
 use std::{collections::BTreeMap, time::Duration};
-use store::{AttemptRow, EnvironmentRow, GenerationRow, Outcome, StepRow};
+use store::{AttemptRow, EnvironmentRow, Outcome, StepRow};
 use tokio::time::timeout;
 
 /// How long the reconciler may take to plan for a view; without it the store's facts are shown.
@@ -31,23 +31,40 @@ pub(crate) async fn events(app: &App, row: &EnvironmentRow, limit: u32) -> Answe
         .collect())
 }
 
-/// All generations with the times of their steps.
+/// All generations with the times of their steps, and the steps of the end.
 pub(crate) async fn steps(app: &App, row: &EnvironmentRow) -> Answer<StepsView> {
     let mut generations = Vec::new();
-    for generation in app.store.generation_list(&row.id).await? {
+    let known = app.store.generation_list(&row.id).await?;
+    // A removal is noted under the number that the next generation would have.
+    let removal = known.last().map_or(Generation(1), |last| last.generation.next());
+    for generation in known {
         generations.push(GenerationView {
             generation: generation.generation,
             created: generation.created,
             outcome: generation.outcome.map(|outcome| word(outcome).to_owned()),
             failure: generation.failure.as_ref().map(failure),
             restores: generation.restores,
-            steps: timed(app, &generation).await?,
+            steps: timed(app, &row.id, generation.generation).await?,
             notes: generation.notes,
         });
+    }
+    let mut removal = if row.wanted {
+        Vec::new()
+    } else {
+        timed(app, &row.id, removal).await?
+    };
+    // Nobody waits for the last step when all is seen gone.
+    if let Some(ended) = row.ended {
+        for step in removal.iter_mut().filter(|step| step.ended.is_none()) {
+            step.state = StepStateView::Done;
+            step.ended = Some(ended);
+            step.took_ms = step.began.map(|began| millis(ended.since(began)));
+        }
     }
     Ok(StepsView {
         environment: row.id.clone(),
         generations,
+        removal,
     })
 }
 
@@ -60,15 +77,9 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 /// The steps of a generation from what the store remembers.
-async fn timed(app: &App, generation: &GenerationRow) -> Answer<Vec<StepView>> {
-    let rows = app
-        .store
-        .step_list(&generation.environment, generation.generation)
-        .await?;
-    let attempts = app
-        .store
-        .attempt_list(&generation.environment, generation.generation)
-        .await?;
+async fn timed(app: &App, environment: &EnvironmentId, generation: Generation) -> Answer<Vec<StepView>> {
+    let rows = app.store.step_list(environment, generation).await?;
+    let attempts = app.store.attempt_list(environment, generation).await?;
     Ok(rows
         .iter()
         .map(|row| remembered(row, attempts.get(&row.step)))
@@ -182,7 +193,7 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
     let view = environment(app, row).await?;
     let newest = app.store.generation_list(&row.id).await?.pop();
     let known = match &newest {
-        Some(newest) => timed(app, newest).await?,
+        Some(newest) => timed(app, &row.id, newest.generation).await?,
         None => Vec::new(),
     };
     let steps = match timeout(PLAN, app.reconciler.plan(&row.id)).await {
@@ -287,7 +298,16 @@ fn summary(view: &EnvironmentView, step: Option<&StepView>, failed: Option<&Fail
         (Phase::Ended, ..) => format!("{} has ended: {}", view.label, view.reason),
         (Phase::Ending, None, _) => format!("{} is being removed: {}", view.label, view.reason),
         (_, Some(failed), Some(step)) if step.waiting_for.as_deref() == Some(planner::ROOM) => {
-            format!("{subject}; it waits for room and goes on by itself: {}", message(failed))
+            format!(
+                "{subject}; it waits for room and goes on by itself: {}",
+                message(failed)
+            )
+        }
+        (_, Some(failed), Some(step)) if step.waiting_for.as_deref() == Some(planner::GATEWAY) => {
+            format!(
+                "{subject}; it waits for the gateway and goes on by itself: {}",
+                message(failed)
+            )
         }
         (_, Some(failed), Some(step)) if step.state == StepStateView::Retrying => {
             let next = step

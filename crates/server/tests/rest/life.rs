@@ -47,6 +47,7 @@ async fn a_pull_request_is_seen_from_start_to_receipt() {
 
     let steps = bench.get("/environments/1/steps").await;
     assert_eq!(steps["generations"][0]["outcome"], "live");
+    assert_eq!(steps["removal"], json!(null), "it is not to end");
     assert!(
         steps["generations"][0]["steps"]
             .as_array()
@@ -61,6 +62,14 @@ async fn a_pull_request_is_seen_from_start_to_receipt() {
 
     bench.ok(Method::DELETE, "/environments/pr-1", None).await;
     bench.reaches(id, "ended").await;
+    let steps = bench.get(&format!("/environments/{id}/steps")).await;
+    let removed = steps["removal"].as_array().unwrap();
+    assert!(
+        removed
+            .iter()
+            .any(|step| step["id"] == "remove" && step["state"] == "done" && step["took_ms"].is_u64()),
+        "{steps:#}"
+    );
     let receipt = bench.get(&format!("/environments/{id}/receipt")).await;
     assert_eq!((&receipt["complete"], &receipt["left"]), (&json!(true), &json!(0)));
     assert_eq!(receipt["reason"], "deleted by token:operator");
