@@ -1,4 +1,5 @@
-//! Prints what cells cost. Run by hand: `cargo test -p runtime-cell --test measure -- --ignored --nocapture measure`.
+//! Prints what cells cost. Run by hand: `cargo test --release -p runtime-cell --test measure -- --ignored --nocapture measure`,
+//! with `CELL_TEST_OCI=runc` for the other OCI runtime. CPU time says more than the clock does on a machine that is busy.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -35,6 +36,17 @@ fn cpu_ticks(pid: u32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
+/// Milliseconds of CPU time that the cell host, what it started, and all cells have used.
+fn cpu_used(instance: &str) -> f64 {
+    let group = format!("maquette-{instance}");
+    if let Ok(nanoseconds) = fs::read_to_string(format!("/sys/fs/cgroup/cpuacct/{group}/cpuacct.usage")) {
+        return nanoseconds.trim().parse::<f64>().unwrap() / 1e6;
+    }
+    let text = fs::read_to_string(format!("/sys/fs/cgroup/{group}/cpu.stat")).unwrap();
+    let microseconds = text.lines().find_map(|l| l.strip_prefix("usage_usec "));
+    microseconds.unwrap().parse::<f64>().unwrap() / 1e3
+}
+
 fn monitors(instance: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
@@ -52,13 +64,14 @@ async fn measure() {
     let rig = Rig::start();
     let runtime = rig.runtime().await;
     let listen = "import socket, signal\nl = socket.create_server(('', 8000))\nsignal.pause()";
-    for services in [1, 1, 1, 6, 6, 6, 10] {
+    for services in [1, 1, 1, 1, 6, 6, 6, 10] {
         let names: Vec<String> = (0..services).map(|n| format!("s{n}")).collect();
         let list: Vec<(&str, model::Service)> = names
             .iter()
             .map(|n| (n.as_str(), service(&["sleep", "1000"], &[])))
             .collect();
         let made = spec(rig.environment(), &list);
+        let cpu = cpu_used(rig.instance.as_str());
         let begun = Instant::now();
         runtime.apply(&made, &Stage::Envelope, &NoSecrets).await.unwrap();
         let envelope = begun.elapsed();
@@ -68,14 +81,17 @@ async fn measure() {
             ready(&runtime, &made.environment, name).await;
         }
         let up = begun.elapsed();
+        let cpu = cpu_used(rig.instance.as_str()) - cpu;
         let begun = Instant::now();
         runtime.remove(&made.environment, Generation(1)).await.unwrap();
         eprintln!(
-            "{services:>2} services: envelope {:.1} ms, applied {:.1} ms, ready {:.1} ms ({:.1} per service); removed {:.1} ms",
+            "{services:>2} services: envelope {:.1} ms, applied {:.1} ms, ready {:.1} ms ({:.1} per service); \
+             CPU {cpu:.1} ms ({:.1} per service); removed {:.1} ms",
             envelope.as_secs_f64() * 1e3,
             applied.as_secs_f64() * 1e3,
             up.as_secs_f64() * 1e3,
             (up - envelope).as_secs_f64() * 1e3 / f64::from(services),
+            cpu / f64::from(services),
             begun.elapsed().as_secs_f64() * 1e3
         );
     }

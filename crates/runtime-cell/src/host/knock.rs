@@ -10,11 +10,19 @@ use std::{
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 /// An attempt that is undecided for so long is given up: its first packet was lost.
 const UNDECIDED: Duration = Duration::from_millis(50);
 const STEP: Duration = Duration::from_millis(1);
+/// How long a service may take to hang up.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How much it may say meanwhile.
+const GREETING_MAX: usize = 64 << 10;
 
 /// A socket that knocks at one port.
 pub(crate) struct Knock {
@@ -52,7 +60,10 @@ impl Knock {
                 Err(Errno::INPROGRESS)
             }
         };
-        // Until it is decided: the next call tells how the one before has ended.
+        // Until it is decided, which is usually at once: the next call tells how the one before has ended.
+        if let (Err(Errno::INPROGRESS | Errno::ALREADY), Some(socket)) = (last, &self.socket) {
+            last = rustix::net::connect(socket, &self.address);
+        }
         while let (Err(Errno::INPROGRESS | Errno::ALREADY), Some(socket)) = (last, &self.socket) {
             if begun.elapsed() > UNDECIDED {
                 self.socket = None;
@@ -63,7 +74,9 @@ impl Knock {
         }
         match last {
             Ok(()) | Err(Errno::ISCONN) => {
-                self.socket = None;
+                if let Some(socket) = self.socket.take() {
+                    tokio::spawn(leave(socket));
+                }
                 Ok(())
             }
             // A refused socket can try again.
@@ -74,4 +87,26 @@ impl Knock {
             }
         }
     }
+}
+
+/// Hangs up as a client does that has nothing to ask. A connection that is cut while the service says something would be an error
+/// in its log.
+async fn leave(socket: OwnedFd) {
+    let Ok(mut stream) = TcpStream::from_std(std::net::TcpStream::from(socket)) else {
+        return;
+    };
+    let listened = async {
+        stream.shutdown().await?;
+        let mut chunk = [0; 4096];
+        let mut heard = 0;
+        while heard < GREETING_MAX {
+            match stream.read(&mut chunk).await? {
+                0 => break,
+                length => heard += length,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the port is open.
+    let _ = timeout(FAREWELL, listened).await;
 }

@@ -274,6 +274,7 @@ impl Host {
     pub(crate) fn launch(&self, cell: &Cell) -> Result<Running, RuntimeError> {
         let container = self.container(&cell.environment, &cell.unit);
         let staging = self.unit_mounts(&cell.environment, &cell.unit);
+        self.groups.expect_move();
         let launched = self.launch_mounted(cell, &container, &staging);
         // The container has its own copies by now, or there is none.
         let cleared =

@@ -74,6 +74,22 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Says that a process will be moved between groups in a few milliseconds, which is when the OCI runtime does it.
+    ///
+    /// The kernel lets the first such move wait until every processor has been elsewhere once, and those that follow soon after
+    /// not. This is a move that changes nothing: it waits while the runtime is still being started.
+    pub(crate) fn expect_move(&self) {
+        let Some(path) = self.group("freezer", HOST) else {
+            return;
+        };
+        let file = path.join("cgroup.procs");
+        let moved = thread::Builder::new().stack_size(64 << 10).spawn(move || {
+            // Nothing depends on it but time.
+            let _ = fs::write(file, std::process::id().to_string());
+        });
+        drop(moved);
+    }
+
     /// The path of a group as the OCI runtime wants it.
     pub(crate) fn oci_path(&self, environment: &str, container: &str) -> String {
         format!("/{}/{environment}/{container}", self.parent)
