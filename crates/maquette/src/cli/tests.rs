@@ -46,3 +46,46 @@ fn a_commit_must_be_whole_and_a_branch_valid() {
     assert!(Cli::try_parse_from(["maquette", "deploy", "pr-1", "--commit", "abc"]).is_err());
     assert!(Cli::try_parse_from(["maquette", "create", "--branch", "a..b"]).is_err());
 }
+
+/// The units of `deploy/systemd` by their names.
+fn units() -> Vec<(String, String)> {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systemd");
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let mut units: Vec<_> = entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(entry.path()).unwrap())
+        })
+        .collect();
+    units.sort();
+    units
+}
+
+#[test]
+fn units_start_what_there_is_and_only_one_of_them_is_root() {
+    let units = units();
+    let mut commands = Vec::new();
+    for (name, text) in &units {
+        let setting = |key: &str| text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        let words: Vec<&str> = setting("ExecStart").unwrap().split(' ').collect();
+        let cli = Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let root = setting("User").is_none();
+        match cli.command {
+            super::Command::CellHost(args) => {
+                assert!(root && !args.keep, "systemd starts it again");
+                assert_eq!(setting("KillMode"), Some("process"), "containers outlive it");
+                assert_eq!(setting("Delegate"), Some("yes"));
+            }
+            super::Command::Serve(args) => assert!(!root && args.alone, "the others are units of their own"),
+            super::Command::Gateway(_) => assert!(!root),
+            other => panic!("{name}: {other:?}"),
+        }
+        if !root {
+            assert_eq!(setting("NoNewPrivileges"), Some("yes"), "{name}");
+            assert_eq!(setting("ProtectSystem"), Some("strict"), "{name}");
+        }
+        assert_eq!(setting("Restart"), Some("on-failure"), "{name}: `maquette stop` ends it");
+        commands.push(words[1].to_owned());
+    }
+    assert_eq!(commands, ["cell-host", "gateway", "serve"]);
+}

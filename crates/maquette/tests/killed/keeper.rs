@@ -7,7 +7,10 @@ use crate::{
     rig::Rig,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 async fn until(rig: &Rig, what: &str, is: impl Fn() -> bool) {
@@ -51,7 +54,9 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     assert_eq!(Process::CellHost.pid(&rig), Some(host), "it goes on without its keeper");
     assert_eq!(visitor.get("/page.txt").await.0, 200);
     kill(host);
-    until(&rig, "the cell host stays", || Process::CellHost.pid(&rig).is_none()).await;
+    // One that is being ended is still connected to for a moment.
+    let control = rig.run_dir.join("control.sock");
+    until(&rig, "the cell host stays", || UnixStream::connect(&control).is_err()).await;
     let serve = Process::Serve.pid(&rig);
     let second = serve_beside(&rig).await;
     assert!(second.contains("uses"), "{second}");

@@ -10,23 +10,31 @@ use runtime::SourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use store::{EnvironmentRow, GenerationRow, Outcome};
 use tokio::time::sleep;
 
+/// The pause after a sweep that left something out, as the first one of a server often does: everything is fetched then.
+const SOON: Duration = Duration::from_secs(5);
+
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
-        if let Err(trouble) = sweep(&context).await {
+        let done = sweep(&context).await.unwrap_or_else(|trouble| {
             tracing::warn!(why = crate::text::chain(&trouble), "could not look for left-overs");
-        }
-        sleep(context.settings.sweep_interval).await;
+            false
+        });
+        let interval = context.settings.sweep_interval;
+        sleep(if done { interval } else { interval.min(SOON) }).await;
     }
 }
 
-pub(crate) async fn sweep(context: &Context) -> Result<(), Trouble> {
+/// Returns whether nothing was left out because somebody else was busy.
+pub(crate) async fn sweep(context: &Context) -> Result<bool, Trouble> {
     strays(context).await?;
-    unused(context).await?;
-    forget(context).await
+    let done = unused(context).await?;
+    forget(context).await?;
+    Ok(done)
 }
 
 /// Environments that exist and that the store does not know, or knows as ended. Everything that is listed belongs to this
@@ -84,11 +92,11 @@ pub(crate) fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]
     used
 }
 
-/// Sources and kept snapshots that no environment uses any more.
-async fn unused(context: &Context) -> Result<(), Trouble> {
+/// Sources and kept snapshots that no environment uses any more. Returns whether it was possible to look.
+async fn unused(context: &Context) -> Result<bool, Trouble> {
     // Somebody who is busy fetching is not made to wait: the next sweep will do.
     let Ok(_alone) = context.repositories.in_use.try_write() else {
-        return Ok(());
+        return Ok(false);
     };
     let mut commits: BTreeMap<(model::ProjectName, SourceName), BTreeSet<CommitId>> = BTreeMap::new();
     let mut snapshots: BTreeSet<SnapshotId> = BTreeSet::new();
@@ -152,5 +160,5 @@ async fn unused(context: &Context) -> Result<(), Trouble> {
             context.repositories.retain(project, source, used).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
