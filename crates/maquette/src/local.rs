@@ -131,8 +131,8 @@ fn context(directory: &Path) -> Result<Context, Failure> {
             base: "localhost".to_owned(),
             port: Some(8080),
         },
-    })
         secrets: std::collections::BTreeSet::new(),
+    })
 }
 
 /// Says what is wrong.

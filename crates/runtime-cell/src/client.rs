@@ -265,6 +265,16 @@ impl Runtime for CellRuntime {
         }
     }
 
+    async fn room_of(&self, environment: &EnvironmentId) -> Result<Option<Room>> {
+        let request = Request::RoomOf {
+            environment: environment.clone(),
+        };
+        match self.link.ask(&request).await? {
+            Answer::RoomOf(room) => Ok(room),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
         self.link.dial(environment, service, target).await
     }

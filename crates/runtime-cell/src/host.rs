@@ -311,11 +311,25 @@ fn fresh_etc(run_dir: &Path) -> Result<PathBuf, HostError> {
 }
 
 /// An error that trying again may mend, with its causes.
-pub(crate) fn failed(action: impl Into<String>, error: &dyn Error) -> RuntimeError {
-    RuntimeError::Failed {
-        action: action.into(),
-        reason: chain(error),
+pub(crate) fn failed(action: impl Into<String>, error: &(dyn Error + 'static)) -> RuntimeError {
+    let (action, reason) = (action.into(), chain(error));
+    // A full disk of the machine is not what was asked for, and is over when there is room.
+    if is_storage_full(error) {
+        return RuntimeError::Full { what: action, reason };
     }
+    RuntimeError::Failed { action, reason }
+}
+
+fn is_storage_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let full = |found: &io::Error| found.kind() == io::ErrorKind::StorageFull;
+        if error.downcast_ref::<io::Error>().is_some_and(full) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error and what it comes from, in one line.

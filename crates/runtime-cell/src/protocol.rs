@@ -89,6 +89,9 @@ pub(crate) enum Request {
         snapshot: SnapshotId,
     },
     Room,
+    RoomOf {
+        environment: EnvironmentId,
+    },
     Memory {
         environment: EnvironmentId,
     },
@@ -131,6 +134,7 @@ pub(crate) enum Answer {
     Job(JobOutcome),
     Snapshots(Vec<SnapshotId>),
     Room(Room),
+    RoomOf(Option<Room>),
     Memory(Option<u64>),
     Resources(Vec<Resource>),
     /// The connected socket comes with this frame; `unix` says of which family it is.

@@ -185,6 +185,9 @@ pub trait Runtime: Send + Sync {
     /// Bytes of memory that an environment keeps from others; `None` if the runtime can not tell, or there is no such environment.
     async fn memory(&self, environment: &EnvironmentId) -> Result<Option<u64>>;
 
+    /// How much room an environment has of its own; `None` if it has no bound, or if the runtime can not tell.
+    async fn room_of(&self, environment: &EnvironmentId) -> Result<Option<Room>>;
+
     /// Connects to a service.
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection>;
 

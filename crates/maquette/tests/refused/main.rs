@@ -14,6 +14,8 @@ mod bench;
 mod cells;
 mod commits;
 mod disk;
+mod floods;
+mod host_disk;
 mod hostile;
 mod ports;
 mod rig;

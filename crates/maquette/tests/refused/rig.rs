@@ -415,19 +415,20 @@ impl Drop for Rig {
             }
             remove_groups(&Path::new("/sys/fs/cgroup").join(format!("maquette-{id}")));
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let ours =
-            |point: &&str| Path::new(point).starts_with(&self.root) || Path::new(point).starts_with(&self.run_dir);
-        for point in points.filter(ours).collect::<Vec<_>>().into_iter().rev() {
-            let _ = Command::new("umount").args(["--lazy", point]).status();
-        }
+        // One that is in use goes with its last user. Afterwards its file may be out of reach.
         let image = self.root.join("cells/pool.img");
         let devices = Command::new("losetup").arg("-j").arg(&image).output();
         for line in devices.iter().flat_map(|found| found.stdout.split(|b| *b == b'\n')) {
             if let Some((device, _)) = String::from_utf8_lossy(line).split_once(':') {
                 let _ = Command::new("losetup").args(["-d", device]).status();
             }
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let ours =
+            |point: &&str| Path::new(point).starts_with(&self.root) || Path::new(point).starts_with(&self.run_dir);
+        for point in points.filter(ours).collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").args(["--lazy", point]).status();
         }
         let _ = fs::remove_dir_all(&self.root);
         let _ = fs::remove_dir_all(&self.run_dir);

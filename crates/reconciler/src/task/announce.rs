@@ -6,6 +6,7 @@
 use crate::{
     comment::{self, Address, Report, ShownEnd, ShownFailure, ShownState, ShownStep},
     context::{Context, Trouble, Troubles},
+    disk::disk_note,
     project::{Project, Source},
     standing::{notes, standing},
     task::forges::{self, approvals},
@@ -177,6 +178,9 @@ async fn report(
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
     let mut notes = notes(environment, generations);
+    if live.is_some() && environment.ended.is_none() {
+        notes.extend(disk_note(context.runtime.as_ref(), &environment.id).await);
+    }
     if matches!(phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
         notes.extend(approvals::refused(context, &environment.id, &pull.head).await?);
     }

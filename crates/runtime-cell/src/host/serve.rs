@@ -218,6 +218,7 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::SnapshotRemove { sake, snapshot } => {
             done(host.block(move |h| h.snapshot_remove(sake.as_ref(), &snapshot)).await?)
         }
+        Request::RoomOf { environment } => Answer::RoomOf(host.block(move |h| h.room_of(&environment)).await?),
         Request::Room => Answer::Room(host.block(|h| h.room()).await?),
         Request::Memory { environment } => {
             let bytes = host.block(move |h| Ok(h.groups.memory(environment.as_str())));

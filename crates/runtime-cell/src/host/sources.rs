@@ -150,6 +150,19 @@ impl Host {
         })
     }
 
+    /// How much room an environment has of its own.
+    pub(crate) fn room_of(&self, id: &EnvironmentId) -> Result<Option<Room>, RuntimeError> {
+        let found = self
+            .pool
+            .environment_room(id.as_str())
+            .map_err(|e| pool_error(format!("asking for the room of {id}"), e))?;
+        Ok(found.map(|(used, limit)| Room {
+            total: limit,
+            free: limit.saturating_sub(used),
+            reserve: 0,
+        }))
+    }
+
     /// Removes a snapshot.
     pub(crate) fn snapshot_remove(&self, sake: Option<&Sake>, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
         if let Some(sake) = sake {

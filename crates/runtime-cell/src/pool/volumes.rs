@@ -117,6 +117,19 @@ impl Pool {
             .map_err(io_error("search the quotas of", &self.root))
     }
 
+    /// The bytes that an environment's volumes are charged with together, and their limit; `None` if the quotas don't tell.
+    ///
+    /// # Errors
+    /// A bad name, or what the system says.
+    pub fn environment_room(&self, environment: &str) -> Result<Option<(u64, u64)>, PoolError> {
+        let directory = self.environment_directory(environment)?;
+        let Some(group) = self.group_of(&directory)? else {
+            return Ok(None);
+        };
+        let all = quota::list(self.fd()).map_err(io_error("search the quotas of", &self.root))?;
+        Ok(all.get(&group).and_then(|group| Some((group.referenced, group.limit?))))
+    }
+
     /// Makes a volume of an environment, with `limit` bytes beyond what it is made from. One that exists gets the limit,
     /// nothing else.
     ///

@@ -20,6 +20,7 @@ pub enum Operation {
     SnapshotList,
     SnapshotRemove,
     Room,
+    RoomOf,
     Memory,
     Dial,
     Logs,
@@ -39,6 +40,7 @@ impl Operation {
                 | Self::Observe
                 | Self::SnapshotList
                 | Self::Room
+                | Self::RoomOf
                 | Self::Memory
                 | Self::Dial
                 | Self::Logs

@@ -342,6 +342,11 @@ impl Runtime for Simulator {
         call.leave(Ok(bytes))
     }
 
+    async fn room_of(&self, environment: &EnvironmentId) -> Result<Option<Room>> {
+        let call = self.enter(Operation::RoomOf, Some(environment), String::new())?;
+        call.leave(Ok(None))
+    }
+
     async fn dial(&self, environment: &EnvironmentId, service: &ServiceName, target: Target) -> Result<Connection> {
         let call = self.enter(Operation::Dial, Some(environment), format!("{service} {target:?}"))?;
         let result = dial(&self.world(), environment, service, target);

@@ -57,6 +57,11 @@ pub(crate) async fn environment(app: &App, row: &EnvironmentRow) -> Answer<Envir
         Err(_) => None,
     };
     let mut view = view(app, row, observed.as_ref()).await?;
+    if observed.is_some()
+        && let Ok(note) = timeout(OBSERVE, reconciler::disk_note(app.runtime.as_ref(), &row.id)).await
+    {
+        view.notes.extend(note);
+    }
     if row.ended.is_some() {
         view.services.clear();
     }
