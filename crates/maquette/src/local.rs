@@ -82,7 +82,7 @@ fn capabilities() -> Capabilities {
         engines,
         snapshots: true,
         freeze: true,
-        features: std::collections::BTreeSet::new(),
+        features: runtime_cell::host::FEATURES.into(),
     }
 }
 

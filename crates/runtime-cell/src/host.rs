@@ -12,6 +12,7 @@ mod launch;
 mod log_files;
 mod logs;
 mod nameserver;
+mod options;
 mod power;
 mod probe;
 mod record;
@@ -29,6 +30,7 @@ use crate::{
 use environment::Environment;
 use log_files::LogKeeper;
 use model::{Capabilities, EnvironmentId, Generation, InstanceId, Limits, Staging};
+pub use options::FEATURES;
 use runtime::RuntimeError;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -292,7 +294,7 @@ fn capabilities() -> Capabilities {
         engines: resolve::engines(),
         snapshots: true,
         freeze: true,
-        features: std::collections::BTreeSet::new(),
+        features: FEATURES.into(),
     }
 }
 

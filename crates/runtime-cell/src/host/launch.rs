@@ -224,6 +224,7 @@ impl Host {
             cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
             range: cell.range,
             etc: self.etc.clone(),
+            options: resolved.options.clone(),
         })
     }
 

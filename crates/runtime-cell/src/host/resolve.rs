@@ -1,7 +1,7 @@
 //! From what the author of a stack wrote to what a container needs. Refuses by name what can not run here; touches nothing.
 
 use super::{
-    NAME,
+    NAME, options,
     record::{Check, DiskMount, DiskOrigin, EngineProtocol, Manner, Pace},
 };
 use crate::{
@@ -63,6 +63,8 @@ pub(crate) struct Resolved {
     pub(crate) engine: Option<EngineRun>,
     /// Bounds.
     pub(crate) limits: model::Limits,
+    /// What its author asks for beyond that, checked.
+    pub(crate) options: model::Options,
 }
 
 fn host_engines() -> &'static HostEngines {
@@ -288,10 +290,14 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         manner,
         engine: None,
         limits: workload.limits,
+        options: model::Options::default(),
     };
     match engine {
         Some((run, place)) => use_engine(&mut resolved, run, &place),
-        None => use_host(author, workload, &mut resolved)?,
+        None => {
+            use_host(author, workload, &mut resolved)?;
+            resolved.options = options::checked(&workload.options).map_err(|reason| author.invalid(reason))?;
+        }
     }
     if resolved.argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS
         || resolved.argv.iter().any(|a| a.contains('\0'))

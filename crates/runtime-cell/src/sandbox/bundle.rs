@@ -3,7 +3,7 @@
 //! Pure where possible: [`config`] builds the document, [`write`] puts it and the root's mount points on disk.
 
 use super::{cgroup, etc, idmap, seccomp};
-use model::Limits;
+use model::{Limits, Options};
 use serde_json::{Value, json};
 use std::{
     fmt, fs, io,
@@ -101,6 +101,15 @@ pub(crate) struct Plan {
     pub(crate) range: idmap::Range,
     /// The shared `/etc`.
     pub(crate) etc: PathBuf,
+    /// What its author asks for beyond that, checked: host name, names with addresses, bounds of the kernel.
+    pub(crate) options: Options,
+}
+
+impl Plan {
+    /// What it calls itself.
+    fn own_name(&self) -> &str {
+        self.options.hostname.as_deref().unwrap_or(&self.host_name)
+    }
 }
 
 impl fmt::Debug for Plan {
@@ -159,12 +168,18 @@ pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
     }
     let own = root.join(etc::OWN_FILES);
     directory.create(&own)?;
-    let hosts = format!(
+    let mut hosts = format!(
         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {}\n",
         plan.address, plan.host_name
     );
+    if plan.own_name() != plan.host_name {
+        hosts.push_str(&format!("{} {}\n", plan.address, plan.own_name()));
+    }
+    for (name, address) in &plan.options.hosts {
+        hosts.push_str(&format!("{address} {name}\n"));
+    }
     fs::write(own.join("hosts"), hosts)?;
-    fs::write(own.join("hostname"), format!("{}\n", plan.host_name))?;
+    fs::write(own.join("hostname"), format!("{}\n", plan.own_name()))?;
     make_targets(&root, plan)?;
     let mut options = fs::OpenOptions::new();
     let file = options
@@ -202,7 +217,7 @@ pub(crate) fn config(plan: &Plan) -> Value {
     let mapping = json!([{ "containerID": 0, "hostID": plan.range.first, "size": idmap::WIDTH }]);
     json!({
         "ociVersion": "1.0.2",
-        "hostname": plan.host_name,
+        "hostname": plan.own_name(),
         "root": { "path": "rootfs", "readonly": true },
         "process": process(plan, &plan.argv, &[]),
         "mounts": mounts(plan),
@@ -237,7 +252,7 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
     }
     variables.extend(all.map(|(name, value)| format!("{name}={value}")));
     let none: [&str; 0] = [];
-    json!({
+    let mut process = json!({
         "terminal": false,
         "user": { "uid": plan.user, "gid": plan.user },
         "args": argv,
@@ -245,7 +260,17 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
         "cwd": plan.working_directory,
         "capabilities": { "bounding": none, "effective": none, "permitted": none, "inheritable": none, "ambient": none },
         "noNewPrivileges": true,
-    })
+    });
+    if !plan.options.ulimits.is_empty() {
+        let bounds = plan.options.ulimits.iter();
+        process["rlimits"] = bounds
+            .map(|(name, bound)| {
+                let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
+                json!({ "type": kind, "soft": bound.soft.unwrap_or(u64::MAX), "hard": bound.hard.unwrap_or(u64::MAX) })
+            })
+            .collect();
+    }
+    process
 }
 
 fn resources(plan: &Plan) -> Value {

@@ -68,6 +68,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         cgroup: groups.oci_path("e1", "web"),
         range,
         etc: run.join("etc"),
+        options: model::Options::default(),
     };
     let oci = oci::Oci::find(oci::OciKind::Runc).unwrap();
     let container = Container {

@@ -112,6 +112,7 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
         cgroup: ground.groups.oci_path(TRIAL, UNIT),
         range: ground.range,
         etc: ground.etc.to_owned(),
+        options: model::Options::default(),
     };
     bundle::write(&container.bundle, &plan).map_err(said)?;
     let programs = Programs {

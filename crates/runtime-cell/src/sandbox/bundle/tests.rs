@@ -16,6 +16,7 @@ fn plan() -> Plan {
         cgroup: "/m/e/c".into(),
         range: idmap::Range { first: 1_000_000 },
         etc: "/nowhere".into(),
+        options: model::Options::default(),
     }
 }
 

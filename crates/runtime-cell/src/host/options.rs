@@ -1,0 +1,123 @@
+//! What an author asks of a container beyond what every container has: how it calls itself, names with addresses, bounds of the
+//! kernel. The host takes none of it as it comes.
+
+use model::{Feature, Options, Ulimit};
+use rustix::process::{Resource, getrlimit};
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// What this runtime does for those who ask.
+pub const FEATURES: [Feature; 3] = [Feature::Hostname, Feature::Hosts, Feature::Ulimits];
+
+/// The most lines of `/etc/hosts`.
+const HOSTS_MAX: usize = 100;
+/// The bounds that may be set. Priorities are none of them: raising one is a privilege.
+const BOUNDS: [(&str, Resource); 13] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
+
+/// The options that this runtime honours, or why one of them can not be.
+pub(crate) fn checked(options: &Options) -> Result<Options, String> {
+    if let Some(name) = &options.hostname
+        && !is_name(name, 63)
+    {
+        return Err(format!("`{}` can not be the name of a container", name.escape_debug()));
+    }
+    if options.hosts.len() > HOSTS_MAX {
+        return Err(format!("more than {HOSTS_MAX} names with addresses"));
+    }
+    for (name, address) in &options.hosts {
+        if !is_name(name, 253) || address.parse::<IpAddr>().is_err() {
+            return Err(format!(
+                "`{}` with `{}` is no name with an address",
+                name.escape_debug(),
+                address.escape_debug()
+            ));
+        }
+    }
+    Ok(Options {
+        hostname: options.hostname.clone(),
+        hosts: options.hosts.clone(),
+        ulimits: bounds(&options.ulimits)?,
+        ..Options::default()
+    })
+}
+
+fn is_name(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// Bounds as far as the machine's own allow them: what this process may not raise, a container may not either.
+fn bounds(wanted: &BTreeMap<String, Ulimit>) -> Result<BTreeMap<String, Ulimit>, String> {
+    let mut found = BTreeMap::new();
+    for (name, bound) in wanted {
+        let Some((_, resource)) = BOUNDS.iter().find(|(known, _)| known == name) else {
+            return Err(format!("the bound `{}` can not be set", name.escape_debug()));
+        };
+        let most = getrlimit(*resource).maximum;
+        let within = |value: Option<u64>| match (value, most) {
+            (Some(value), Some(most)) => Some(value.min(most)),
+            (value, most) => value.or(most),
+        };
+        let hard = within(bound.hard);
+        let soft = match (within(bound.soft), hard) {
+            (Some(soft), Some(hard)) => Some(soft.min(hard)),
+            (soft, hard) => soft.or(hard),
+        };
+        found.insert(name.clone(), Ulimit { soft, hard });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_as_it_comes() {
+        let hostname = |name: &str| Options {
+            hostname: Some(name.into()),
+            ..Options::default()
+        };
+        let hosts = |name: &str, address: &str| Options {
+            hosts: vec![(name.into(), address.into())],
+            ..Options::default()
+        };
+        let bound = |name: &str, hard: Option<u64>| Options {
+            ulimits: [(name.to_owned(), Ulimit { soft: Some(9), hard })].into(),
+            ..Options::default()
+        };
+        for good in [hostname("web-1.x"), hosts("a", "::1"), bound("nofile", Some(5))] {
+            assert!(checked(&good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            hostname(""),
+            hostname("a b"),
+            hostname("a\n127.0.0.1 b"),
+            hosts("a\n", "10.0.0.1"),
+            hosts("a", "10.0.0.1 b"),
+            bound("rtprio", None),
+            bound("nice", None),
+        ] {
+            assert!(checked(&bad).is_err(), "{bad:?}");
+        }
+        let low = &checked(&bound("nofile", Some(5))).unwrap().ulimits["nofile"];
+        assert_eq!((low.soft, low.hard), (Some(5), Some(5)));
+        let high = &checked(&bound("nofile", None)).unwrap().ulimits["nofile"];
+        assert_eq!(high.hard, getrlimit(Resource::Nofile).maximum);
+    }
+}
