@@ -340,17 +340,17 @@ impl ServerConfig {
                 "name a domain, or leave `bases` out for localhost",
             );
         }
-        let mut names = BTreeSet::new();
-        for project in &self.projects {
-            if !names.insert(&project.name) {
-                return wrong(
-                    format!("there are two projects named {}", project.name),
         if self.spares.per_project > spares::PER_PROJECT_MAX {
             return wrong(
                 format!("spares.per_project is more than {}", spares::PER_PROJECT_MAX),
                 "one is enough unless pull requests come in bursts",
             );
         }
+        let mut names = BTreeSet::new();
+        for project in &self.projects {
+            if !names.insert(&project.name) {
+                return wrong(
+                    format!("there are two projects named {}", project.name),
                     "give each a name of its own",
                 );
             }

@@ -69,8 +69,8 @@ pub(crate) async fn create(app: &App, caller: &Caller, request: CreateRequest) -
             Ok(app.reconciler.create_branch(&project.name, branch, &reason).await?)
         }
         (None, Some(of)) => {
-            must_be_for_people(&of)?;
             let of = crate::resolve::environment(app, of).await?;
+            must_be_for_people(&of)?;
             Ok(app.reconciler.create_clone(&of.id, &reason).await?)
         }
         _ => Err(Problem::new(
@@ -205,6 +205,7 @@ fn source<'a>(project: &'a Project, name: &SourceName) -> Answer<&'a Source> {
     };
     project.source(name).ok_or_else(none)
 }
+
 /// Nobody has anything to change about what is Maquette's own, but its end, or to visit there.
 pub(crate) fn must_be_for_people(row: &EnvironmentRow) -> Answer<()> {
     if row.origin.is_for_people() {
@@ -214,9 +215,8 @@ pub(crate) fn must_be_for_people(row: &EnvironmentRow) -> Answer<()> {
     Err(Problem::new(ProblemCode::Conflict, text).hint("`maquette delete` removes it"))
 }
 
-
-    must_be_for_people(row)?;
 fn must_be_wanted(row: &EnvironmentRow) -> Answer<()> {
+    must_be_for_people(row)?;
     if row.wanted {
         return Ok(());
     }
