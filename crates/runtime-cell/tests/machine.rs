@@ -262,8 +262,15 @@ async fn a_service_manager_that_restarts_the_host_leaves_environments_alone() {
     let id = &made.environment;
     up(&runtime, &made).await;
     ready(&runtime, id, "web").await;
-    let (status, before) = exec(&runtime, id, "web", &["cat", "/tmp/born"]).await;
-    assert_eq!(status, Some(0), "{before}");
+    let begun = Instant::now();
+    let before = loop {
+        let (status, text) = exec(&runtime, id, "web", &["cat", "/tmp/born"]).await;
+        // Started is not yet written.
+        if status == Some(0) && !text.is_empty() {
+            break text;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{text}");
+    };
 
     for arguments in [&["daemon-reload"][..], &["daemon-reexec"], &["restart", &unit.0]] {
         systemctl(arguments);
