@@ -100,6 +100,16 @@ bench: rust ## measure; writes ratios, losses included
 	@scripts/install-packages run shop build >&2
 	bench/run
 
+.PHONY: compose-diff
+compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n generated applications; needs Go
+	@$(call say,building the two readers)
+	$(CARGO) build --locked --package blueprint --example resolved
+	mkdir -p target/compose-diff
+	cd tools/compose-diff && go build -o ../../target/compose-diff/compose-diff .
+	cd ../..
+	$(call say,comparing)
+	target/compose-diff/compose-diff -random $(or $(COUNT),200) target/debug/examples/resolved crates/blueprint/tests/corpus/*
+
 .PHONY: rust
 rust:
 	@command -v $(firstword $(CARGO)) >/dev/null && exit 0

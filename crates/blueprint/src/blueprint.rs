@@ -146,6 +146,7 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
             scope: &gathered.scope,
             root: &gathered.root,
             profiles: &gathered.profiles,
+            broken: &gathered.broken,
             stack: &stack,
             builds: true,
         };
@@ -374,6 +375,7 @@ impl Reader<'_> {
             documented,
             public,
             profiles,
+            broken,
         } = gathered;
         let scene = Scene {
             report: self.compose,
@@ -384,6 +386,7 @@ impl Reader<'_> {
             scope: &scope,
             root: &root,
             profiles: &profiles,
+            broken: &broken,
             stack: self.stack,
             builds: self.capabilities.features.contains(&Feature::Builds),
         };
@@ -431,7 +434,8 @@ impl Reader<'_> {
         let public = public::services(&sketch, self.stack);
         let documented = self.context.values(&public);
         let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
-        let root = Loader::new(self.compose, self.tree).load(&self.sources, &folder, &scope)?;
+        let loader = Loader::new(self.compose, self.tree);
+        let root = loader.load(&self.sources, &folder, &scope)?;
         let profiles = self.profiles(&scope);
         Some(Gathered {
             root,
@@ -439,6 +443,7 @@ impl Reader<'_> {
             documented,
             public,
             profiles,
+            broken: loader.broken(),
         })
     }
 
@@ -531,6 +536,7 @@ struct Gathered {
     documented: interpolate::Values,
     public: Vec<ServiceName>,
     profiles: BTreeSet<String>,
+    broken: BTreeSet<String>,
 }
 
 /// What the Compose file calls the application.

@@ -116,6 +116,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) root: &'a Node,
     /// Profiles that are chosen.
     pub(crate) profiles: &'a BTreeSet<String>,
+    /// Services that extend what can't be read.
+    pub(crate) broken: &'a BTreeSet<String>,
     /// What `maquette.yaml` says of the services.
     pub(crate) stack: &'a Stack,
     /// Whether the runtime builds images.
@@ -224,6 +226,10 @@ fn services(scene: &Scene<'_>, node: &Node, file: &mut File) {
         let Some(name) = read::name::<ServiceName>(report, key.at, &key.text) else {
             continue;
         };
+        if scene.broken.contains(&key.text) {
+            file.unreadable.push(key.text.clone());
+            continue;
+        }
         if !profiles::chosen(scene, key, node) {
             file.left_out.push((key.text.clone(), LeftOut::Profile));
             continue;

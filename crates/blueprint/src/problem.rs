@@ -2,7 +2,13 @@
 
 use crate::escape::{escape, is_hostile};
 use serde::{Deserialize, Serialize};
-use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, fmt, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    cmp::Ordering,
+    collections::BTreeMap,
+    fmt,
+    rc::Rc,
+};
 
 /// More problems than this are not listed one by one.
 const PROBLEMS_MAX: usize = 100;
@@ -156,6 +162,9 @@ impl fmt::Display for Problems {
 
 /// The most notes that are kept on how values came where they are.
 const NOTES_MAX: usize = 20_000;
+/// The most files that are read on account of another one, and their bytes together.
+const FURTHER_MAX: usize = 5_000;
+const FURTHER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A place in one of the files of a report: line and column, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +183,8 @@ pub(crate) struct Report {
     pub(crate) text: String,
     /// Files that were read on account of the first one.
     further: RefCell<Vec<Rc<Further>>>,
+    /// How large they are together.
+    bytes: Cell<usize>,
     /// How values came to their places.
     notes: RefCell<BTreeMap<At, String>>,
     problems: RefCell<Vec<Problem>>,
@@ -195,6 +206,7 @@ impl Report {
             file: escape(file, 300),
             text,
             further: RefCell::default(),
+            bytes: Cell::default(),
             notes: RefCell::default(),
             problems: RefCell::default(),
         }
@@ -202,13 +214,28 @@ impl Report {
 
     /// Adds a file that is read on account of this one; `note` says why. Places in it carry the number that is returned.
     pub(crate) fn add(&self, path: &str, text: String, note: &str) -> u16 {
+        let (path, note) = (escape(path, 300), escape(note, 300));
+        let number = |index: usize| u16::try_from(index + 1).unwrap_or(u16::MAX);
         let mut further = self.further.borrow_mut();
-        further.push(Rc::new(Further {
-            path: escape(path, 300),
-            text: text.into(),
-            note: escape(note, 300),
-        }));
-        u16::try_from(further.len()).unwrap_or(u16::MAX)
+        let known = further.iter().position(|one| one.path == path && *one.text == *text);
+        let text: Rc<str> = match known {
+            Some(index) if further[index].note == note => return number(index),
+            Some(index) => Rc::clone(&further[index].text),
+            None => text.into(),
+        };
+        let fresh = if known.is_none() { text.len() } else { 0 };
+        let whole = self.bytes.get() + fresh;
+        if whole > FURTHER_BYTES_MAX || further.len() >= FURTHER_MAX {
+            drop(further);
+            self.error(
+                None,
+                format!("the files that {} names are too many or too large", self.file),
+            );
+            return u16::MAX;
+        }
+        self.bytes.set(whole);
+        further.push(Rc::new(Further { path, text, note }));
+        number(further.len() - 1)
     }
 
     fn further(&self, file: u16) -> Option<Rc<Further>> {
@@ -222,8 +249,11 @@ impl Report {
             .map_or_else(|| self.file.clone(), |further| further.path.clone())
     }
 
-    /// The text of one of the files.
+    /// The text of one of the files; nothing for one that was too much.
     pub(crate) fn text(&self, file: u16) -> Rc<str> {
+        if file == u16::MAX {
+            return "".into();
+        }
         self.further(file)
             .map_or_else(|| self.text.as_str().into(), |further| Rc::clone(&further.text))
     }
@@ -311,6 +341,7 @@ impl Report {
             file: self.file.clone(),
             text: String::new(),
             further: RefCell::default(),
+            bytes: Cell::default(),
             notes: RefCell::default(),
             problems: RefCell::default(),
         }

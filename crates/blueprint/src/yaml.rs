@@ -72,6 +72,15 @@ impl Node {
         Rc::new(Self::new(at, NodeKind::Scalar { text, plain }))
     }
 
+    /// How many nodes it is made of.
+    pub(crate) fn weight(&self) -> usize {
+        1 + match &self.kind {
+            NodeKind::List(items) => items.iter().map(|item| item.weight()).sum(),
+            NodeKind::Map(entries) => entries.iter().map(|(_, node)| node.weight()).sum(),
+            _ => 0,
+        }
+    }
+
     pub(crate) fn what(&self) -> &'static str {
         match &self.kind {
             NodeKind::Null => "nothing",

@@ -13,7 +13,19 @@ use proptest::prelude::*;
 use support::shown;
 
 /// Pieces of which broken files are made.
-const PIECES: [&str; 60] = [
+const PIECES: [&str; 72] = [
+    "include: ",
+    "a.yaml",
+    "extends: ",
+    "service: ",
+    "file: ",
+    "!reset ",
+    "!override ",
+    "secrets: ",
+    "configs: ",
+    "networks: ",
+    "deploy: ",
+    "volumes: ",
     "services:",
     "volumes:",
     "stack:",
@@ -95,10 +107,36 @@ proptest! {
     }
 
     #[test]
+    fn several_broken_files(one in pieces(), two in pieces(), three in pieces(), env in pieces()) {
+        let out = shown(&MemoryTree::new([
+            ("compose.yaml", format!("include: [a.yaml]\nservices:\n  web:\n    extends: {{ file: b.yaml, service: web }}\n    {one}").as_str()),
+            ("compose.override.yaml", &format!("services:\n  web:\n    {two}")),
+            ("a.yaml", &format!("services:\n  web:\n    {three}")),
+            ("b.yaml", &format!("services:\n  web: {one}")),
+            (".env", &env),
+        ]));
+        prop_assert!(!out.contains(['\u{202e}', '\u{0}']), "{out:?}");
+    }
+
+    #[test]
+    fn what_overrides_itself_says_the_same(key in prop::sample::select(&[
+        "environment: { A: 1, B: }", "environment: [A=1, B]", "ports: ['80:80', '81-83:81-83']", "volumes: ['v:/a', './d:/b']",
+        "labels: [a=b]", "depends_on: [other]", "networks: { n: { aliases: [x] } }", "healthcheck: { test: a, retries: 3 }",
+        "command: [a, b]", "ulimits: { nofile: { soft: 1, hard: 2 } }", "extra_hosts: ['a=1.1.1.1']", "tmpfs: [/a, '/b:size=1m']",
+    ][..])) {
+        let text = format!("services:\n  web:\n    image: a\n    {key}\n  other: {{ image: b }}\nnetworks: {{ n: }}\nvolumes: {{ v: }}\n");
+        let once = MemoryTree::new([("compose.yaml", text.as_str())]);
+        let twice = MemoryTree::new([("compose.yaml", text.as_str()), ("compose.override.yaml", &text)]);
+        let read = |tree: &MemoryTree| blueprint::Blueprint::read(tree, None, &support::context(), &support::everything());
+        prop_assert_eq!(read(&once).map(|one| one.stack).ok(), read(&twice).map(|one| one.stack).ok());
+    }
+
+    #[test]
     fn values_of_all_kinds(key in "[a-z_]{1,12}", value in "[ -~]{0,40}", known in prop::sample::select(&[
         "image", "command", "entrypoint", "environment", "env_file", "ports", "expose", "volumes", "tmpfs", "working_dir",
         "depends_on", "healthcheck", "restart", "stop_signal", "stop_grace_period", "read_only", "mem_limit", "cpus",
-        "pids_limit", "deploy", "networks", "profiles", "build",
+        "pids_limit", "deploy", "networks", "profiles", "build", "extends", "secrets", "configs", "ulimits", "extra_hosts", "links",
+        "sysctls", "labels", "user", "scale", "platform", "pull_policy", "security_opt", "group_add", "develop", "gpus", "provider",
     ][..])) {
         for form in [format!("{known}: {value}"), format!("{known}: [{value}]"), format!("{known}: {{ {key}: {value} }}")] {
             shown(&MemoryTree::new([("compose.yaml", format!("services:\n  web:\n    {form}\n").as_str())]));

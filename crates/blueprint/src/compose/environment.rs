@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most files of one service.
 const FILES_MAX: usize = 20;
+/// The most text of their variables together, in bytes.
+const FILES_BYTES_MAX: usize = 256 * 1024;
 
 type Environment = BTreeMap<String, (At, String)>;
 
@@ -84,6 +86,14 @@ pub(super) fn files(scene: &Scene<'_>, node: &Node) -> Environment {
     for item in items {
         if let Some(named) = named(scene, item) {
             variables(scene, item, &named, &mut out);
+        }
+        let size: usize = out.iter().map(|(name, (_, value))| name.len() + value.len()).sum();
+        if size > FILES_BYTES_MAX {
+            report.error(
+                node.at,
+                format!("the files of `env_file` hold more than {FILES_BYTES_MAX} bytes"),
+            );
+            break;
         }
     }
     out

@@ -9,6 +9,7 @@ use crate::{
     yaml::{Node, NodeKind},
 };
 use model::{BuildSecret, Feature, MountKind, ServiceName};
+use std::collections::BTreeSet;
 
 /// Permission bits of a file that says nothing else: everyone may read it.
 const MODE: u32 = 0o444;
@@ -46,6 +47,7 @@ fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body, sec
             .error(item.at, format!("{what} has more than {FILES_MAX} entries"));
         return;
     }
+    let mut targets = BTreeSet::new();
     for item in items {
         let Some(wanted) = wanted(scene, item, &what, section) else {
             continue;
@@ -74,6 +76,10 @@ fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body, sec
                     quoted(&target)
                 ),
             );
+        }
+        // What says the same path in two ways is there once, as the last one says.
+        if !targets.insert(target.clone()) {
+            body.mounts.retain(|(_, mount)| mount.target != target);
         }
         mounts::push(scene, body, wanted.at, &target, kind, true);
     }

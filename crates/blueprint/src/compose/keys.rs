@@ -91,6 +91,10 @@ pub(crate) fn admit(report: &Report, section: &str, key: &Key, of: &str) -> bool
         return false;
     }
     let Some(entry) = find(section, &key.text) else {
+        // Looking for the nearest of all keys takes time, and nobody would read it.
+        if report.is_full() {
+            return false;
+        }
         let place = match of.strip_prefix("of ") {
             Some(place) => format!("in {place}"),
             None => of.to_owned(),
@@ -100,9 +104,7 @@ pub(crate) fn admit(report: &Report, section: &str, key: &Key, of: &str) -> bool
             Some(near) => format!("did you mean {}?", quoted(near)),
             None => format!("known here: {}", suggest::listed(honoured(section))),
         };
-        if !report.is_full() {
-            report.error_hint(key.at, format!("unknown key {} {place}", quoted(&key.text)), hint);
-        }
+        report.error_hint(key.at, format!("unknown key {} {place}", quoted(&key.text)), hint);
         return false;
     };
     match entry.fate {

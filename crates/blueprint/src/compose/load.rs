@@ -5,7 +5,7 @@ use super::{
     SERVICES_MAX,
     merge::{self, Merger},
     paths,
-    resolve::resolve,
+    resolve::{RESULTS_MAX, resolve},
     unique,
 };
 use crate::{
@@ -27,6 +27,8 @@ use std::{
 const FILES_MAX: usize = 100;
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 20;
+/// How many values all files and all that is extended may be together.
+const VALUES_MAX: usize = 100_000;
 /// The longest chain of `extends`.
 const EXTENDS_MAX: usize = 30;
 /// Sections whose entries are taken over from an included file.
@@ -45,6 +47,11 @@ pub(crate) struct Loader<'a> {
     pub(crate) tree: &'a dyn Tree,
     files: Cell<usize>,
     told: RefCell<BTreeSet<String>>,
+    broken: RefCell<BTreeSet<String>>,
+    /// How much text may still be put in.
+    left: Cell<usize>,
+    /// How many values may still be made.
+    values: Cell<usize>,
 }
 
 /// Services of a file, some of which may have been extended already.
@@ -63,7 +70,15 @@ impl<'a> Loader<'a> {
             tree,
             files: Cell::new(0),
             told: RefCell::default(),
+            broken: RefCell::default(),
+            left: Cell::new(RESULTS_MAX),
+            values: Cell::new(VALUES_MAX),
         }
+    }
+
+    /// Services that extend what can't be read, about which enough was said.
+    pub(crate) fn broken(&self) -> BTreeSet<String> {
+        self.broken.borrow().clone()
     }
 
     /// The tree of an application whose relative paths start from `folder`. Problems go to the report; `None` if there is
@@ -86,7 +101,10 @@ impl<'a> Loader<'a> {
                 if self.too_many(&document) {
                     return None;
                 }
-                let document = Rc::new(resolve(self.report, &document, scope, &self.told));
+                let document = Rc::new(resolve(self.report, &document, scope, &self.told, &self.left));
+                if !self.spend(&document) {
+                    return None;
+                }
                 let document = paths::rooted(self.report, &document, folder);
                 way.push(source.path.clone());
                 let document = self.include(&document, folder, scope, way);
@@ -126,6 +144,18 @@ impl<'a> Loader<'a> {
             return false;
         }
         true
+    }
+
+    /// Counts what was made; `false` if it is too much, which is told.
+    fn spend(&self, node: &Node) -> bool {
+        let before = self.values.get();
+        let after = before.saturating_sub(node.weight());
+        self.values.set(after);
+        if before > 0 && after == 0 {
+            let message = format!("the files are too large together: at most {VALUES_MAX} values are read");
+            self.report.error(node.at, message);
+        }
+        after > 0
     }
 
     fn too_many(&self, document: &Node) -> bool {
@@ -168,11 +198,17 @@ impl<'a> Loader<'a> {
             return Some(Rc::clone(document));
         };
         let mut whole = Rc::clone(document);
+        let mut complete = true;
         for entry in read::list(self.report, entries, "`include`")? {
-            let included = self.included(entry, folder, scope, way)?;
-            whole = self.adopt(&whole, &included);
+            match self.included(entry, folder, scope, way) {
+                Some(included) => whole = self.adopt(&whole, &included),
+                None => complete = false,
+            }
+            if self.files.get() > FILES_MAX {
+                return None;
+            }
         }
-        Some(whole)
+        complete.then_some(whole)
     }
 
     /// The application that one entry of `include` names.
@@ -201,7 +237,12 @@ impl<'a> Loader<'a> {
         let mut sources = Vec::new();
         for (at, path) in &paths {
             let full = self.below(folder, *at, path)?;
-            if way.contains(&full) || way.len() >= DEPTH_MAX {
+            if way.len() >= DEPTH_MAX {
+                let message = format!("files are included more than {DEPTH_MAX} levels deep");
+                self.report.error(*at, message);
+                return None;
+            }
+            if way.contains(&full) {
                 let mut circle: Vec<String> = way.iter().map(|step| quoted(step)).collect();
                 circle.push(quoted(&full));
                 let message = format!("files include each other in a circle: {}", circle.join(" → "));
@@ -231,10 +272,13 @@ impl<'a> Loader<'a> {
         match tree::join(folder, path) {
             Ok(full) if !paths::is_address(path) && !path.starts_with("oci:") => Some(full),
             other => {
-                let error = other.err().unwrap_or(tree::PathError::NotAPath);
+                let reason = match other {
+                    Err(error) if !paths::is_address(path) => error.to_string(),
+                    _ => "is no file of this repository".to_owned(),
+                };
                 self.report.error_hint(
                     at,
-                    format!("{} {error}", quoted(path)),
+                    format!("{} {reason}", quoted(path)),
                     "only files of this repository are read: add a copy of it",
                 );
                 None
@@ -366,8 +410,14 @@ impl<'a> Loader<'a> {
                 let base = self.base(shelves, file, name, &Rc::clone(extends), scope, way);
                 way.pop();
                 let own = without(&service, "extends");
+                if base.is_none() {
+                    self.broken.borrow_mut().insert(name.to_owned());
+                }
                 Some(match base {
-                    Some(base) => Merger::at(self.report, &["services", name]).merge(&merge::settle(&base), &own),
+                    Some(base) => {
+                        let merged = Merger::at(self.report, &["services", name]).merge(&merge::settle(&base), &own);
+                        if self.spend(&merged) { merged } else { own }
+                    }
                     None => own,
                 })
             }
@@ -395,7 +445,12 @@ impl<'a> Loader<'a> {
             None => file.to_owned(),
         };
         let step = (shelf_name.clone(), wanted.clone());
-        if way.contains(&step) || way.len() >= EXTENDS_MAX {
+        if way.len() >= EXTENDS_MAX {
+            let message = format!("services extend each other more than {EXTENDS_MAX} times in a row");
+            self.report.error(extends.at, message);
+            return None;
+        }
+        if way.contains(&step) {
             let mut circle: Vec<String> = way.iter().map(|(_, name)| quoted(name)).collect();
             circle.push(quoted(&wanted));
             let message = format!("services extend each other in a circle: {}", circle.join(" → "));
@@ -459,7 +514,10 @@ impl<'a> Loader<'a> {
             if self.too_many(&document) {
                 return None;
             }
-            let document = Rc::new(resolve(self.report, &document, scope, &self.told));
+            let document = Rc::new(resolve(self.report, &document, scope, &self.told, &self.left));
+            if !self.spend(&document) {
+                return None;
+            }
             let document = paths::rooted(self.report, &document, tree::parent(&source.path));
             whole = Some(match &whole {
                 Some(earlier) => Merger::at(self.report, &[]).merge(earlier, &document),

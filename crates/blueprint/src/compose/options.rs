@@ -16,7 +16,7 @@ use model::{Feature, Pull, Ulimit};
 /// The most lines of `/etc/hosts`, bounds of the kernel and the like.
 const ITEMS_MAX: usize = 100;
 /// The bounds that the kernel knows.
-const ULIMITS: [&str; 15] = [
+const ULIMITS: [&str; 13] = [
     "as",
     "core",
     "cpu",
@@ -25,11 +25,9 @@ const ULIMITS: [&str; 15] = [
     "locks",
     "memlock",
     "msgqueue",
-    "nice",
     "nofile",
     "nproc",
     "rss",
-    "rtprio",
     "sigpending",
     "stack",
 ];
@@ -173,6 +171,14 @@ fn hosts(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
 fn ulimits(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
     let report = scene.report;
     for (key, value) in read::map(report, node, what).unwrap_or_default() {
+        if matches!(key.text.as_str(), "nice" | "rtprio" | "rttime") {
+            report.error_hint(
+                key.at,
+                format!("`{}` in {what} is not supported", key.text),
+                "raised privileges are a matter of the project's policy, and no policy can grant them yet: remove it",
+            );
+            continue;
+        }
         if !ULIMITS.contains(&key.text.as_str()) {
             read::unknown_key(report, key, &format!("in {what}"), &ULIMITS);
             continue;

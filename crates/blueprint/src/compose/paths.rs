@@ -29,7 +29,8 @@ fn form(path: &[&str]) -> Option<Form> {
             | ["env_file" | "label_file", "[]"]
             | ["env_file", "[]", "path"]
             | ["extends", "file"]
-            | ["credential_spec", "file"] => Form::Path,
+            | ["credential_spec", "file"]
+            | ["develop", "watch", "[]", "path"] => Form::Path,
             ["volumes", "[]"] | ["volumes", "[]", "source"] => Form::Mount,
             _ => return None,
         },
@@ -53,7 +54,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn node<'n>(&self, node: &'n Rc<Node>, path: &mut Vec<&'n str>) -> Rc<Node> {
         // Nothing below this depth is a path.
-        if path.len() > 5 || !matches!(path.first(), None | Some(&("services" | "configs" | "secrets"))) {
+        if path.len() > 6 || !matches!(path.first(), None | Some(&("services" | "configs" | "secrets"))) {
             return Rc::clone(node);
         }
         let kind = match &node.kind {

@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Port>> {
         Some((address, published)) => (Some(address.trim_start_matches('[').trim_end_matches(']')), published),
         None => (None, host),
     };
-    let (first, last) = range(target)?;
+    let (first, last) = range(target).filter(|(first, last)| last - first < RANGE_MAX)?;
     let published_range = match published {
         "" => None,
         published => Some(range(published)?),
@@ -57,7 +57,7 @@ pub(crate) fn parse(text: &str) -> Option<Vec<Port>> {
 fn range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (crate::read::port(first)?, crate::read::port(last)?);
-    (first <= last && last - first < RANGE_MAX).then_some((first, last))
+    (first <= last).then_some((first, last))
 }
 
 #[cfg(test)]
@@ -89,6 +89,7 @@ mod tests {
             ("3000-3001", "||3000|tcp ||3001|tcp"),
             ("9000-9001:80-81", "|9000|80|tcp |9001|81|tcp"),
             ("8000-8010:80", "|8000-8010|80|tcp"),
+            ("1-60000:80", "|1-60000|80|tcp"),
         ];
         for (text, expected) in table {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");

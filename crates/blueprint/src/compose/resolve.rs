@@ -6,17 +6,27 @@ use crate::{
     problem::{At, Report},
     yaml::{Node, NodeKind},
 };
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+};
 
 /// How much text all results together may be, in bytes.
-const RESULTS_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const RESULTS_MAX: usize = 4 * 1024 * 1024;
 
 /// Values that anyone who opens a pull request chooses freely.
 const FOREIGN: [&str; 3] = ["MAQUETTE_TITLE", "MAQUETTE_BRANCH", "MAQUETTE_BASE_BRANCH"];
 
 /// A copy of the tree with all values resolved. What can't be resolved is a problem and stays as it is. `told` has the names
-/// without a value that were told already.
-pub(crate) fn resolve(report: &Report, root: &Node, scope: &Scope, told: &RefCell<BTreeSet<String>>) -> Node {
+/// without a value that were told already, `left` says how much text the results may still be.
+pub(crate) fn resolve(
+    report: &Report,
+    root: &Node,
+    scope: &Scope,
+    told: &RefCell<BTreeSet<String>>,
+    left: &Cell<usize>,
+) -> Node {
     let mut with_folder = scope.clone();
     // The folder that paths start from, where a path is meant; the program that reads them adds it itself.
     with_folder.add("PWD", ".", Giver::Maquette);
@@ -25,7 +35,7 @@ pub(crate) fn resolve(report: &Report, root: &Node, scope: &Scope, told: &RefCel
         scope,
         with_folder: &with_folder,
         told,
-        left: RESULTS_MAX,
+        left,
         path: Vec::new(),
     }
     .node(root)
@@ -37,7 +47,7 @@ struct Resolver<'a> {
     with_folder: &'a Scope,
     told: &'a RefCell<BTreeSet<String>>,
     /// How much text the results may still be.
-    left: usize,
+    left: &'a Cell<usize>,
     /// The keys that lead to the node at work.
     path: Vec<&'a str>,
 }
@@ -116,7 +126,7 @@ impl<'a> Resolver<'a> {
         }
         let scope = if self.is_path() { self.with_folder } else { self.scope };
         let result = match interpolate::interpolate(text, scope) {
-            Ok(done) if done.text.len() > self.left => {
+            Ok(done) if done.text.len() > self.left.get() => {
                 self.report
                     .error(at, format!("the values of the file grow beyond {RESULTS_MAX} bytes"));
                 String::new()
@@ -130,7 +140,7 @@ impl<'a> Resolver<'a> {
                 text.to_owned()
             }
         };
-        self.left = self.left.saturating_sub(result.len());
+        self.left.set(self.left.get().saturating_sub(result.len()));
         result
     }
 

@@ -7,6 +7,10 @@ use serde_json::{Map, Value, json};
 /// The tree as JSON, with `env_file` of services carried out.
 pub(crate) fn resolved(scene: &Scene<'_>) -> Value {
     let mut whole = json(scene.root);
+    if let Value::Object(entries) = &mut whole {
+        // What it names is in here already.
+        entries.remove("include");
+    }
     let Some(NodeKind::Map(services)) = scene.root.get("services").map(|node| &node.kind) else {
         return whole;
     };
@@ -55,6 +59,9 @@ fn plain(text: &str) -> Value {
         "true" | "True" | "TRUE" => return json!(true),
         "false" | "False" | "FALSE" => return json!(false),
         _ => {}
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return i64::from_str_radix(digits, 8).map_or_else(|_| json!(text), |number| json!(number));
     }
     let digits = text.strip_prefix('-').unwrap_or(text);
     let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
