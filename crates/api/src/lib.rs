@@ -9,6 +9,7 @@
 
 mod environment;
 mod frame;
+mod golden;
 mod logs;
 mod openapi;
 mod problem;
@@ -22,6 +23,7 @@ pub use environment::{
     PullRequestView, ServiceStateView, ServiceView,
 };
 pub use frame::{ExecEnd, ExecRequest, FRAME_MAX, Frame, FrameError, PROTOCOL};
+pub use golden::{GoldenList, GoldenView};
 pub use logs::{LogLineView, LogQuery, LogStreamView};
 pub use openapi::openapi;
 pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};

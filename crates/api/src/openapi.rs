@@ -4,8 +4,9 @@
 //! server's tests ask its router for every path in the document.
 
 use crate::{
-    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest, LedgerView,
-    LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
+    GoldenList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, SpareList,
+    StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -33,6 +34,7 @@ impl Modify for Bearer {
         project_list,
         project_nudge,
         spare_list,
+        golden_list,
         environment_list,
         environment_create,
         environment_get,
@@ -84,6 +86,11 @@ operation!(
     /// Engines that were started ahead of the environment that will need them
     #[utoipa::path(get, path = "/api/v1/spares", tag = "environments", responses((status = 200, body = SpareList)))]
     spare_list
+);
+operation!(
+    /// Databases that were made once, of which environments get clones
+    #[utoipa::path(get, path = "/api/v1/goldens", tag = "environments", responses((status = 200, body = GoldenList)))]
+    golden_list
 );
 operation!(
     /// Environments

@@ -1,6 +1,7 @@
 //! Commands over a directory of this machine: `init`, `check`, `plan`, `doctor`. Nothing is asked of a server.
 
 mod directory;
+mod goldens;
 mod spares;
 
 use crate::{
@@ -286,6 +287,7 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
     };
     let mut findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
     findings.extend(spares::findings(&config));
+    findings.extend(goldens::findings(&config, spares::now()));
     let worst = doctor_of_cells::worst(&findings);
     let code = if worst == Status::Fail {
         ExitCode::from(1)

@@ -102,7 +102,8 @@ pub(crate) async fn is_mended(
 }
 
 /// What the ledger and the receipt of a golden are kept under: goldens outlive the environments that made them.
-pub(crate) fn keeper(golden: &SnapshotId) -> Option<EnvironmentId> {
+#[must_use]
+pub fn keeper(golden: &SnapshotId) -> Option<EnvironmentId> {
     let id: String = golden.as_str().chars().take(10).collect();
     id.parse().ok()
 }

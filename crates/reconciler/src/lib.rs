@@ -32,8 +32,9 @@ mod text;
 
 pub use clock::{Clock, SystemClock};
 pub use context::Settings;
-pub use front::{Entrance, Front, FrontError, InFront};
 pub use disk::disk_note;
+pub use front::{Entrance, Front, FrontError, InFront};
+pub use golden::keeper as golden_keeper;
 pub use handle::{Handle, Intent, Reconciler, StartError};
 pub use id::new_environment_id;
 pub use keep::{Keep, LostAccess};

@@ -1,7 +1,9 @@
 //! The configuration file, `maquette-server.yaml`: what an operator sets. Unknown keys are refused with a hint.
 
+mod keep;
 mod spares;
 
+pub use keep::{KeepConfig, LostAccessConfig};
 use model::{BranchName, ProjectName, SourceName};
 use serde::Deserialize;
 pub use spares::{SpareEnginesConfig, SparesConfig};
@@ -39,6 +41,12 @@ pub struct ServerConfig {
     /// Engines that are started ahead of the environment that will need them.
     #[serde(default)]
     pub spares: SparesConfig,
+    /// How long and how much is kept that nobody needs at present.
+    #[serde(default)]
+    pub keep: KeepConfig,
+    /// What happens to environments whose forge can not be read.
+    #[serde(default)]
+    pub lost_access: LostAccessConfig,
     /// How often a forge is read although no webhook came, in seconds.
     #[serde(default = "default_poll")]
     pub poll_seconds: u64,

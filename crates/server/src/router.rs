@@ -3,7 +3,7 @@
 use crate::{
     access,
     app::App,
-    handle::{environments, exec, links, logs, projects, spares, webhooks},
+    handle::{environments, exec, goldens, links, logs, projects, spares, webhooks},
     problem::Problem,
 };
 use api::ProblemCode;
@@ -27,6 +27,7 @@ pub fn router(app: App) -> Router {
         .route("/projects", get(projects::list))
         .route("/projects/{project}/nudge", post(projects::nudge))
         .route("/spares", get(spares::list))
+        .route("/goldens", get(goldens::list))
         .route("/environments", get(environments::list).post(environments::create))
         .route(
             "/environments/{environment}",

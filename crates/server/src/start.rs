@@ -213,6 +213,8 @@ impl Server {
             clock: Arc::new(SystemClock),
             settings: Settings {
                 poll_interval: Duration::from_secs(config.poll_seconds.max(1)),
+                keep: config.keep.settings(),
+                lost_access: config.lost_access.settings(),
                 spares: config.spares.settings(),
                 front: InFront(word.as_ref().map(|word| {
                     let front = GatewayFront::new(config.gateway.listen, word.clone());

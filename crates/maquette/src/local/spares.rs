@@ -4,6 +4,7 @@ use crate::{cli::Connection, client::Api, process, render::ago};
 use api::{ProjectSparesView, SpareList};
 use model::Timestamp;
 use runtime_cell::doctor::{Finding, Status};
+use serde::de::DeserializeOwned;
 use server::{StateDir, config::ServerConfig};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
@@ -13,9 +14,8 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// One finding per project, or one that says why there are none.
 pub(super) fn findings(config: &ServerConfig) -> Vec<Finding> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    match ask(config) {
+    let now = now();
+    match ask::<SpareList>(config, "/spares") {
         Ok(list) => list.projects.iter().map(|project| finding(project, now)).collect(),
         Err(why) => vec![Finding {
             check: "spares".to_owned(),
@@ -26,7 +26,14 @@ pub(super) fn findings(config: &ServerConfig) -> Vec<Finding> {
     }
 }
 
-fn ask(config: &ServerConfig) -> Result<SpareList, String> {
+/// The time on this machine.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the server answers that uses this configuration.
+pub(super) fn ask<T: DeserializeOwned>(config: &ServerConfig, path: &str) -> Result<T, String> {
     let connection = Connection {
         server: None,
         token_file: None,
@@ -38,7 +45,7 @@ fn ask(config: &ServerConfig) -> Result<SpareList, String> {
     }
     let asked = process::block_on(async {
         let api = Api::new(&connection).map_err(|failure| failure.to_string())?;
-        match timeout(ASK, api.get("/spares")).await {
+        match timeout(ASK, api.get(path)).await {
             Ok(answer) => answer.map_err(|failure| failure.to_string()),
             Err(_) => Err("the server does not answer".to_owned()),
         }
