@@ -97,9 +97,9 @@ async fn demo(args: &DemoArgs) -> Result<()> {
         Ok(found) => {
             report.steps.extend(found.steps);
             report.environment = found.environment;
+            report.spares = found.spares;
             found.failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure)))
         }
-            report.spares = found.spares;
         Err(error) => Err(error),
     };
     let clean = if args.once && outcome.is_ok() {

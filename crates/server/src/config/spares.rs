@@ -63,3 +63,28 @@ impl SparesConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::ServerConfig;
+    use reconciler::SpareFor;
+    use std::path::Path;
+
+    #[test]
+    fn one_for_slow_engines_unless_the_operator_says_otherwise() {
+        let parse = |text: &str| ServerConfig::parse(text, Path::new("maquette-server.yaml"));
+        let settings = parse("{}\n").unwrap().spares.settings();
+        assert_eq!(
+            (settings.per_project, settings.wanted_for, settings.memory_kept),
+            (1, SpareFor::SlowEngines, None)
+        );
+        let text = "spares: { per_project: 0, engines: any, keep_available_mib: 512 }\n";
+        let settings = parse(text).unwrap().spares.settings();
+        assert_eq!(
+            (settings.per_project, settings.wanted_for, settings.memory_kept),
+            (0, SpareFor::AnyEngine, Some(512 << 20))
+        );
+        let refused = parse("spares: { per_project: 9 }\n").unwrap_err();
+        assert!(refused.to_string().contains("per_project"), "{refused}");
+    }
+}

@@ -11,4 +11,5 @@ mod bench;
 mod edge;
 mod exec;
 mod life;
+mod spares;
 mod webhooks;
