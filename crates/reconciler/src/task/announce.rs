@@ -286,6 +286,10 @@ async fn took(context: &Context, live: Option<&GenerationRow>) -> Result<Option<
     Ok(end.map(|end| u64::try_from(end.since(row.created).as_millis()).unwrap_or(u64::MAX)))
 }
 
+fn is_without_room(step: &planner::Step) -> bool {
+    matches!(&step.state, StepState::InProgress { waiting_for, .. } if waiting_for == planner::ROOM)
+}
+
 /// The real steps, while there is something to wait for.
 async fn steps(
     context: &Context,
@@ -305,7 +309,7 @@ async fn steps(
     let shown = plan
         .steps
         .iter()
-        .filter(|step| !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)));
+        .filter(|step| !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)) || is_without_room(step));
     let shown = shown.map(|step| ShownStep {
         title: match &step.state {
             // Anything else that is awaited is over soon.
