@@ -365,6 +365,25 @@ fn a_service_is_started_again_with_what_it_depends_on() {
 }
 
 #[test]
+fn a_build_without_a_context_is_of_the_folder_of_its_application() {
+    let blueprint = read(&[
+        (
+            "deploy/compose.yaml",
+            "include: [sub/c.yaml]\nservices: { a: { build: { dockerfile: D }, ports: [1] } }",
+        ),
+        ("deploy/sub/c.yaml", "services: { b: { build: { args: [A=1] } } }"),
+        ("deploy/D", ""),
+        ("deploy/sub/Dockerfile", ""),
+        ("maquette.yaml", "stack: { compose: deploy/compose.yaml }"),
+    ]);
+    let context = |name: &str| match &service(&blueprint, name).workload.root {
+        Root::Build(build) => build.context.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((context("a").as_str(), context("b").as_str()), ("deploy", "deploy/sub"));
+}
+
+#[test]
 fn what_is_made_of_several_files_is_bounded() {
     let many: String = (0..2000).map(|n| format!("      V{n}: x\n")).collect();
     let services: String = (0..99).map(|n| format!("  s{n}: {{ extends: base }}\n")).collect();

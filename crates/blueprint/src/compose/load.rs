@@ -117,6 +117,7 @@ impl<'a> Loader<'a> {
                 whole = Some(unique::enforce(&merge::settle(&merged)));
             }
         }
+        let whole = whole.map(|whole| paths::with_contexts(&whole, folder));
         Some(whole.unwrap_or_else(|| {
             let file = sources.first().map_or(0, |source| source.file);
             Rc::new(Node::new(

@@ -157,7 +157,7 @@ fn hosts(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
                 format!("{} of {what} has no effect", quoted(&name)),
                 "the machine that runs environments can not be reached from them",
             );
-        } else if address.parse::<std::net::IpAddr>().is_ok() {
+        } else if address.parse::<core::net::IpAddr>().is_ok() {
             body.options.hosts.push((name, address.to_owned()));
         } else {
             report.error(at, format!("{} is not an address", quoted(address)));

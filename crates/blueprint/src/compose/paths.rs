@@ -1,6 +1,7 @@
 //! Paths of a Compose file that lies in a folder, written from the root of the repository, so that files of several folders can
 //! be put together.
 
+use super::unique::change;
 use crate::{
     escape::quoted,
     problem::Report,
@@ -44,6 +45,41 @@ pub(super) fn rooted(report: &Report, root: &Rc<Node>, folder: &str) -> Rc<Node>
         return Rc::clone(root);
     }
     Walk { report, folder }.node(root, &mut Vec::new())
+}
+
+/// The tree with the folder of its application wherever a build names no context.
+pub(super) fn with_contexts(root: &Rc<Node>, folder: &str) -> Rc<Node> {
+    if folder.is_empty() {
+        return Rc::clone(root);
+    }
+    let build = |node: &Rc<Node>| match &node.kind {
+        NodeKind::Map(entries) if node.get("context").is_none() => {
+            let key = Key {
+                at: node.at,
+                text: "context".to_owned(),
+            };
+            let mut entries = entries.clone();
+            entries.push((key, Node::text(node.at, format!("./{folder}"))));
+            Rc::new(Node {
+                kind: NodeKind::Map(entries),
+                ..(**node).clone()
+            })
+        }
+        _ => Rc::clone(node),
+    };
+    change(root, "services", |services| {
+        let NodeKind::Map(entries) = &services.kind else {
+            return Rc::clone(services);
+        };
+        let entries = entries
+            .iter()
+            .map(|(key, service)| (key.clone(), change(service, "build", build)))
+            .collect();
+        Rc::new(Node {
+            kind: NodeKind::Map(entries),
+            ..(**services).clone()
+        })
+    })
 }
 
 struct Walk<'a> {
