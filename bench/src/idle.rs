@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const SETTLE: Duration = Duration::from_secs(10);
 
 const COMPOSE: &str = "services:\n  web:\n    image: perl:5-slim\n    command: [\"/usr/bin/perl\", \"server.pl\"]\n    working_dir: /app\n    volumes: [\".:/app:ro\"]\n    ports: [\"8080:8080\"]\n";
-const SETTINGS: &str = "stack:\n  compose: compose.yaml\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
+const SETTINGS: &str =
+    "stack:\n  compose: compose.yaml\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
 const SERVER: &str = "use Socket;\nsocket(my $s, PF_INET, SOCK_STREAM, 0) or die;\nsetsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);\nbind($s, sockaddr_in(8080, INADDR_ANY)) or die;\nlisten($s, 16) or die;\nwhile (accept(my $c, $s)) {\n  sysread($c, my $b, 4096);\n  syswrite($c, \"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok\");\n  close($c);\n}\n";
 
 /// What to measure.

@@ -26,7 +26,7 @@ use std::{
 };
 use store::{EnvironmentRow, GoldenState, Store};
 use tokio::{
-    sync::{Mutex, broadcast},
+    sync::Mutex,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -262,8 +262,7 @@ impl World {
         // The branch is news, too; nobody waits for it.
         sleep(Duration::from_millis(200)).await;
         let new = NewPullRequest::new(branch, main_branch()?, "Change the page");
-        let news = forge.subscribe();
-        let (opened, news) = tokio::join!(forge.open_pull_request(new), first(news));
+        let (opened, news) = tokio::join!(forge.open_pull_request(new), first_news(forge));
         Ok((opened?.number.0, news?))
     }
 
@@ -272,17 +271,15 @@ impl World {
         let forge = self.forge(variant)?;
         let branch: BranchName = format!("topic-{round}").parse()?;
         let change = [page(&format!("pushed {round}"))];
-        let news = forge.subscribe();
         let commit = forge.commit(&branch, None, &change, "Change it again");
-        let (commit, news) = tokio::join!(commit, first(news));
+        let (commit, news) = tokio::join!(commit, first_news(forge));
         Ok((commit?, news?))
     }
 
     /// Closes the pull request.
     pub(crate) async fn close(&self, variant: Variant, number: u64) -> Result<News> {
         let forge = self.forge(variant)?;
-        let news = forge.subscribe();
-        let (closed, news) = tokio::join!(forge.close(forge::PullRequestNumber(number)), first(news));
+        let (closed, news) = tokio::join!(forge.close(forge::PullRequestNumber(number)), first_news(forge));
         closed?;
         news
     }
