@@ -79,9 +79,7 @@ pub(crate) fn stands(view: &EnvironmentView) -> String {
 
 /// Environments, a line each.
 pub(crate) fn list(environments: &[EnvironmentView], now: Timestamp) -> String {
-    let (spares, others): (Vec<_>, Vec<_>) = environments
-        .iter()
-        .partition(|view| view.origin == OriginView::Spare);
+    let (spares, others): (Vec<_>, Vec<_>) = environments.iter().partition(|view| view.origin == OriginView::Spare);
     let mut text = String::new();
     if others.is_empty() {
         text.push_str("There are no environments.\n");

@@ -84,7 +84,11 @@ fn units_start_what_there_is_and_only_one_of_them_is_root() {
             assert_eq!(setting("NoNewPrivileges"), Some("yes"), "{name}");
             assert_eq!(setting("ProtectSystem"), Some("strict"), "{name}");
         }
-        assert_eq!(setting("Restart"), Some("on-failure"), "{name}: `maquette stop` ends it");
+        assert_eq!(
+            setting("Restart"),
+            Some("on-failure"),
+            "{name}: `maquette stop` ends it"
+        );
         commands.push(words[1].to_owned());
     }
     assert_eq!(commands, ["cell-host", "gateway", "serve"]);
