@@ -27,6 +27,7 @@ impl Gateway {
         if !hold::is_on_its_way(&route.state) {
             return Err(not_live(&route, audience));
         }
+        // Whoever finds no place to wait wakes it, too.
         self.wake(&route);
         let (limits, timing) = (self.limits(), self.timing());
         // Only what can be asked for again by loading the page is let go early: a form that was sent would be lost.
@@ -46,11 +47,14 @@ impl Gateway {
                 let busy = Answer::busy("As many requests as may wait for this environment do so already.");
                 return Err(busy.response(audience));
             }
-            Some(_place) => match hold::wait(self.routes(), &visit.site.key, patience).await {
-                Some(route) if route.state == RouteState::Live => return Ok(route),
-                Some(route) => route,
-                None => return Err(Answer::not_found().response(audience)),
-            },
+            Some(_place) => {
+                let wake = |route: &Route| self.wake(route);
+                match hold::wait(self.routes(), &visit.site.key, patience, WAKE_PAUSE, wake).await {
+                    Some(route) if route.state == RouteState::Live => return Ok(route),
+                    Some(route) => route,
+                    None => return Err(Answer::not_found().response(audience)),
+                }
+            }
         };
         Err(match &route.state {
             state if !hold::is_on_its_way(state) => not_live(&route, audience),

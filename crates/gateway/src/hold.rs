@@ -9,8 +9,15 @@ pub(crate) fn is_on_its_way(state: &RouteState) -> bool {
     matches!(state, RouteState::Starting { .. } | RouteState::Sleeping)
 }
 
-/// Waits until the route is no longer on its way, at most so long; gives the route as it is then.
-pub(crate) async fn wait(routes: &dyn Routes, key: &RouteKey, patience: Duration) -> Option<Arc<Route>> {
+/// Waits until the route is no longer on its way, at most so long; gives the route as it is then. `seen` is told of the route
+/// before every wait, and again after each `again` in which nothing changed: it may fall asleep, too, while somebody waits.
+pub(crate) async fn wait(
+    routes: &dyn Routes,
+    key: &RouteKey,
+    patience: Duration,
+    again: Duration,
+    seen: impl Fn(&Route),
+) -> Option<Arc<Route>> {
     let deadline = Instant::now() + patience;
     // Subscribed before the look-up, so that no change falls between the two.
     let mut changes = routes.changes();
@@ -20,8 +27,11 @@ pub(crate) async fn wait(routes: &dyn Routes, key: &RouteKey, patience: Duration
         if !is_on_its_way(&route.state) {
             return Some(route);
         }
-        match timeout_at(deadline, changes.changed()).await {
+        seen(&route);
+        let until = deadline.min(Instant::now() + again);
+        match timeout_at(until, changes.changed()).await {
             Ok(Ok(())) => {}
+            Err(_) if until < deadline => {}
             // Too long, or nobody feeds the routes any more.
             Ok(Err(_)) | Err(_) => return Some(route),
         }

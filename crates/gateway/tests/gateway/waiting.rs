@@ -99,6 +99,23 @@ async fn what_was_held_is_served_as_soon_as_it_is_live() {
 }
 
 #[tokio::test]
+async fn what_falls_asleep_while_somebody_waits_is_woken() {
+    let world = Arc::new(World::new().await);
+    world.set("pr-7", "e000000007", "web", starting(), 1);
+    let waiting = world.clone();
+    let waiting = tokio::spawn(async move { waiting.ask_signed_in("GET /api", &[], "").await });
+    sleep(Duration::from_millis(150)).await;
+    assert!(world.wakes.0.lock().unwrap().is_empty(), "it is on its way by itself");
+    world.set("pr-7", "e000000007", "web", RouteState::Sleeping, 2);
+    eventually("the environment is asked to wake", || {
+        !world.wakes.0.lock().unwrap().is_empty()
+    })
+    .await;
+    world.serve_at("pr-7", canned(OK).await);
+    assert_eq!(waiting.await.unwrap().body, "ok");
+}
+
+#[tokio::test]
 async fn a_form_that_is_sent_by_a_page_is_not_lost_to_the_progress_page() {
     let world = Arc::new(World::new().await);
     world.set("pr-7", "e000000007", "web", starting(), 1);
