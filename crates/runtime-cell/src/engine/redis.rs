@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Address, EngineDirectory, EngineError, EngineFile, EngineKind, EngineRequest, EngineRun, Installed, Probe,
-    Protocol, Sensitive, Stop, base_environment,
+    Protocol, Sensitive, Stop, base_environment, ready::REDIS_USER,
 };
 
 const KIND: EngineKind = EngineKind::Redis;
@@ -67,6 +67,20 @@ pub(super) fn run(request: &EngineRequest<'_>, installed: &Installed) -> Result<
     }
     if let Some(file) = &file {
         set("include", &[file]);
+    } else if !given.contains("aclfile") {
+        // Redis takes users either from here or from a file of their own; a configuration of the stack may name one.
+        set(
+            "user",
+            &[
+                REDIS_USER,
+                "on",
+                "nopass",
+                "resetkeys",
+                "resetchannels",
+                "-@all",
+                "+ping",
+            ],
+        );
     }
     for directive in &directives {
         let values: Vec<&str> = directive.values.iter().map(String::as_str).collect();

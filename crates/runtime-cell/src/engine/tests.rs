@@ -216,16 +216,22 @@ fn answers_are_judged() {
     assert_eq!(judge(Protocol::Postgres, b""), Verdict::More);
     assert_eq!(judge(Protocol::Postgres, b"R\0\0\0\x08"), Verdict::Ready);
     assert_eq!(judge(Protocol::Postgres, b"E\0\0\0\x50SFATAL"), Verdict::NotYet);
-    assert_eq!(judge(Protocol::Redis, b"+PO"), Verdict::More);
-    assert_eq!(judge(Protocol::Redis, b"+PONG\r\n"), Verdict::Ready);
-    assert_eq!(
-        judge(Protocol::Redis, b"-NOAUTH Authentication required.\r\n"),
-        Verdict::Ready
-    );
-    assert_eq!(
-        judge(Protocol::Redis, b"-LOADING Redis is loading the dataset in memory\r\n"),
-        Verdict::NotYet
-    );
+    for (answer, verdict) in [
+        ("+OK\r\n", Verdict::More),
+        ("+OK\r\n+PO", Verdict::More),
+        ("+OK\r\n+PONG\r\n", Verdict::Ready),
+        ("-WRONGPASS invalid\r\n+PONG\r\n", Verdict::Ready),
+        (
+            "-WRONGPASS invalid\r\n-NOAUTH Authentication required.\r\n",
+            Verdict::Ready,
+        ),
+        (
+            "+OK\r\n-LOADING Redis is loading the dataset in memory\r\n",
+            Verdict::NotYet,
+        ),
+    ] {
+        assert_eq!(judge(Protocol::Redis, answer.as_bytes()), verdict, "{answer}");
+    }
     assert_eq!(judge(Protocol::Amqp, b"AMQP\0\0\x09\x01"), Verdict::NotYet);
     assert_eq!(judge(Protocol::Amqp, b"\x01\0\0"), Verdict::Ready);
 }
@@ -558,10 +564,8 @@ fn redis_runs_with_the_arguments_of_the_stack() {
     );
     running.stop();
     running.again();
-    assert!(
-        talk(&running, &format!("{sign_in}\r\nGET a")).contains("kept"),
-        "the append-only file was not kept"
-    );
+    let answer = talk(&running, &format!("{sign_in}\r\nGET a"));
+    assert!(answer.contains("kept"), "the append-only file was not kept: {answer}");
     running.stop();
 }
 
