@@ -169,7 +169,7 @@ fn measure(args: &IdleArgs) -> Result<()> {
     pause(SETTLE)?;
 
     let monitors = procfs::processes("conmon", &traces.run.display().to_string());
-    let cpu = |pids: &[u32]| pids.iter().map(|pid| procfs::cpu_ms(*pid)).sum::<f64>();
+    let cpu = |pids: &[u32]| pids.iter().map(|pid| procfs::cpu_ticks_ms(*pid)).sum::<f64>();
     let before: Vec<f64> = pids.values().map(|pid| cpu(&[*pid])).collect();
     let monitors_before = cpu(&monitors);
     pause(Duration::from_secs(args.seconds))?;

@@ -69,6 +69,8 @@ pub struct Observed {
     pub unused: bool,
     /// Failures so far, by step id.
     pub attempts: BTreeMap<String, Attempt>,
+    /// Steps that have been carried out in this generation, whatever has become of what they made.
+    pub carried_out: BTreeSet<String>,
     /// Steps that are being carried out.
     pub running: BTreeSet<String>,
     /// The generation that was last verified to answer.

@@ -91,7 +91,7 @@ fn whole(
     }
     for (name, wanted) in stack.into_iter().flat_map(|s| &s.services) {
         let digest = spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
-        let state = match service::state(name, wanted, &digest, observed.runtime.as_ref(), settled, now) {
+        let state = match service::state(name, wanted, &digest, observed.runtime.as_ref(), settled, false, now) {
             StepState::Ready => StepState::InProgress {
                 waiting_for: format!("{name} to appear"),
                 until: None,
@@ -299,12 +299,14 @@ impl Levels<'_> {
     fn service(&self, plan: &mut Plan, name: &ServiceName) {
         let wanted = &self.stack.services[name];
         let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
+        let inherited = !self.settled && !self.observed.carried_out.contains(&format!("service:{name}"));
         let mut state = service::state(
             name,
             wanted,
             &digest,
             self.observed.runtime.as_ref(),
             self.settled,
+            inherited,
             self.now,
         );
         let after = self.service_after(name);

@@ -11,19 +11,26 @@ pub const START_DEADLINE_DEFAULT: Duration = Duration::from_secs(120);
 const RESTARTS_MAX: u32 = 3;
 
 /// The state of the step that starts `service`. `settled` says that this generation was live before: from then on a service
-/// that ends is the runtime's to start again, and no longer a failure of the generation.
+/// that ends is the runtime's to start again, and no longer a failure of the generation. `inherited` says that this generation has
+/// not started it: that it ended under an older one says nothing about this one.
 pub(crate) fn state(
     name: &ServiceName,
     service: &Service,
     wanted: &Digest,
     observation: Option<&Observation>,
     settled: bool,
+    inherited: bool,
     now: Timestamp,
 ) -> StepState {
     match observation.and_then(|o| o.services.get(name)) {
+        Some(fact) if inherited && has_failed(&fact.state) => StepState::Ready,
         Some(fact) if fact.digest == *wanted => state_of_current(name, service, fact, settled, now),
         _ => StepState::Ready,
     }
+}
+
+fn has_failed(state: &ServiceState) -> bool {
+    matches!(state, ServiceState::Exited { code } if *code != 0)
 }
 
 fn state_of_current(

@@ -474,6 +474,42 @@ fn a_service_that_keeps_ending_fails_the_start_but_not_a_live_environment() {
 }
 
 #[test]
+fn what_ended_under_an_older_generation_is_started_once_by_the_next() {
+    let older = spec(1, 1, "one", &[], 1);
+    let mut world = World::default();
+    let desired = Desired::Present {
+        spec: &older,
+        power: Power::Running,
+    };
+    world.settle(&desired, &older, Staging::Levels, &mut Choices(vec![0], 0));
+    let name: ServiceName = "db".parse().unwrap();
+    let runtime = world.observed.runtime.as_mut().unwrap();
+    let state = &mut runtime.services.get_mut(&name).unwrap().state;
+    *state = ServiceState::Exited { code: 137 };
+    let newer = EnvironmentSpec {
+        generation: Generation(2),
+        ..older.clone()
+    };
+    assert_eq!(newer.service_digest(&name), older.service_digest(&name));
+    let desired = Desired::Present {
+        spec: &newer,
+        power: Power::Running,
+    };
+    world.observed.verified = Some(Generation(1));
+    let step = |observed: &Observed| {
+        let plan = plan(&desired, observed, &capabilities(Staging::Levels), world.now);
+        plan.steps
+            .into_iter()
+            .find(|step| step.id == "service:db")
+            .unwrap()
+            .state
+    };
+    assert!(!matches!(step(&world.observed), StepState::Failed { .. }));
+    world.observed.carried_out.insert("service:db".to_owned());
+    assert!(matches!(step(&world.observed), StepState::Failed { .. }));
+}
+
+#[test]
 fn slow_engines_hold_up_only_what_depends_on_them() {
     let mut spec = spec(1, 1, "one", &[], 1);
     let Stack::Services(stack) = &mut spec.stack else {

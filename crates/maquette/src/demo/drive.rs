@@ -4,7 +4,7 @@
 
 use super::{report::Report, setup::Layout, visit::Visitor};
 use anyhow::{Context, Result, bail, ensure};
-use api::{EnvironmentList, EnvironmentView, LedgerView, SignInLink};
+use api::{EnvironmentList, EnvironmentView, GoldenList, LedgerView, SignInLink};
 use forge::{
     Forge, PullRequestFact, PullRequestNumber,
     local::{FileChange, LocalForge, NewPullRequest},
@@ -259,23 +259,24 @@ impl Developer {
     async fn golden(&mut self) -> Result<()> {
         let since = Instant::now();
         self.nudge().await?;
-        // Goldens are made by environments of their own; when none is left, the golden is there.
-        let mut seen = false;
         loop {
-            let building = self
-                .environments()
-                .await?
-                .iter()
-                .any(|row| row.origin == api::OriginView::Golden);
-            seen |= building;
-            if !building && (seen || since.elapsed() > Duration::from_secs(3)) {
+            let list: Option<GoldenList> = self.call(Method::GET, "/goldens", None).await?;
+            let goldens = list.map_or_else(Vec::new, |list| list.goldens);
+            let making = goldens.iter().any(|golden| golden.state == "making");
+            if !making && goldens.iter().any(|golden| golden.state == "ready") {
                 break;
+            }
+            if let (false, Some(why)) = (making, goldens.iter().find_map(|golden| golden.failure.as_ref())) {
+                bail!("the golden could not be made: {why}");
             }
             ensure!(since.elapsed() < PATIENCE, "no golden after {} s", PATIENCE.as_secs());
             sleep(Duration::from_millis(20)).await;
         }
-        self.report
-            .done("golden", since, ["no environment that makes a golden is left"]);
+        self.report.done(
+            "golden",
+            since,
+            ["the database that environments are cloned from is ready"],
+        );
         Ok(())
     }
 

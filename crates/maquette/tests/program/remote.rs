@@ -160,11 +160,24 @@ async fn a_commit_of_a_fork_is_approved_by_its_full_id_and_every_view_says_the_s
         let arguments = [command, "pr-1"];
         says(if command == "list" { &arguments[..1] } else { &arguments }, &words).await;
     }
-    let comments = bench.forge.comments(number).unwrap();
+    // What the forge shows is written after what the views say, comment and status one after the other.
     let with_code = format!("`{}` is live, `{}` needs approval", second.short(), third.short());
+    let mut shown = (Vec::new(), None);
+    for _ in 0..600 {
+        shown = (
+            bench.forge.comments(number).unwrap(),
+            bench.forge.status(&third).unwrap().map(|status| status.description),
+        );
+        let commented = shown.0.iter().any(|comment| comment.body.contains(&with_code));
+        if commented && shown.1.as_ref() == Some(&words) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (comments, status) = shown;
+    assert_eq!(comments.len(), 1, "{comments:#?}");
     assert!(comments[0].body.contains(&with_code), "{comments:#?}");
-    let status = bench.forge.status(&third).unwrap().unwrap();
-    assert_eq!(status.description, words);
+    assert_eq!(status.as_deref(), Some(words.as_str()));
     assert_eq!(bench.json(&["show", "pr-1"]).await["phase"], "live_unapproved");
 }
 

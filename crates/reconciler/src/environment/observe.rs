@@ -25,14 +25,17 @@ pub(crate) async fn observe(
     // Nothing of this depends on anything else of it, and people wait for each look.
     let known = async { Ok(context.store.environment_get(environment).await?) };
     let data = async { Ok(context.store.data_fact_list(environment).await?) };
-    let (runtime, known, sources, (snapshots, snapshots_failed), data, attempts) = tokio::try_join!(
+    let steps = async { Ok(context.store.step_list(environment, row.generation).await?) };
+    let (runtime, known, sources, (snapshots, snapshots_failed), data, attempts, steps) = tokio::try_join!(
         runtime,
         known,
         sources(context, &row.spec),
         snapshots(context, &row.spec),
         data,
-        attempts_of(context, environment, row.generation)
+        attempts_of(context, environment, row.generation),
+        steps
     )?;
+    let carried_out = steps.into_iter().filter(|step| step.ok == Some(true));
     Ok(Observed {
         runtime,
         running,
@@ -41,6 +44,7 @@ pub(crate) async fn observe(
         snapshots_failed,
         data,
         attempts,
+        carried_out: carried_out.map(|step| step.step).collect(),
         unused: known.is_some_and(|known| known.live_at.is_none()),
         verified: (row.outcome == Some(Outcome::Live)).then_some(row.generation),
         ..Observed::default()

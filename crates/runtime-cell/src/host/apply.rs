@@ -473,7 +473,10 @@ fn already_runs(environment: &Environment, unit: &UnitName, digest: &Digest) -> 
     environment
         .unit(unit)
         .filter(|r| r.digest == *digest && r.launched)
-        .is_some_and(|r| r.state != ServiceState::Stopped && r.underway != Underway::Stop)
+        .is_some_and(|r| {
+            let ended = matches!(r.state, ServiceState::Exited { code } if code != 0);
+            !ended && r.state != ServiceState::Stopped && r.underway != Underway::Stop
+        })
 }
 
 pub(crate) fn unsupported(what: &str, hint: &str) -> RuntimeError {

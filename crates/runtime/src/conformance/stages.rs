@@ -49,6 +49,10 @@ pub(super) const CASES: &[Case] = &[
         run: |bench| Box::pin(ended(bench)),
     },
     Case {
+        name: "a service that ended with a failure is started again when it is applied again",
+        run: |bench| Box::pin(failed_before(bench)),
+    },
+    Case {
         name: "changes are announced",
         run: |bench| Box::pin(announced(bench)),
     },
@@ -356,6 +360,36 @@ async fn ended(bench: &Bench<'_>) -> Outcome {
         bench.fixture.pause().await;
     }
     Err("expected the service to be started again, its count of restarts stays 0".to_owned())
+}
+
+async fn failed_before(bench: &Bench<'_>) -> Outcome {
+    let fails = |code: i32| Program::Exit {
+        text: "the last words".to_owned(),
+        code,
+    };
+    let spec = bench
+        .spec()?
+        .with("failed", bench.service(&fails(3)))?
+        .with("through", bench.service(&fails(0)))?;
+    bench.apply_all(&spec).await?;
+    let id = spec.environment.clone();
+    let ended = |code: i32| move |state: &ServiceState| *state == ServiceState::Exited { code };
+    let failed = bench.state(&id, "failed", "ended with status 3", ended(3)).await?;
+    let through = bench.state(&id, "through", "ended with status 0", ended(0)).await?;
+    bench.apply_all(&spec.next()).await?;
+    for _ in 0..bench.fixture.patience() {
+        let now = bench.fact(&id, "failed").await?;
+        if now.since > failed.since && now.state == failed.state {
+            let after = bench.fact(&id, "through").await?;
+            ensure!(
+                after.since == through.since,
+                "expected what ended well to be left alone, it was started again"
+            );
+            return Ok(());
+        }
+        bench.fixture.pause().await;
+    }
+    Err("expected the service that had failed to be started again, it was left as it was".to_owned())
 }
 
 async fn announced(bench: &Bench<'_>) -> Outcome {

@@ -404,7 +404,9 @@ impl World {
         let cell = self.mutable(&spec.environment, spec.generation)?;
         for (name, service, behaviour, digest, environment, sources) in made {
             let power = cell.power;
-            let old = cell.services.get_mut(&name).filter(|old| old.digest == digest);
+            let failed = |old: &Container| matches!(old.state(now).0, ServiceState::Exited { code } if code != 0);
+            let old = cell.services.get_mut(&name);
+            let old = old.filter(|old| old.digest == digest && !failed(old));
             if let Some(old) = old {
                 if old.stopped.is_some() && power != Power::Stopped {
                     old.start(now, power);
