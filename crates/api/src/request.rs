@@ -2,6 +2,7 @@
 
 use model::{BranchName, CommitId, ProjectName, ServiceName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// Asks for an environment: exactly one of `branch` and `clone_of`.
@@ -21,16 +22,26 @@ pub struct CreateRequest {
     pub clone_of: Option<String>,
 }
 
-/// Asks that one service or source of an environment comes from another branch.
+/// Asks that an environment takes a service from another branch, leaves services out or takes them in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateRequest {
-    /// The service.
-    #[schema(value_type = String)]
-    pub service: ServiceName,
-    /// The branch.
-    #[schema(value_type = String)]
-    pub branch: BranchName,
+    /// The service; together with `branch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub service: Option<ServiceName>,
+    /// The branch that the service is taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub branch: Option<BranchName>,
+    /// Services that this environment does without.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub without: BTreeSet<ServiceName>,
+    /// Services that it runs again, or runs although the stack leaves them out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub with: BTreeSet<ServiceName>,
 }
 
 /// Asks that an environment runs a commit.

@@ -44,6 +44,8 @@ fn context() -> Result<Context, Box<dyn std::error::Error>> {
             base: "localhost".to_owned(),
             port: None,
         },
+        without: std::collections::BTreeSet::new(),
+        with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     assemble::Assembly,
-    compose::{self, DEFAULT_FILES, Loader, OVERRIDE_FILES, Scene, Source},
+    compose::{self, DEFAULT_FILES, LeftOut, Loader, OVERRIDE_FILES, Scene, Source},
     context::Context,
     dotenv::{self, Style},
     escape::quoted,
@@ -11,6 +11,7 @@ use crate::{
     problem::{Problem, Problems, Report, Severity, Whose, sorted},
     public,
     settings::{self, Policy, Settings, Stack},
+    suggest,
     tree::{self, Tree},
     yaml,
 };
@@ -28,6 +29,9 @@ pub struct Blueprint {
     pub stack: ServiceStack,
     /// What is allowed.
     pub policy: Policy,
+    /// The services that are left out on purpose, in the order of the Compose file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// The services that people can visit; the first one is the main one, which has the environment's own address.
     pub public: Vec<ServiceName>,
     /// Where each value comes from.
@@ -94,13 +98,14 @@ impl Blueprint {
             let more = distinct(&settings.report, &head.report, &problems);
             problems.extend(more);
         }
-        if let Some((stack, public)) = made {
+        if let Some(made) = made {
             problems.sort();
             if problems.iter().all(|problem| problem.severity != Severity::Error) {
                 return Ok(Self {
-                    stack,
+                    stack: made.stack,
                     policy,
-                    public,
+                    left_out: made.left_out,
+                    public: made.public,
                     explanation,
                     warnings: problems,
                 });
@@ -146,6 +151,7 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
             scope: &gathered.scope,
             root: &gathered.root,
             profiles: &gathered.profiles,
+            without: &BTreeSet::new(),
             broken: &gathered.broken,
             stack: &stack,
             builds: true,
@@ -346,6 +352,14 @@ fn unfetched(tree: &dyn Tree, report: &Report) {
     }
 }
 
+/// What a reader makes.
+#[derive(Default)]
+struct Made {
+    stack: ServiceStack,
+    public: Vec<ServiceName>,
+    left_out: Vec<String>,
+}
+
 struct Reader<'a> {
     tree: &'a dyn Tree,
     head: &'a Settings,
@@ -358,9 +372,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The stack and the public services. Problems are in the reports.
-    fn run(&self, policy: &Policy, explanation: &mut Explanation) -> (ServiceStack, Vec<ServiceName>) {
-        let nothing = || (ServiceStack::default(), Vec::new());
+    /// Makes the stack. Problems are in the reports.
+    fn run(&self, policy: &Policy, explanation: &mut Explanation) -> Made {
+        let nothing = Made::default;
         if !self.capabilities.services {
             let message = format!("the runtime `{}` runs no Compose files", self.capabilities.runtime);
             self.compose.error(None, message);
@@ -377,6 +391,7 @@ impl Reader<'_> {
             profiles,
             broken,
         } = gathered;
+        let without = self.without();
         let scene = Scene {
             report: self.compose,
             tree: self.tree,
@@ -386,6 +401,7 @@ impl Reader<'_> {
             scope: &scope,
             root: &root,
             profiles: &profiles,
+            without: &without,
             broken: &broken,
             stack: self.stack,
             builds: self.capabilities.features.contains(&Feature::Builds),
@@ -410,7 +426,8 @@ impl Reader<'_> {
             limits: policy.limits,
             paths: OnceCell::new(),
         };
-        let services = assembly.run(explanation);
+        let stack = assembly.run(explanation);
+        let left_out = self.tell_left_out(&file, explanation);
         if public.is_empty() && !self.compose.has_errors() && !self.head.report.has_errors() {
             self.compose.warn_hint(
                 None,
@@ -418,7 +435,11 @@ impl Reader<'_> {
                 "give one `ports`, or say `public: true` of it in `stack.services` of maquette.yaml",
             );
         }
-        (services, public)
+        Made {
+            stack,
+            public,
+            left_out,
+        }
     }
 
     /// Puts the files together.
@@ -431,7 +452,9 @@ impl Reader<'_> {
             self.compose.adopt(&quiet);
             return None;
         };
-        let public = public::services(&sketch, self.stack);
+        let mut public = public::services(&sketch, self.stack);
+        let without = self.without();
+        public.retain(|name| !without.contains(name.as_str()));
         let documented = self.context.values(&public);
         let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
         let loader = Loader::new(self.compose, self.tree);
@@ -464,6 +487,34 @@ impl Reader<'_> {
                 beside
             }
         }
+    }
+
+    /// The services that are left out on purpose: those of `stack.without`, unless this environment is wanted with them, and
+    /// those that this environment is wanted without.
+    fn without(&self) -> BTreeSet<String> {
+        let said = self.stack.without.iter().map(|(_, name)| name);
+        let said = said.filter(|name| !self.context.with.iter().any(|with| with.as_str() == name.as_str()));
+        let wished = self.context.without.iter().map(ServiceName::as_str);
+        said.map(String::as_str).chain(wished).map(str::to_owned).collect()
+    }
+
+    /// The services that are left out on purpose. Says where that was said, and of names that no service has.
+    fn tell_left_out(&self, file: &compose::File, explanation: &mut Explanation) -> Vec<String> {
+        let wished = file.left_out.iter().filter(|(_, why)| *why == LeftOut::Wish);
+        let wished: Vec<String> = wished.map(|(name, _)| name.clone()).collect();
+        for name in &wished {
+            let said = self.stack.without.iter().find(|(_, said)| said == name);
+            let place = said.map_or(Place::Default, |(at, _)| Place::at(&self.head.report, *at));
+            explanation.set(format!("stack.services.{name}"), "left out", place);
+        }
+        let names: Vec<&str> = file.names().collect();
+        for (at, name) in &self.stack.without {
+            if !names.contains(&name.as_str()) {
+                let message = format!("there is no service {} in {}", quoted(name), self.compose.file);
+                self.head.report.error_hint(*at, message, suggest::hint(name, &names));
+            }
+        }
+        wished
     }
 
     /// The profiles that are chosen.

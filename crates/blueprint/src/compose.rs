@@ -74,6 +74,20 @@ pub(crate) struct File {
     pub(crate) networks: Vec<(NetworkName, At, bool)>,
 }
 
+impl File {
+    /// The names of all services, those that are left out and those that could not be read too.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let there = self.services.iter().map(|service| service.name.as_str());
+        let out = self.left_out.iter().map(|(name, _)| name.as_str());
+        there.chain(out).chain(self.unreadable.iter().map(String::as_str))
+    }
+
+    /// Whether a service is left out, for whatever reason.
+    pub(crate) fn leaves_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|(out, _)| out == name)
+    }
+}
+
 /// Why a service does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeftOut {
@@ -81,6 +95,8 @@ pub(crate) enum LeftOut {
     Profile,
     /// It has no replicas.
     Replicas,
+    /// `stack.without`, or somebody who changed this environment, wants it to be left out.
+    Wish,
 }
 
 /// One service of a Compose file.
@@ -116,6 +132,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) root: &'a Node,
     /// Profiles that are chosen.
     pub(crate) profiles: &'a BTreeSet<String>,
+    /// Services that somebody wants to be left out.
+    pub(crate) without: &'a BTreeSet<String>,
     /// Services that extend what can't be read.
     pub(crate) broken: &'a BTreeSet<String>,
     /// What `maquette.yaml` says of the services.
@@ -228,6 +246,10 @@ fn services(scene: &Scene<'_>, node: &Node, file: &mut File) {
         };
         if scene.broken.contains(&key.text) {
             file.unreadable.push(key.text.clone());
+            continue;
+        }
+        if scene.without.contains(&key.text) {
+            file.left_out.push((key.text.clone(), LeftOut::Wish));
             continue;
         }
         if !profiles::chosen(scene, key, node) {

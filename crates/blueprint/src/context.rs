@@ -44,6 +44,12 @@ pub struct Context {
     pub environment: HostLabel,
     /// Where environments are reached.
     pub address: Address,
+    /// Services that somebody wants this environment without.
+    #[serde(default)]
+    pub without: BTreeSet<ServiceName>,
+    /// Services that somebody wants this environment with, although the stack leaves them out.
+    #[serde(default)]
+    pub with: BTreeSet<ServiceName>,
     /// Names of the secrets that have a value and that the head may be given if the policy names them: none where the head is
     /// not trusted.
     #[serde(default)]

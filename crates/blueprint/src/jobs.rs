@@ -14,18 +14,31 @@ const CHECKOUT: &str = "/checkout";
 
 /// Makes the jobs, once the services are made.
 pub(crate) fn read(assembly: &Assembly<'_>, stack: &mut ServiceStack, explanation: &mut Explanation) {
-    let jobs: Vec<Job> = assembly
-        .stack
-        .jobs
-        .iter()
-        .filter_map(|job| make(assembly, stack, job))
-        .collect();
-    for (job, said) in jobs.into_iter().zip(&assembly.stack.jobs) {
+    for said in &assembly.stack.jobs {
         let place = Place::at(assembly.settings, said.at);
+        if let Some(out) = left_out(assembly, said) {
+            explanation.set(
+                format!("stack.jobs.{}", said.name),
+                format!("left out with {out}"),
+                place,
+            );
+            continue;
+        }
+        let Some(job) = make(assembly, stack, said) else {
+            continue;
+        };
         let value = format!("on {}, at most {}", event(job.on), units::show_ms(job.timeout_ms));
         explanation.set(format!("stack.jobs.{}", job.name), value, place);
         stack.jobs.insert(job.name.clone(), job);
     }
+}
+
+/// The service that is left out and without which the job can not run.
+fn left_out<'a>(assembly: &Assembly<'_>, job: &'a settings::Job) -> Option<&'a str> {
+    let named = job.service.iter().chain(job.needs.iter().flatten());
+    named
+        .map(|(_, name)| name.as_str())
+        .find(|name| assembly.file.leaves_out(name))
 }
 
 fn event(event: JobEvent) -> &'static str {

@@ -27,6 +27,8 @@ pub(crate) fn check(report: &Report, file: &compose::File) {
                 // Nothing to wait for, or nothing to add.
             } else if let Some((_, why)) = file.left_out.iter().find(|(name, _)| name == need) {
                 let (why, hint) = match why {
+                    // Whoever leaves a service out wants the others without it.
+                    LeftOut::Wish => continue,
                     LeftOut::Profile => (
                         "belongs to a profile that is not chosen",
                         "say `required: false`, or name the profile under `stack.profiles` of maquette.yaml",

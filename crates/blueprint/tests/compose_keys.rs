@@ -239,6 +239,8 @@ fn problems(text: &str) -> Vec<Problem> {
         ("maquette.yaml", "policy: { secrets: [GRANTED, n] }"),
     ]);
     let context = blueprint::Context {
+        without: std::collections::BTreeSet::new(),
+        with: std::collections::BTreeSet::new(),
         secrets: ["GRANTED".to_owned(), "n".to_owned()].into(),
         ..context()
     };

@@ -8,7 +8,7 @@
 
 mod support;
 
-use blueprint::{Blueprint, MemoryTree, Problems};
+use blueprint::{Blueprint, Context, MemoryTree, Problems};
 use model::{Condition, JobEvent, MountKind, Root, ServiceName};
 use support::{cell, context, docker, read};
 
@@ -228,4 +228,65 @@ fn the_published_schema_is_that_of_the_reader() {
         stored == text,
         "docs/reference/maquette.schema.json is stale: run this test with UPDATE=1"
     );
+}
+
+#[test]
+fn services_are_left_out_with_their_data_and_jobs_and_what_depends_on_them_runs_without() {
+    let compose = "services:\n  web: { image: nginx, ports: ['80'], depends_on: [search, db] }\n  \
+                   search: { image: search, expose: ['9'], depends_on: [index] }\n  index: { image: postgres:15, environment: { POSTGRES_PASSWORD: x } }\n  \
+                   db: { image: postgres:15, environment: { POSTGRES_PASSWORD: x } }\n";
+    let settings = |without: &str| {
+        format!(
+            "stack:\n  {without}\n  data: {{ index: {{ versions: '15' }} }}\n  jobs:\n    fill: {{ service: search, run: [x] }}\n    \
+             warm: {{ service: web, run: [x] }}\n    check: {{ service: web, run: [x], needs: [index] }}\n"
+        )
+    };
+    let tree = |without: &str| MemoryTree::new([("compose.yaml", compose), ("maquette.yaml", &settings(without))]);
+    let names = |blueprint: &Blueprint| {
+        let services = blueprint.stack.services.keys().map(ToString::to_string);
+        let jobs = blueprint.stack.jobs.keys().map(ToString::to_string);
+        (
+            services.collect::<Vec<_>>().join(" "),
+            jobs.collect::<Vec<_>>().join(" "),
+        )
+    };
+    let read = |tree: &MemoryTree, context: &Context| Blueprint::read(tree, Some(tree), context, &docker()).unwrap();
+    let all = read(&tree("profiles: []"), &context());
+    assert_eq!(names(&all), ("db index search web".into(), "check fill warm".into()));
+
+    let tree = tree("without: [search, index]");
+    let blueprint = read(&tree, &context());
+    assert_eq!(names(&blueprint), ("db web".into(), "warm".into()));
+    assert_eq!(blueprint.left_out, ["search", "index"]);
+    assert!(!blueprint.stack.data.contains_key(&name("index")));
+    let needs: Vec<_> = blueprint.stack.services[&name("web")].depends_on.keys().collect();
+    assert_eq!(needs, [&name("db")]);
+    assert_eq!(blueprint.explanation.0["stack.services.search"].value, "left out");
+    assert_eq!(blueprint.explanation.0["stack.jobs.fill"].value, "left out with search");
+
+    // What is asked for one environment wins over what the stack says.
+    let mut other = context();
+    other.with = [name("search"), name("index")].into();
+    other.without = [name("web")].into();
+    let blueprint = read(&tree, &other);
+    assert_eq!(names(&blueprint), ("db index search".into(), "fill".into()));
+    assert!(blueprint.public.is_empty());
+}
+
+#[test]
+fn what_is_left_out_must_be_there() {
+    let tree = MemoryTree::new([
+        (
+            "compose.yaml",
+            "services: { web: { image: nginx, ports: ['80'] }, search: { image: s } }\n",
+        ),
+        ("maquette.yaml", "stack: { without: [serach] }\n"),
+    ]);
+    let problems = Blueprint::read(&tree, Some(&tree), &context(), &docker()).unwrap_err();
+    let text = problems.to_string();
+    assert!(
+        text.contains("there is no service `serach`") && text.contains("did you mean `search`?"),
+        "{text}"
+    );
+    assert!(text.contains("maquette.yaml:1"), "{text}");
 }

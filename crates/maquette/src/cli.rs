@@ -97,7 +97,7 @@ pub(crate) enum Remote {
     Create(CreateArgs),
     /// Make a copy of an environment
     Clone(CloneArgs),
-    /// Take one service of an environment from another branch
+    /// Take a service from another branch, leave services out or take them in
     Update(UpdateArgs),
     /// Run a commit in an environment
     Deploy(DeployArgs),
@@ -315,12 +315,18 @@ pub(crate) struct UpdateArgs {
     /// Id, label or number of the pull request
     #[arg(value_name = "ENV")]
     pub(crate) environment: String,
-    /// The service
-    #[arg(long)]
-    pub(crate) service: ServiceName,
-    /// The branch
-    #[arg(long)]
-    pub(crate) branch: BranchName,
+    /// The service that is taken from another branch
+    #[arg(long, requires = "branch")]
+    pub(crate) service: Option<ServiceName>,
+    /// That branch
+    #[arg(long, requires = "service")]
+    pub(crate) branch: Option<BranchName>,
+    /// A service to leave out; what depends on it runs without it
+    #[arg(long, value_name = "SERVICE", required_unless_present_any = ["service", "with"])]
+    pub(crate) without: Vec<ServiceName>,
+    /// A service to take in again, or although `stack.without` leaves it out
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) with: Vec<ServiceName>,
     /// Wait until it is live
     #[arg(long)]
     pub(crate) watch: bool,

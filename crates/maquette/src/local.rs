@@ -132,6 +132,8 @@ fn context(directory: &Path) -> Result<Context, Failure> {
             base: "localhost".to_owned(),
             port: Some(8080),
         },
+        without: std::collections::BTreeSet::new(),
+        with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
     })
 }

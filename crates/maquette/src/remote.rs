@@ -130,8 +130,8 @@ impl Session {
             clone_of: None,
         };
         let asked = self.api.post("/environments", &request);
-        let made: EnvironmentView = screen::while_doing("fetching the branch", asked).await?;
-        self.changed(made, args.watch).await
+        let made: EnvironmentView = screen::while_doing("asking", asked).await?;
+        self.changed(made, args.watch, None).await
     }
 
     async fn copy(&self, args: CloneArgs) -> Result<(), Failure> {
@@ -142,17 +142,19 @@ impl Session {
         };
         let asked = self.api.post("/environments", &request);
         let made: EnvironmentView = screen::while_doing("asking", asked).await?;
-        self.changed(made, args.watch).await
+        self.changed(made, args.watch, None).await
     }
 
     async fn update(&self, args: UpdateArgs) -> Result<(), Failure> {
         let request = UpdateRequest {
             service: args.service,
             branch: args.branch,
+            without: args.without.into_iter().collect(),
+            with: args.with.into_iter().collect(),
         };
         let path = format!("{}/update", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the branch", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch).await
+        self.changed(view, args.watch, None).await
     }
 
     async fn deploy(&self, args: DeployArgs) -> Result<(), Failure> {
@@ -162,26 +164,31 @@ impl Session {
         };
         let path = format!("{}/deploy", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch).await
+        self.changed(view, args.watch, None).await
     }
 
     async fn approve(&self, args: ApproveArgs) -> Result<(), Failure> {
         let request = ApproveRequest { commit: args.commit };
         let path = format!("{}/approve", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch).await
+        self.changed(view, args.watch, None).await
     }
 
     async fn recreate(&self, args: &ChangeArgs) -> Result<(), Failure> {
         let path = format!("{}/recreate", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("asking", self.api.post(&path, &serde_json::json!({}))).await?;
-        self.changed(view, false).await
+        self.changed(view, false, None).await
     }
 
-    /// After a change: at once, or when it has come true.
-    async fn changed(&self, view: EnvironmentView, wait: bool) -> Result<(), Failure> {
+    /// After a change: at once, or when it has come true. `older` as in [`watch::until_live`].
+    async fn changed(
+        &self,
+        view: EnvironmentView,
+        wait: bool,
+        older: Option<model::Generation>,
+    ) -> Result<(), Failure> {
         let view = if wait {
-            watch::until_live(self, view).await?
+            watch::until_live(self, view, older).await?
         } else {
             view
         };

@@ -5,6 +5,7 @@ use crate::{
     heads::PolicyHead,
     project::{Project, Source},
     repository::{CommitTree, RepositoryError},
+    scope::Scope,
     service_source,
 };
 use blueprint::{Address, Blueprint, Policy, Problem, Problems, Severity};
@@ -63,6 +64,8 @@ impl From<Problems> for Unusable {
 pub(crate) struct ReadBlueprint {
     pub(crate) stack: ServiceStack,
     pub(crate) limits: Limits,
+    /// Services that are left out on purpose.
+    pub(crate) left_out: Vec<String>,
     /// What people should know of how it was put together.
     pub(crate) notes: Vec<String>,
 }
@@ -102,6 +105,11 @@ pub(crate) async fn of_environment(
     let mut reading = read(context, head, policy_tree, about.clone()).await;
     if let Ok(blueprint) = &mut reading {
         blueprint.notes.extend(notes);
+        if !blueprint.left_out.is_empty() {
+            blueprint
+                .notes
+                .push(format!("Left out: {}.", blueprint.left_out.join(", ")));
+        }
     }
     if let Ok(blueprint) = &mut reading
         && let Err(problems) = take_services(context, environment, (project, source), policy, &about, blueprint).await?
@@ -133,6 +141,8 @@ async fn about_environment(
     (source, commit): (&Source, &CommitId),
 ) -> Result<blueprint::Context, Trouble> {
     let mut about = about(project, source, commit, &environment.label);
+    let Scope { without, with } = Scope::of(environment);
+    (about.without, about.with) = (without, with);
     match &environment.origin {
         Origin::PullRequest { number } => {
             let pull = context
@@ -278,6 +288,8 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
             base: project.base.domain.clone(),
             port: project.base.port,
         },
+        without: std::collections::BTreeSet::new(),
+        with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
     }
 }
@@ -292,6 +304,7 @@ async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: bl
     };
     Ok(ReadBlueprint {
         limits: blueprint.policy.limits,
+        left_out: blueprint.left_out,
         // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
         notes: Vec::new(),
         stack: blueprint.stack,

@@ -1,6 +1,7 @@
 //! Starting the reconciler, and what others may ask of it.
 
 mod spares;
+mod update;
 
 use crate::{
     clock::Clock,
@@ -9,7 +10,7 @@ use crate::{
     nudge::Nudges,
     project::Project,
     repository::{Repositories, RepositoryError},
-    service_source, task,
+    task,
 };
 use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
 use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName};
@@ -71,6 +72,9 @@ pub enum Intent {
     /// The environment has no such service.
     #[error("there is no service {0}")]
     NoService(ServiceName),
+    /// What would run then can not.
+    #[error("{0}")]
+    Unusable(String),
     /// The environment does not exist, or has ended.
     #[error("there is no environment {0}")]
     NoEnvironment(EnvironmentId),
@@ -395,57 +399,6 @@ impl Handle {
         };
         self.context.store.environment_update(id, &patch).await?;
         Ok(task::forges::approvals::approved(&self.context, &row, commit, who).await?)
-    }
-
-    /// Wants one service of an environment from another branch of the first source, which it follows from then on.
-    ///
-    /// # Errors
-    /// [`Intent`].
-    pub async fn update_service(
-        &self,
-        id: &EnvironmentId,
-        service: &ServiceName,
-        branch: &BranchName,
-    ) -> Result<(), Intent> {
-        let row = self.environment(id).await?;
-        let project = self.context.project(&row.project)?;
-        let Some(source) = project.primary() else {
-            return Err(Intent::NoProject(project.name.clone()));
-        };
-        let generations = self.context.store.generation_list(id).await?;
-        let known = generations
-            .iter()
-            .filter_map(|row| row.spec.services())
-            .any(|s| s.services.contains_key(service));
-        let (true, Some(own)) = (known, service_source::name(service)) else {
-            return Err(Intent::NoService(service.clone()));
-        };
-        let fact = source
-            .forge
-            .branch(&source.repository, branch)
-            .await
-            .map_err(Trouble::from)?;
-        let BranchFact::At(commit) = fact else {
-            return Err(Intent::NoBranch(branch.clone()));
-        };
-        let via = format!("refs/heads/{branch}");
-        let _using = self.context.repositories.in_use.read().await;
-        self.context
-            .repositories
-            .ensure(&project.name, source, &commit, Some(&via))
-            .await
-            .map_err(Trouble::from)?;
-        let mut head = row.head.clone();
-        head.insert(own, commit);
-        let overrides = Some(service_source::with(&row, service, branch));
-        let patch = EnvironmentPatch {
-            head: Some(head),
-            overrides,
-            ..EnvironmentPatch::default()
-        };
-        self.context.store.environment_update(id, &patch).await?;
-        self.nudge_environment(id);
-        Ok(())
     }
 
     /// Wants an environment gone. One of a pull request stays away until the next push; `again` has it made anew at once.

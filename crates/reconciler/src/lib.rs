@@ -24,6 +24,7 @@ mod listing;
 mod nudge;
 mod project;
 mod repository;
+mod scope;
 mod service_source;
 mod spare;
 mod standing;

@@ -25,6 +25,9 @@ impl From<Intent> for Problem {
             Intent::NoService(_) => {
                 Self::new(ProblemCode::NotFound, text).hint("`maquette show` lists the services of the environment")
             }
+            Intent::Unusable(_) => {
+                Self::new(ProblemCode::Conflict, text).hint("`maquette plan` shows on your machine what would run")
+            }
             Intent::NoEnvironment(_) => {
                 Self::new(ProblemCode::Conflict, text).hint("it has ended; `maquette list` shows those that there are")
             }
@@ -115,18 +118,39 @@ pub(crate) async fn approve(app: &App, caller: &Caller, row: &EnvironmentRow, re
     Ok(app.reconciler.approve(&row.id, &request.commit, &who).await?)
 }
 
-/// One service from another branch, which it follows from then on.
+/// One service from another branch, which it follows from then on; services left out and taken in.
 pub(crate) async fn update(app: &App, caller: &Caller, row: &EnvironmentRow, request: &UpdateRequest) -> Answer<()> {
     must_be_wanted(row)?;
-    app.reconciler
-        .update_service(&row.id, &request.service, &request.branch)
-        .await?;
-    let text = format!(
-        "{} asked for {} from branch {}",
-        caller.subject(),
-        request.service,
-        request.branch
-    );
+    let UpdateRequest {
+        service,
+        branch,
+        without,
+        with,
+    } = request;
+    let taken = match (service, branch) {
+        (Some(service), Some(branch)) => Some((service, branch)),
+        (None, None) if without.is_empty() && with.is_empty() => {
+            let problem = Problem::new(ProblemCode::Invalid, "nothing is asked for");
+            return Err(problem.hint("give `service` and `branch`, `without` or `with`"));
+        }
+        (None, None) => None,
+        _ => return Err(Problem::new(ProblemCode::Invalid, "`service` and `branch` go together")),
+    };
+    if let Some(both) = without.intersection(with).next() {
+        let text = format!("{both} can not be both left out and taken in");
+        return Err(Problem::new(ProblemCode::Invalid, text));
+    }
+    let mut asked = Vec::new();
+    if !without.is_empty() || !with.is_empty() {
+        app.reconciler.update_scope(&row.id, without, with).await?;
+        asked.extend(without.iter().map(|name| format!("no {name}")));
+        asked.extend(with.iter().map(ToString::to_string));
+    }
+    if let Some((service, branch)) = taken {
+        app.reconciler.update_service(&row.id, service, branch).await?;
+        asked.push(format!("{service} from branch {branch}"));
+    }
+    let text = format!("{} asked for {}", caller.subject(), asked.join(", "));
     note(app, row, "update", &text).await
 }
 

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Assembly<'_> {
     /// Names in `maquette.yaml` must be those of the Compose file.
     pub(super) fn check_names(&self) {
-        let names: Vec<&str> = self.file.services.iter().map(|service| service.name.as_str()).collect();
+        let names: Vec<&str> = self.file.names().collect();
         let services = self.stack.services.iter().map(|(name, service)| (name, service.at));
         for (name, at) in services.chain(self.stack.data.iter().map(|(name, data)| (name, data.at))) {
-            if !names.contains(&name.as_str()) && !self.file.unreadable.contains(name) {
+            if !names.contains(&name.as_str()) {
                 let message = format!("there is no service {} in {}", quoted(name), self.compose.file);
                 self.settings.error_hint(at, message, suggest::hint(name, &names));
             }

@@ -62,7 +62,7 @@ pub(crate) static ROOT: [Entry; 2] = [
     ),
 ];
 
-pub(crate) static STACK: [Entry; 6] = [
+pub(crate) static STACK: [Entry; 7] = [
     entry(
         "compose",
         "The Compose file, or several of which later ones override earlier ones. Default: what `COMPOSE_FILE` in `.env` names, else the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml, and its override file (compose.override.yaml and the like).",
@@ -71,6 +71,11 @@ pub(crate) static STACK: [Entry; 6] = [
     entry(
         "profiles",
         "The profiles whose services run, besides those that `COMPOSE_PROFILES` in `.env` names; `*` for all. Default: none.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "without",
+        "Services that are left out, with their data and the jobs that need them; what depends on one runs without it. `maquette update` changes it for one environment. Default: none.",
         Shape::TextOrTexts,
     ),
     entry(

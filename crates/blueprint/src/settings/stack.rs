@@ -24,6 +24,7 @@ const JOBS_MAX: usize = 100;
 pub(crate) struct Stack {
     pub(crate) compose: Vec<(At, String)>,
     pub(crate) profiles: Vec<(At, String)>,
+    pub(crate) without: Vec<(At, String)>,
     pub(crate) source_root: Option<(At, String)>,
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) data: BTreeMap<String, Data>,
@@ -76,6 +77,7 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
         match key.text.as_str() {
             "compose" => stack.compose = read::texts(report, value, &what, true).unwrap_or_default(),
             "profiles" => stack.profiles = read::texts(report, value, &what, true).unwrap_or_default(),
+            "without" => stack.without = read::texts(report, value, &what, true).unwrap_or_default(),
             "source_root" => {
                 stack.source_root = read::text(report, value, &what).map(|text| (value.at, text.to_owned()))
             }

@@ -81,6 +81,8 @@ pub(crate) fn context() -> Context {
             base: "localhost".into(),
             port: Some(8080),
         },
+        without: std::collections::BTreeSet::new(),
+        with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
     }
 }

@@ -182,6 +182,51 @@ async fn a_commit_of_a_fork_is_approved_by_its_full_id_and_every_view_says_the_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_left_out_and_taken_in_again() {
+    let bench = Bench::new().await;
+    let compose = format!("{COMPOSE}    depends_on: [cache]\n  cache: {{ image: redis:7 }}\n");
+    let files = [FileChange::write("compose.yaml", compose)];
+    let change = "change".parse().unwrap();
+    bench.forge.commit(&change, None, &files, "A cache").await.unwrap();
+    bench.ok(&["create", "--branch", "change", "--watch"]).await;
+    let services = async || {
+        let shown = bench.json(&["show", "br-change"]).await;
+        let services = shown["services"].as_array().unwrap().clone();
+        services
+            .iter()
+            .map(|s| s["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(services().await, ["cache", "web"]);
+    bench
+        .ok(&["update", "br-change", "--without", "cache", "--watch"])
+        .await;
+    assert_eq!(services().await, ["web"]);
+    let why = bench.ok(&["why", "br-change"]).await;
+    assert!(
+        why.contains("Left out: cache.") && why.contains("asked for no cache"),
+        "{why}"
+    );
+    bench.ok(&["update", "br-change", "--with", "cache", "--watch"]).await;
+    assert_eq!(services().await, ["cache", "web"]);
+    for (arguments, code, says) in [
+        (&["--without", "cahce"][..], 3, "there is no service cahce"),
+        (&["--without", "web", "--with", "web"], 1, "both left out and taken in"),
+        (
+            &["--without", "web", "--without", "cache"],
+            6,
+            "no service would be left",
+        ),
+        (&["--service", "web"], 2, "--branch"),
+        (&[], 2, "--without"),
+    ] {
+        let refused = bench.run(&[&["update", "br-change"], arguments].concat()).await;
+        assert_eq!(refused.code, code, "{arguments:?}: {refused:?}");
+        assert!(refused.err.contains(says), "{arguments:?}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_baseline_is_listed_and_woken() {
     let bench = Bench::new().await;
     let settings = SETTINGS.replace("{ baseline: none }", "{ baseline: asleep }");

@@ -3,6 +3,8 @@
 use crate::bench::{Bench, SETTINGS, branch, compose};
 use forge::local::{FileChange, LocalHead, NewPullRequest};
 use model::Phase;
+use runtime::Runtime;
+use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_push_close() {
@@ -198,6 +200,45 @@ async fn one_service_comes_from_another_branch_and_follows_it() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_left_out_of_one_environment_and_taken_in_again() {
+    let bench = Bench::new().await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    let handle = bench.handle.clone().unwrap();
+    let (cache, none) = (["cache".parse().unwrap()].into(), BTreeSet::new());
+    let runs = async |expected: &[&str]| {
+        let mut there = Vec::new();
+        for _ in 0..1000 {
+            let observed = bench.simulator.observe(&row.id).await.unwrap();
+            let services = observed.map(|o| o.services.into_keys().map(|name| name.to_string()));
+            there = services.into_iter().flatten().collect();
+            if there == expected {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{there:?} instead of {expected:?}");
+    };
+    runs(&["cache", "web"]).await;
+    handle.update_scope(&row.id, &cache, &none).await.unwrap();
+    runs(&["web"]).await;
+    bench.reaches(number, Phase::Live, None).await;
+    bench.comment_says(number, "Left out: cache").await;
+    let commit = bench.push("feature", &compose("pushed")).await;
+    bench.reaches(number, Phase::Live, Some(&commit)).await;
+    runs(&["web"]).await;
+    handle.update_scope(&row.id, &none, &cache).await.unwrap();
+    runs(&["cache", "web"]).await;
+
+    let unknown = ["cahce".parse().unwrap()].into();
+    let refused = handle.update_scope(&row.id, &unknown, &none).await.unwrap_err();
+    assert_eq!(refused.to_string(), "there is no service cahce");
+    let all = ["cache".parse().unwrap(), "web".parse().unwrap()].into();
+    let refused = handle.update_scope(&row.id, &all, &none).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no service would be left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,103 @@
+//! Changes to what one environment runs: a service from another branch, services left out or taken in.
+
+use super::{Handle, Intent};
+use crate::{blueprints, context::Trouble, scope::Scope, service_source};
+use forge::BranchFact;
+use model::{BranchName, EnvironmentId, ServiceName};
+use std::collections::BTreeSet;
+use store::EnvironmentPatch;
+
+impl Handle {
+    /// Wants one service of an environment from another branch of the first source, which it follows from then on.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn update_service(
+        &self,
+        id: &EnvironmentId,
+        service: &ServiceName,
+        branch: &BranchName,
+    ) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let project = self.context.project(&row.project)?;
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        let generations = self.context.store.generation_list(id).await?;
+        let known = generations
+            .iter()
+            .filter_map(|row| row.spec.services())
+            .any(|s| s.services.contains_key(service));
+        let (true, Some(own)) = (known, service_source::name(service)) else {
+            return Err(Intent::NoService(service.clone()));
+        };
+        let fact = source
+            .forge
+            .branch(&source.repository, branch)
+            .await
+            .map_err(Trouble::from)?;
+        let BranchFact::At(commit) = fact else {
+            return Err(Intent::NoBranch(branch.clone()));
+        };
+        let via = format!("refs/heads/{branch}");
+        let _using = self.context.repositories.in_use.read().await;
+        self.context
+            .repositories
+            .ensure(&project.name, source, &commit, Some(&via))
+            .await
+            .map_err(Trouble::from)?;
+        let mut head = row.head.clone();
+        head.insert(own, commit);
+        let overrides = Some(service_source::with(&row, service, branch));
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            overrides,
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        self.nudge_environment(id);
+        Ok(())
+    }
+
+    /// Wants an environment without some services of its stack, and with some that the stack leaves out. The newest wish about
+    /// a service counts.
+    ///
+    /// # Errors
+    /// [`Intent::NoService`] if the stack has no such service, [`Intent::Unusable`] if nothing can run so.
+    pub async fn update_scope(
+        &self,
+        id: &EnvironmentId,
+        without: &BTreeSet<ServiceName>,
+        with: &BTreeSet<ServiceName>,
+    ) -> Result<(), Intent> {
+        let row = self.environment(id).await?;
+        let Some(policy) = self.context.heads.get(&row.project) else {
+            return Err(Intent::Failed("the policy branch has not been read yet".to_owned()));
+        };
+        let mut wanted = row.clone();
+        wanted.overrides = Scope::of(&row).changed(without, with).write(&row);
+        let _using = self.context.repositories.in_use.read().await;
+        let blueprint = match blueprints::of_environment(&self.context, &wanted, &policy).await? {
+            Ok(blueprint) => blueprint,
+            Err(problems) => return Err(Intent::Unusable(problems.message)),
+        };
+        let runs = |name: &ServiceName| blueprint.stack.services.contains_key(name);
+        let unknown = without
+            .iter()
+            .find(|name| !blueprint.left_out.iter().any(|out| out == name.as_str()))
+            .or_else(|| with.iter().find(|name| !runs(name)));
+        if let Some(name) = unknown {
+            return Err(Intent::NoService(name.clone()));
+        }
+        if blueprint.stack.services.is_empty() {
+            return Err(Intent::Unusable("no service would be left".to_owned()));
+        }
+        let patch = EnvironmentPatch {
+            overrides: Some(wanted.overrides),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(id, &patch).await?;
+        self.nudge_environment(id);
+        Ok(())
+    }
+}
