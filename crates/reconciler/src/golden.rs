@@ -1,6 +1,6 @@
 //! Which golden an environment should be cloned from, and what became of it.
 
-pub(crate) use data::{GoldenPlan, golden_for};
+pub(crate) use data::golden_for;
 
 use crate::{
     context::{Context, Trouble},

@@ -41,8 +41,10 @@ pub(crate) async fn collect(context: &Context) -> Result<bool, Trouble> {
     let mut idle = Vec::new();
     for row in context.store.golden_list_all().await? {
         if wanted.contains(&row.id) || !is_known(context, &row.project) {
-            // A use that the clock says is still to come was noted before the clock was set back.
-            if now < row.last_used || now.since(row.last_used) >= USE_NOTED {
+            // A use that the clock says is still to come was noted before the clock was set back. Of one that failed this time is
+            // that of the failure, from which the pause before the next try is counted.
+            let noted = now >= row.last_used && now.since(row.last_used) < USE_NOTED;
+            if !noted && row.state != GoldenState::Failed {
                 context.store.golden_used(&row.id, now).await?;
             }
         } else if existing.contains(&row.id) {

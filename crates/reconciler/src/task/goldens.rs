@@ -5,7 +5,7 @@
 
 use crate::{
     context::{Context, Trouble, Troubles},
-    golden::{self, GoldenPlan, engine_version, golden_for},
+    golden::{self, engine_version, golden_for},
     heads::{self, PolicyHead},
     id,
     task::collect::collect,
@@ -34,7 +34,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     loop {
         let pause = match look(&context).await {
             Ok(true) => UNDER_PRESSURE,
-            Ok(false) => INTERVAL,
+            Ok(false) => INTERVAL.min(context.settings.look_interval),
             Err(trouble) => {
                 tracing::warn!(why = crate::text::chain(&trouble), "could not look after the goldens");
                 Duration::from_secs(1)
@@ -162,7 +162,16 @@ async fn want(
         context.nudges.every_environment();
         Ok(())
     } else {
-        build(context, project, head, service, engine, set, &plan).await
+        // All but what decides the golden's bytes is the policy branch's own, as the engine is: a pull request may call the
+        // volume otherwise.
+        let set = DataSet {
+            database: set.database.clone(),
+            user: set.user.clone(),
+            migrations: plan.migrations,
+            seeds: plan.seeds,
+            ..policy.clone()
+        };
+        build(context, project, head, (service, engine), set, &plan.id).await
     }
 }
 
@@ -197,10 +206,9 @@ async fn build(
     context: &Context,
     project: &model::ProjectName,
     head: &PolicyHead,
-    service: &ServiceName,
-    engine: &Service,
-    set: &DataSet,
-    plan: &GoldenPlan,
+    (service, engine): (&ServiceName, &Service),
+    set: DataSet,
+    golden: &SnapshotId,
 ) -> Result<(), Trouble> {
     let Some(source) = context.project(project)?.primary() else {
         return Ok(());
@@ -209,11 +217,6 @@ async fn build(
     let label: HostLabel = format!("golden-{id}")
         .parse()
         .map_err(|_| Trouble::NoProject(project.clone()))?;
-    let set = DataSet {
-        migrations: plan.migrations.clone(),
-        seeds: plan.seeds.clone(),
-        ..set.clone()
-    };
     let mut engine = Service {
         depends_on: BTreeMap::new(),
         networks: BTreeMap::new(),
@@ -253,7 +256,7 @@ async fn build(
         label,
         created: context.now(),
         wanted: true,
-        reason: format!("makes the golden {}", plan.id),
+        reason: format!("makes the golden {golden}"),
         approved_commit: Some(head.commit.clone()),
         head: sources,
         newest: Some(Generation(1)),
@@ -264,12 +267,12 @@ async fn build(
         ended: None,
         live_at: None,
         nudged: None,
-        overrides: serde_json::json!({ GOLDEN: plan.id.as_str() }),
+        overrides: serde_json::json!({ GOLDEN: golden.as_str() }),
     };
     let generation = GenerationRow {
         environment: id.clone(),
         generation: Generation(1),
-        inputs: model::Digest::of(plan.id.as_str().as_bytes()),
+        inputs: model::Digest::of(golden.as_str().as_bytes()),
         spec,
         policy_commit: Some(head.commit.clone()),
         restores: None,

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use store::{GoldenRow, GoldenState, Outcome};
 use tokio::time::sleep;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Waits until this is so.
-async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(30) {
         if is().await {
@@ -147,10 +147,10 @@ async fn an_empty_listing_beside_not_found_removes_nothing() {
 }
 
 const DATA: &str = "services:\n  db:\n    image: postgres:15\n    environment: { POSTGRES_PASSWORD: x }\n";
-const DATA_SETTINGS: &str = "stack:\n  data:\n    db: { migrations: db/*.sql }\n";
+pub(crate) const DATA_SETTINGS: &str = "stack:\n  data:\n    db: { migrations: db/*.sql }\n";
 
 /// The policy branch's golden, which exists from here on as if somebody had made it.
-async fn golden_of_main(bench: &Bench) -> GoldenRow {
+pub(crate) async fn golden_of_main(bench: &Bench) -> GoldenRow {
     let files = [
         FileChange::write("compose.yaml", DATA),
         FileChange::write("maquette.yaml", DATA_SETTINGS),

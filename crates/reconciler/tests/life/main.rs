@@ -8,6 +8,7 @@ mod bench;
 mod cases;
 mod front;
 mod gate;
+mod goldens;
 mod interrupted;
 mod keeping;
 mod refused;
