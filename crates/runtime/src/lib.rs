@@ -93,7 +93,17 @@ impl Room {
     /// Whether so little is left that what nobody needs should go: twice the reserve, at least a tenth of all.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        self.free < (self.reserve.saturating_mul(2)).max(self.total / 10)
+        self.free < self.wanted_free()
+    }
+
+    /// Whether so little is left that nothing should be made that nobody needs yet: it would soon have to go again.
+    #[must_use]
+    pub fn is_nearly_short(&self) -> bool {
+        self.free < self.wanted_free().saturating_add(self.wanted_free() / 4)
+    }
+
+    fn wanted_free(&self) -> u64 {
+        self.reserve.saturating_mul(2).max(self.total / 10)
     }
 }
 

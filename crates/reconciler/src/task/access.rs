@@ -11,7 +11,7 @@ use crate::{
     text,
 };
 use forge::ForgeError;
-use model::Origin;
+use model::{Origin, ProjectName};
 use std::time::Duration;
 use store::{EnvironmentPatch, EnvironmentRow, LostAccessRow, Suspension};
 
@@ -72,10 +72,19 @@ fn remove_after(context: &Context, project: &Project) -> Duration {
     expiry.max(limits.stop_after)
 }
 
-/// Those that somebody wants. A builder of a golden ends by itself.
+/// Since when a source of a project can not be read, if that has been so for as long as its environments wait before they stop.
+pub(crate) async fn lost_for_long(context: &Context, project: &ProjectName) -> Result<Option<LostAccessRow>, Trouble> {
+    let stop_after = context.settings.lost_access.stop_after;
+    let known = context.store.lost_access_list().await?;
+    Ok(known
+        .into_iter()
+        .find(|row| row.project == *project && row.seen >= stop_after))
+}
+
+/// Those that somebody wants. A builder of a golden ends by itself, and spares are looked after by their own task.
 async fn environments(context: &Context, project: &Project) -> Result<Vec<EnvironmentRow>, Trouble> {
     let mut rows = context.store.environment_list(Some(&project.name), false).await?;
-    rows.retain(|row| row.wanted && row.origin != Origin::Golden);
+    rows.retain(|row| row.wanted && !matches!(row.origin, Origin::Golden | Origin::Spare));
     Ok(rows)
 }
 

@@ -14,7 +14,7 @@ use crate::{
     heads::PolicyHead,
     id,
     spare::{SpareReport, origin_of_new},
-    task::forges::DELETED,
+    task::{access, forges::DELETED},
 };
 use model::{
     Digest, EnvironmentId, EnvironmentSpec, Generation, HostLabel, Origin, Power, ProjectName, ServiceStack,
@@ -34,7 +34,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const GATHER: Duration = Duration::from_millis(300);
 /// The pause after a spare had to yield, so that it does not come and go.
 const AFTER_PRESSURE: Duration = Duration::from_secs(60);
-/// The pause after a spare that could not be started, doubled each time, and the longest such pause.
+/// The pause after a spare that could not be started or whose engines ended, doubled each time, and the longest such pause. One that
+/// ran for as long as the next pause would be makes good for those before it.
 const AFTER_FAILURE: Duration = Duration::from_secs(120);
 const AFTER_FAILURE_MAX: Duration = Duration::from_secs(86_400);
 
@@ -166,6 +167,9 @@ async fn wanted(context: &Context, project: &ProjectName) -> Result<Wanted, Trou
         why,
         pause: Some(AFTER_PRESSURE),
     };
+    if let Some(lost) = access::lost_for_long(context, project).await? {
+        return Ok(short(format!("{} can not be read at present", lost.source)));
+    }
     if let Some(why) = settings.pressure(false) {
         return Ok(short(why));
     }
@@ -191,20 +195,16 @@ async fn unfit(context: &Context, row: &EnvironmentRow, inputs: &Digest) -> Resu
             Some("the policy branch wants its engines, or their data, otherwise now".to_owned())
         }
         Some(newest) if newest.outcome == Some(Outcome::Failed) => {
-            let pause = context.spares.of(&row.project).failures;
-            let pause = AFTER_FAILURE
-                .saturating_mul(2_u32.saturating_pow(pause))
-                .min(AFTER_FAILURE_MAX);
-            context.spares.change(&row.project, |known| {
-                known.failures = known.failures.saturating_add(1);
-                known.not_before = Some(context.now().plus(pause));
-            });
+            failed(context, &row.project);
             let message = newest.failure.map_or_else(String::new, |failure| failure.message);
             Some(format!("it could not be started: {message}"))
         }
         Some(newest) if newest.outcome == Some(Outcome::Live) => {
             let runs = runs(context, row, &newest).await?;
-            if runs {
+            let pause = pause(context.spares.of(&row.project).failures);
+            if !runs {
+                failed(context, &row.project);
+            } else if row.live_at.is_some_and(|live| context.now().since(live) >= pause) {
                 context.spares.change(&row.project, |known| known.failures = 0);
             }
             (!runs).then(|| "its engines do not run any more".to_owned())
@@ -212,6 +212,22 @@ async fn unfit(context: &Context, row: &EnvironmentRow, inputs: &Digest) -> Resu
         Some(_) => None,
     };
     Ok(why)
+}
+
+/// Takes note of a spare that did not start, or whose engines ended: the next one is made after a pause.
+fn failed(context: &Context, project: &ProjectName) {
+    let until = context.now().plus(pause(context.spares.of(project).failures));
+    context.spares.change(project, |known| {
+        known.failures = known.failures.saturating_add(1);
+        known.not_before = Some(until);
+    });
+}
+
+/// The pause after so many failures and one more.
+fn pause(failures: u32) -> Duration {
+    AFTER_FAILURE
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(AFTER_FAILURE_MAX)
 }
 
 /// Whether everything that a generation of a spare wants is ready.
@@ -267,6 +283,9 @@ async fn make_if_possible(
 ) -> Result<Option<String>, Trouble> {
     if let Some(why) = context.settings.spares.pressure(true) {
         return Ok(Some(why));
+    }
+    if context.runtime.room().await?.is_some_and(|room| room.is_nearly_short()) {
+        return Ok(Some("the storage pool has little room left".to_owned()));
     }
     let known = context.spares.of(project);
     let now = context.now();

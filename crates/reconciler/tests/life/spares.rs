@@ -1,6 +1,10 @@
 //! Spares: made when nothing else is to do, adopted by one environment, gone when the machine needs their memory.
 
-use crate::bench::{Bench, SETTINGS, branch, compose};
+use crate::{
+    bench::{Bench, SETTINGS, branch, compose},
+    gate::Door,
+    keeping::{HOUR, until},
+};
 use forge::local::{FileChange, LocalHead, NewPullRequest};
 use model::{CommitId, EnvironmentId, Origin, Phase, ServiceFact};
 use reconciler::{Memory, MemoryReading, SpareFor, SpareSettings};
@@ -222,6 +226,65 @@ async fn it_yields_when_the_pool_is_short_of_room() {
     bench.simulator.set_room(Some(room));
     let row = ended(&bench, &spare.id).await;
     assert!(row.reason.contains("short of room"), "{}", row.reason);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_not_come_and_go_while_the_pool_is_nearly_short_of_room() {
+    let bench = bench().await;
+    let spare = ready(&bench, None).await;
+    let room = |free| runtime::Room {
+        total: 100,
+        free,
+        reserve: 5,
+    };
+    bench.simulator.set_room(Some(room(9)));
+    ended(&bench, &spare.id).await;
+    // What the spare took is free again, and no more.
+    bench.simulator.set_room(Some(room(11)));
+    bench.simulator.advance(Duration::from_secs(600));
+    why_says(&bench, "little room").await;
+    assert_eq!(all(&bench).await.len(), 1);
+    bench.simulator.set_room(Some(room(50)));
+    ready(&bench, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_forge_can_not_be_read_there_is_none_and_none_is_made() {
+    let (mut bench, _) = bench_with(4 * GIB).await;
+    bench.kill();
+    bench.settings.lost_access.stop_after = 2 * HOUR;
+    bench.start().await;
+    let spare = ready(&bench, None).await;
+    bench.gate.set(Door::Silent);
+    until("it goes", || async {
+        bench.pass(HOUR / 2).await;
+        let row = bench.store.environment_get(&spare.id).await.unwrap();
+        !row.unwrap().wanted
+    })
+    .await;
+    ended(&bench, &spare.id).await;
+    for _ in 0..50 {
+        bench.pass(HOUR / 2).await;
+    }
+    assert_eq!(all(&bench).await.len(), 1, "spares come and go");
+    bench.gate.set(Door::Open);
+    until("there is a spare again", || async {
+        bench.pass(HOUR / 20).await;
+        all(&bench).await.len() == 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_engine_ends_is_replaced_after_a_pause() {
+    let bench = bench().await;
+    let spare = ready(&bench, None).await;
+    bench.simulator.kill(&spare.id, &"cache".parse().unwrap(), 137);
+    let row = ended(&bench, &spare.id).await;
+    assert!(row.reason.contains("do not run any more"), "{}", row.reason);
+    why_says(&bench, "another is made later").await;
+    bench.simulator.advance(HOUR / 20);
+    ready(&bench, Some(&spare.id)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
