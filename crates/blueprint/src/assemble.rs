@@ -1,5 +1,6 @@
 //! Puts together what the Compose file and `maquette.yaml` say, checks it against the runtime, and makes the stack of it.
 
+mod build;
 mod check;
 mod explain;
 mod root;
@@ -67,6 +68,7 @@ impl Assembly<'_> {
         }
         self.networks(&mut stack);
         self.check_conditions(&stack);
+        self.native_builds(&mut stack, explanation);
         jobs::read(self, &mut stack, explanation);
         self.volumes(&mut stack);
         stack

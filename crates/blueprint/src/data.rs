@@ -138,6 +138,42 @@ fn volume(report: &Report, name: &ServiceName, body: &Body) -> Option<(VolumeNam
     }
 }
 
+/// The paths that a pattern stands for; a path without a wildcard stands for itself, whether it is there or not. `None` after a
+/// problem was told.
+pub(crate) fn matching(assembly: &Assembly<'_>, at: At, pattern: &str) -> Option<Vec<String>> {
+    let report = assembly.settings;
+    let path = match tree::join("", pattern) {
+        Ok(path) if path.len() > PATTERN_MAX => {
+            report.error(at, format!("{} is longer than {PATTERN_MAX} bytes", quoted(pattern)));
+            return None;
+        }
+        Ok(path) => path,
+        Err(error) => {
+            report.error(at, format!("{} {error}", quoted(pattern)));
+            return None;
+        }
+    };
+    if !glob::is_pattern(&path) {
+        return Some(vec![path]);
+    }
+    if path.contains('[') {
+        let message = format!("{} is no pattern", quoted(pattern));
+        report.error_hint(at, message, "known are `*`, `?` and `**`");
+        return None;
+    }
+    let candidates = assembly.paths().iter();
+    let found: Vec<String> = candidates
+        .filter(|candidate| glob::matches(&path, candidate))
+        .cloned()
+        .collect();
+    if found.is_empty() {
+        let hint = "patterns start at the root of the repository; `*` does not cross a `/`";
+        report.error_hint(at, format!("no file matches {}", quoted(pattern)), hint);
+        return None;
+    }
+    Some(found)
+}
+
 /// The files that patterns stand for, in the order of the patterns and by name within one, each once.
 fn files(assembly: &Assembly<'_>, patterns: &[(At, String)]) -> Vec<(String, Digest)> {
     let report = assembly.settings;
@@ -148,38 +184,7 @@ fn files(assembly: &Assembly<'_>, patterns: &[(At, String)]) -> Vec<(String, Dig
         return out;
     }
     for (at, pattern) in patterns {
-        let paths = match tree::join("", pattern) {
-            Ok(path) if path.len() > PATTERN_MAX => {
-                report.error(*at, format!("{} is longer than {PATTERN_MAX} bytes", quoted(pattern)));
-                continue;
-            }
-            Ok(path) if glob::is_pattern(&path) => {
-                if path.contains('[') {
-                    report.error_hint(
-                        *at,
-                        format!("{} is no pattern", quoted(pattern)),
-                        "known are `*`, `?` and `**`",
-                    );
-                    continue;
-                }
-                assembly
-                    .paths()
-                    .iter()
-                    .filter(|candidate| glob::matches(&path, candidate))
-                    .cloned()
-                    .collect()
-            }
-            Ok(path) => vec![path],
-            Err(error) => {
-                report.error(*at, format!("{} {error}", quoted(pattern)));
-                continue;
-            }
-        };
-        if paths.is_empty() {
-            let hint = "patterns start at the root of the repository; `*` does not cross a `/`";
-            report.error_hint(*at, format!("no file matches {}", quoted(pattern)), hint);
-        }
-        for path in paths {
+        for path in matching(assembly, *at, pattern).unwrap_or_default() {
             if out.iter().any(|(known, _)| *known == path) {
                 continue;
             }

@@ -43,6 +43,7 @@ fn left_out<'a>(assembly: &Assembly<'_>, job: &'a settings::Job) -> Option<&'a s
 
 fn event(event: JobEvent) -> &'static str {
     match event {
+        JobEvent::Build => "build",
         JobEvent::Create => "create",
         JobEvent::Start => "start",
         JobEvent::Stop => "stop",
@@ -69,6 +70,7 @@ fn make(assembly: &Assembly<'_>, stack: &ServiceStack, job: &settings::Job) -> O
         on: job.on,
         needs: needs(assembly, stack, job),
         timeout_ms: job.timeout_ms,
+        product: None,
     })
 }
 

@@ -37,6 +37,15 @@ pub trait Tree {
     fn read(&self, path: &str) -> Option<Cow<'_, [u8]>>;
     /// The paths of everything that is no directory, sorted by bytes.
     fn list(&self) -> Vec<String>;
+    /// An id of what stands at a path of [`Self::list`]: the same for the same content and mode, in whatever tree of the same
+    /// implementation. `None` for what has no content, such as a submodule. Here it is the digest of a file's bytes.
+    fn content_id(&self, path: &str) -> Option<String> {
+        match self.kind(path)? {
+            Kind::File { .. } => Some(model::Digest::of(&self.read(path)?).as_str().to_owned()),
+            Kind::Link => Some("link".to_owned()),
+            Kind::Directory | Kind::Submodule => None,
+        }
+    }
 }
 
 /// A tree in memory, for tests.

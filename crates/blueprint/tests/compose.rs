@@ -38,6 +38,7 @@ fn mounts(service: &Service) -> Vec<String> {
         MountKind::Source { subpath, .. } => format!("source {subpath}"),
         MountKind::Volume { volume } => format!("volume {volume}"),
         MountKind::VolumePath { volume, subpath } => format!("volume {volume}/{subpath}"),
+        MountKind::Built { job, subpath } => format!("{job}/{subpath}"),
         MountKind::Content { content, mode, .. } => format!("content {content:?} {mode:o}"),
         MountKind::Tmpfs { size_bytes } => format!("tmpfs {size_bytes:?}"),
     };

@@ -9,7 +9,7 @@
 mod support;
 
 use blueprint::{Blueprint, Context, MemoryTree, Problems};
-use model::{Condition, JobEvent, MountKind, Root, ServiceName};
+use model::{Capabilities, Condition, Feature, JobEvent, Mount, MountKind, Root, ServiceName};
 use support::{cell, context, docker, read};
 
 const COMPOSE: &str = r#"
@@ -289,4 +289,163 @@ fn what_is_left_out_must_be_there() {
         "{text}"
     );
     assert!(text.contains("maquette.yaml:1"), "{text}");
+}
+
+const WEB: &str = "services:\n  web: { image: node, command: [node, server.js], working_dir: /app, volumes: ['.:/app:ro'], \
+                   environment: { URL: \"${MAQUETTE_URL}\" }, ports: ['80'] }\n  \
+                   worker: { image: node, command: [node, worker.js], volumes: ['.:/srv'] }\n";
+
+fn built(build: &str, more: &[(&str, &str)]) -> MemoryTree {
+    let settings =
+        format!("stack:\n  services:\n    web: {{ host: true, build: {build} }}\n    worker: {{ host: true }}\n");
+    let files = [
+        ("compose.yaml", WEB),
+        ("maquette.yaml", settings.as_str()),
+        ("package.json", "{}"),
+        ("lock", "1"),
+    ];
+    MemoryTree::new(files.into_iter().chain(more.iter().copied()))
+}
+
+fn builder() -> Capabilities {
+    Capabilities {
+        features: [Feature::NativeBuilds].into(),
+        ..cell()
+    }
+}
+
+fn built_with(tree: &MemoryTree) -> Result<Blueprint, Problems> {
+    Blueprint::read(tree, Some(tree), &context(), &builder())
+}
+
+fn mounts(blueprint: &Blueprint, service: &str) -> Vec<String> {
+    let mounts = &blueprint.stack.services[&name(service)].workload.mounts;
+    let shown = |mount: &Mount| match &mount.kind {
+        MountKind::Source { subpath, .. } => format!("{} source/{subpath}", mount.target),
+        MountKind::Built { job, subpath } => format!("{} {job}/{subpath}", mount.target),
+        _ => "?".to_owned(),
+    };
+    mounts.iter().map(shown).collect()
+}
+
+#[test]
+fn a_build_is_a_job_whose_outputs_are_mounted() {
+    let settings =
+        "{ run: [npm, ci], inputs: [package.json, lock], outputs: [node_modules], environment: { CI: yes } }";
+    let tree = built(settings, &[]);
+    let blueprint = built_with(&tree).unwrap();
+    assert_eq!(
+        mounts(&blueprint, "web"),
+        ["/app source/", "/app/node_modules build-web/node_modules"]
+    );
+    assert_eq!(mounts(&blueprint, "worker"), ["/srv source/"]);
+    let job = &blueprint.stack.jobs[&"build-web".parse().unwrap()];
+    assert_eq!((job.on, job.timeout_ms), (JobEvent::Build, 900_000));
+    assert_eq!(job.workload.entrypoint.as_ref().unwrap(), &["npm", "ci"]);
+    assert_eq!(job.workload.command, None);
+    assert_eq!(job.workload.working_dir.as_deref(), Some("/app"));
+    let variables: Vec<_> = job.workload.environment.keys().collect();
+    assert_eq!(
+        variables,
+        ["CI"],
+        "what differs between environments would make what it makes differ"
+    );
+    let product = job.product.as_ref().unwrap();
+    let inputs: Vec<_> = product.inputs.as_ref().unwrap().keys().collect();
+    assert_eq!(inputs, ["lock", "package.json"]);
+    assert!(
+        !job.workload.mounts[0].read_only,
+        "a build writes, where the service only reads"
+    );
+    assert_eq!(
+        blueprint.explanation.0["stack.services.web.build"].value,
+        "`npm ci` with 2 files, makes node_modules"
+    );
+    let same = built_with(&built(settings, &[("other", "2")])).unwrap();
+    let other = built_with(&built(settings, &[("lock", "2")])).unwrap();
+    let product = |blueprint: &Blueprint| blueprint.stack.jobs[&"build-web".parse().unwrap()].product.clone();
+    assert_eq!(product(&blueprint), product(&same));
+    assert_ne!(product(&blueprint), product(&other));
+}
+
+#[test]
+fn a_build_without_inputs_is_of_the_whole_commit_and_can_be_used_by_others() {
+    let blueprint = built_with(&built("{ run: [make] }", &[])).unwrap();
+    assert_eq!(mounts(&blueprint, "web"), ["/app build-web/"]);
+    let job = &blueprint.stack.jobs[&"build-web".parse().unwrap()];
+    assert_eq!(job.product.as_ref().unwrap().inputs, None);
+
+    let settings = "stack:\n  services:\n    web: { host: true, build: { run: [make], outputs: [web/dist, gen] } }\n    \
+                    worker: { host: true, build: { of: web } }\n  jobs: { warm: { service: worker, run: [x] } }\n";
+    let tree = MemoryTree::new([("compose.yaml", WEB), ("maquette.yaml", settings)]);
+    let blueprint = built_with(&tree).unwrap();
+    assert_eq!(
+        mounts(&blueprint, "worker"),
+        [
+            "/srv source/",
+            "/srv/gen build-web/gen",
+            "/srv/web/dist build-web/web/dist"
+        ]
+    );
+    let warm = &blueprint.stack.jobs[&"warm".parse().unwrap()];
+    assert_eq!(warm.workload.mounts.len(), 3, "a job has what its service has");
+    let names: Vec<_> = blueprint.stack.jobs.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["build-web", "warm"]);
+}
+
+#[test]
+fn builds_that_can_not_be_are_refused_with_what_to_do() {
+    let told = |build: &str| built_with(&built(build, &[])).unwrap_err().to_string();
+    for (build, says, hint) in [
+        (
+            "{ inputs: [lock] }",
+            "the build of service `web` runs nothing",
+            "run: [program",
+        ),
+        (
+            "{ run: [x], inputs: [lock] }",
+            "has `inputs` and no `outputs`",
+            "outputs: [node_modules]",
+        ),
+        (
+            "{ run: [x], inputs: ['*.toml'], outputs: [a] }",
+            "no file matches `*.toml`",
+            "start at the root",
+        ),
+        (
+            "{ run: [x], inputs: [none], outputs: [a] }",
+            "`none` is no file of the repository",
+            "",
+        ),
+        ("{ run: [x], outputs: [../a] }", "leads out of the repository", ""),
+        (
+            "{ run: [x], outputs: [.] }",
+            "the whole repository can not be an output",
+            "leave out",
+        ),
+        ("{ of: worker }", "no service `worker` has a build of its own", ""),
+        ("{ of: worker, run: [x] }", "says `of` and something else", ""),
+        ("{ rum: [x] }", "`rum`", "did you mean `run`?"),
+    ] {
+        let text = told(build);
+        assert!(text.contains(says) && text.contains(hint), "{build}: {text}");
+        assert!(text.contains("maquette.yaml:3"), "{build} has no place: {text}");
+    }
+    let elsewhere = "services: { web: { image: node, command: [x], volumes: ['./web:/app'], ports: ['80'] } }";
+    let settings = "stack: { services: { web: { host: true, build: { run: [x], outputs: [api/out] } } } }";
+    let tree = MemoryTree::new([("compose.yaml", elsewhere), ("maquette.yaml", settings), ("web/a", "")]);
+    let text = built_with(&tree).unwrap_err().to_string();
+    assert!(text.contains("mounts nothing in which `api/out` lies"), "{text}");
+    let nothing = "services: { web: { image: node, command: [x], ports: ['80'] } }";
+    let tree = MemoryTree::new([("compose.yaml", nothing), ("maquette.yaml", settings)]);
+    let text = built_with(&tree).unwrap_err().to_string();
+    assert!(
+        text.contains("mounts nothing of the repository") && text.contains(".:/app"),
+        "{text}"
+    );
+    let text = read(&built("{ run: [x] }", &[])).unwrap_err().to_string();
+    assert!(
+        text.contains("the runtime `cell` builds nothing in a checkout"),
+        "{text}"
+    );
 }

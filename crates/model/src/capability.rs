@@ -30,6 +30,8 @@ pub struct EngineOffer {
 pub enum Feature {
     /// Makes images from Dockerfiles ([`crate::Root::Build`]).
     Builds,
+    /// Runs jobs that build in a checkout and keeps what they make ([`crate::MountKind::Built`]).
+    NativeBuilds,
     /// Mounts files whose text the stack gives ([`crate::MountKind::Content`]).
     Content,
     /// Keeps the networks of an environment apart ([`crate::Service::networks`]).

@@ -88,10 +88,11 @@ token!(
 );
 
 token!(
-    /// A read-only snapshot of a volume: a golden (`g` and a key) or what was kept before a migration (`k` and a key).
+    /// A read-only snapshot: of a volume as a golden (`g` and a key) or as kept before a migration (`k` and a key), or of a
+    /// checkout as a build left it (`b` and a key).
     SnapshotId,
-    "a snapshot id (`g` or `k` and 1 to 40 lower-case letters or digits)",
-    |t| (2..=41).contains(&t.len()) && is_token(t) && matches!(t.as_bytes()[0], b'g' | b'k')
+    "a snapshot id (`b`, `g` or `k` and 1 to 40 lower-case letters or digits)",
+    |t| (2..=41).contains(&t.len()) && is_token(t) && matches!(t.as_bytes()[0], b'b' | b'g' | b'k')
 );
 
 impl SnapshotId {
@@ -105,6 +106,12 @@ impl SnapshotId {
     #[must_use]
     pub fn kept(digest: &crate::Digest) -> Self {
         Self(format!("k{}", &digest.as_str()[..32]))
+    }
+
+    /// What a build of this digest makes.
+    #[must_use]
+    pub fn built(digest: &crate::Digest) -> Self {
+        Self(format!("b{}", &digest.as_str()[..40]))
     }
 
     /// Whether this is a golden.

@@ -83,6 +83,13 @@ pub enum MountKind {
         /// Relative path inside the volume, `/`-separated, without `..`.
         subpath: String,
     },
+    /// What a job on [`JobEvent::Build`] has made, with a private writable layer per container.
+    Built {
+        /// The job.
+        job: JobName,
+        /// Relative path inside of the checkout that the job left, `/`-separated, without `..`; empty for all of it.
+        subpath: String,
+    },
     /// Memory.
     Tmpfs {
         /// Upper bound in bytes; `None` is the runtime's default.
@@ -236,6 +243,8 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
+    /// Before whatever mounts what it makes ([`MountKind::Built`]), unless some environment of the project has made the same.
+    Build,
     /// Once in the life of the environment, before its services start.
     Create,
     /// In every generation, before its services start.
@@ -244,6 +253,18 @@ pub enum JobEvent {
     Stop,
     /// Before the environment is removed.
     Delete,
+}
+
+/// What a job on [`JobEvent::Build`] makes: the checkout as the job leaves it. It is kept as a snapshot and mounted by every
+/// environment of the project that wants the same, so nothing that the job sees may be left out of what it is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// The source whose checkout it is.
+    pub source: SourceName,
+    /// The only files of the checkout that the job sees: an id of the content by path from the root. Absent for the whole
+    /// commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<BTreeMap<String, String>>,
 }
 
 /// A job: one container that runs to its end.
@@ -259,4 +280,7 @@ pub struct Job {
     pub needs: Vec<ServiceName>,
     /// How long it may run, in milliseconds.
     pub timeout_ms: u64,
+    /// What it makes; for [`JobEvent::Build`] only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<Product>,
 }

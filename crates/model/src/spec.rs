@@ -215,6 +215,26 @@ impl EnvironmentSpec {
         Some(self.digest_with_mounts(&text, &job.workload))
     }
 
+    /// The snapshot of what a job on [`crate::JobEvent::Build`] makes; `None` if it makes nothing. It is the same for all
+    /// environments of the project in which the job would see the same.
+    #[must_use]
+    pub fn product(&self, name: &JobName) -> Option<SnapshotId> {
+        let job = self.services()?.jobs.get(name)?;
+        let product = job.product.as_ref()?;
+        let seen = serde_json::to_vec(&(&self.project, &job.workload, product)).unwrap_or_default();
+        let digest = match &product.inputs {
+            Some(_) => Digest::of(&seen),
+            None => self.digest_with_mounts(&seen, &job.workload),
+        };
+        Some(SnapshotId::built(&digest))
+    }
+
+    /// The snapshots of builds that services and jobs mount.
+    pub fn products(&self) -> impl Iterator<Item = SnapshotId> {
+        let jobs = self.services().into_iter().flat_map(|stack| stack.jobs.keys());
+        jobs.filter_map(|job| self.product(job))
+    }
+
     fn digest_with_mounts(&self, text: &[u8], workload: &Workload) -> Digest {
         let mut parts = vec![text.to_vec()];
         if let Root::Build(build) = &workload.root {
@@ -233,6 +253,10 @@ impl EnvironmentSpec {
                 MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => {
                     let volume = self.services().and_then(|s| s.volumes.get(volume));
                     parts.push(volume.map_or(0, |v| v.incarnation.0).to_be_bytes().to_vec());
+                }
+                MountKind::Built { job, .. } => {
+                    let product = self.product(job);
+                    parts.push(product.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()));
                 }
                 MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
             }

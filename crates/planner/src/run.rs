@@ -148,6 +148,7 @@ impl Levels<'_> {
         self.snapshots(plan);
         self.keep_and_release(plan);
         self.envelope(plan);
+        self.builds(plan);
         for name in self.order() {
             self.service(plan, &name);
             self.data(plan, &name);
@@ -350,10 +351,26 @@ impl Levels<'_> {
                 after.push(format!("data:{dependency}"));
             }
         }
+        after.extend(builds_of(&self.stack.services[name].workload));
         if !self.is_needed_by_jobs(name) {
             after.extend(self.jobs_before_services().map(|job| format!("job:{}", job.name)));
         }
         after
+    }
+
+    /// What is made in a checkout, unless somebody has made the same.
+    fn builds(&self, plan: &mut Plan) {
+        for job in self.stack.jobs.values().filter(|job| job.on == JobEvent::Build) {
+            let there = |product| self.observed.snapshots.contains(&product);
+            let state = done_if(self.spec.product(&job.name).is_none_or(there));
+            let after = vec!["envelope".to_owned()];
+            plan.push_when_free(
+                format!("job:{}", job.name),
+                Action::Build(job.name.clone()),
+                after,
+                state,
+            );
+        }
     }
 
     fn jobs_before_services(&self) -> impl Iterator<Item = &model::Job> {
@@ -424,6 +441,7 @@ impl Levels<'_> {
                     after.push(format!("data:{need}"));
                 }
             }
+            after.extend(builds_of(&job.workload));
             let state = self.job_state(job);
             plan.push_when_free(id, Action::Job(job.name.clone()), after, state);
         }
@@ -444,6 +462,14 @@ impl Levels<'_> {
         });
         plan.push_when_free("prune", Action::Apply(Stage::Prune), after, done_if(clean));
     }
+}
+
+/// The steps that make what a workload mounts.
+fn builds_of(workload: &model::Workload) -> impl Iterator<Item = String> {
+    workload.mounts.iter().filter_map(|mount| match &mount.kind {
+        model::MountKind::Built { job, .. } => Some(format!("job:{job}")),
+        _ => None,
+    })
 }
 
 /// The id of the snapshot that is kept before this generation migrates a volume.

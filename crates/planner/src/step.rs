@@ -30,6 +30,8 @@ pub enum Action {
     Data(ServiceName),
     /// Run a job.
     Job(JobName),
+    /// Run a job that makes something that others mount.
+    Build(JobName),
     /// Ask the public services for an answer.
     Verify,
     /// Freeze, stop or run the environment.
@@ -109,6 +111,7 @@ impl Step {
             Action::Apply(Stage::Whole) => "Roll out".to_owned(),
             Action::Data(service) => format!("Migrate and seed {service}"),
             Action::Job(job) => format!("Run the job {job}"),
+            Action::Build(job) => format!("Build {}", job.as_str().strip_prefix("build-").unwrap_or(job.as_str())),
             Action::Verify => "Check that it answers".to_owned(),
             Action::Power(Power::Running) => "Wake up".to_owned(),
             Action::Power(_) => "Go to sleep".to_owned(),

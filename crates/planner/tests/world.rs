@@ -4,9 +4,9 @@
 
 use model::{
     Capabilities, Condition, DataFact, DataSet, Digest, Engine, EnvironmentSpec, Generation, Job, JobEvent, JobFact,
-    Limits, Migration, Mount, MountKind, Observation, Origin, Power, Restart, Root, Service, ServiceFact, ServiceName,
-    ServiceStack, ServiceState, Stack, Stage, Staging, Timestamp, VersionRange, Volume, VolumeFact, VolumeOrigin,
-    Workload,
+    Limits, Migration, Mount, MountKind, Observation, Origin, Power, Product, Restart, Root, Service, ServiceFact,
+    ServiceName, ServiceStack, ServiceState, Stack, Stage, Staging, Timestamp, VersionRange, Volume, VolumeFact,
+    VolumeOrigin, Workload,
 };
 use planner::{Action, Attempt, Desired, Observed, Plan, StepState, plan};
 use proptest::prelude::*;
@@ -95,6 +95,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
         on: JobEvent::Create,
         needs: vec!["db".parse().unwrap()],
         timeout_ms: 1000,
+        product: None,
     };
     let set = DataSet {
         volume: "db-data".parse().unwrap(),
@@ -210,6 +211,7 @@ impl World {
                 };
                 self.runtime(spec).jobs.insert(name.clone(), fact);
             }
+            Action::Build(name) => drop(self.observed.snapshots.insert(spec.product(name).unwrap())),
             Action::Verify => self.observed.verified = Some(spec.generation),
             Action::Power(power) => self.runtime(spec).power = *power,
             Action::Remove => self.observed.runtime = None,
@@ -239,6 +241,15 @@ impl World {
 
     fn start(&mut self, spec: &EnvironmentSpec, name: &ServiceName) {
         let wanted = &spec.services().unwrap().services[name];
+        for mount in &wanted.workload.mounts {
+            if let MountKind::Built { job, .. } = &mount.kind {
+                let product = spec.product(job).unwrap();
+                assert!(
+                    self.observed.snapshots.contains(&product),
+                    "{name} starts before {job} has run"
+                );
+            }
+        }
         for dependency in wanted.depends_on.keys() {
             assert!(self.is_ready(dependency), "{name} starts before {dependency} is ready");
         }
@@ -507,6 +518,74 @@ fn what_ended_under_an_older_generation_is_started_once_by_the_next() {
     assert!(!matches!(step(&world.observed), StepState::Failed { .. }));
     world.observed.carried_out.insert("service:db".to_owned());
     assert!(matches!(step(&world.observed), StepState::Failed { .. }));
+}
+
+#[test]
+fn what_is_built_is_built_once_and_before_whatever_mounts_it() {
+    let with_build = |generation, input: &str| {
+        let mut spec = spec(generation, 2, "code", &[], 1);
+        let Stack::Services(stack) = &mut spec.stack else {
+            unreachable!()
+        };
+        let built = MountKind::Built {
+            job: "build-s0".parse().unwrap(),
+            subpath: "out".into(),
+        };
+        let user = stack.services.get_mut(&"s0".parse::<ServiceName>().unwrap()).unwrap();
+        user.workload.mounts.push(Mount {
+            target: "/app/out".into(),
+            kind: built,
+            read_only: false,
+        });
+        let job = Job {
+            name: "build-s0".parse().unwrap(),
+            workload: workload(Root::Host, "make"),
+            on: JobEvent::Build,
+            needs: Vec::new(),
+            timeout_ms: 1000,
+            product: Some(Product {
+                source: "shop".parse().unwrap(),
+                inputs: Some(BTreeMap::from([("lock".to_owned(), input.to_owned())])),
+            }),
+        };
+        stack.jobs.insert(job.name.clone(), job);
+        spec
+    };
+    let mut world = World::default();
+    let steps = |world: &World, spec: &EnvironmentSpec| {
+        let desired = Desired::Present {
+            spec,
+            power: Power::Running,
+        };
+        plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now)
+    };
+    let first = with_build(1, "1");
+    let planned = steps(&world, &first);
+    let user = planned.steps.iter().find(|step| step.id == "service:s0").unwrap();
+    assert!(user.after.contains(&"job:build-s0".to_owned()), "{user:?}");
+    let other = planned.steps.iter().find(|step| step.id == "service:db").unwrap();
+    assert!(!other.after.contains(&"job:build-s0".to_owned()), "{other:?}");
+    let build = planned.steps.iter().find(|step| step.id == "job:build-s0").unwrap();
+    assert_eq!(build.title(), "Build s0");
+
+    let desired = Desired::Present {
+        spec: &first,
+        power: Power::Running,
+    };
+    world.settle(&desired, &first, Staging::Levels, &mut Choices(vec![0], 0));
+    for (input, state) in [
+        ("1", StepState::Done),
+        (
+            "2",
+            StepState::Blocked {
+                by: vec!["envelope".into()],
+            },
+        ),
+    ] {
+        let planned = steps(&world, &with_build(2, input));
+        let build = planned.steps.iter().find(|step| step.id == "job:build-s0").unwrap();
+        assert_eq!(build.state, state, "input {input}");
+    }
 }
 
 #[test]

@@ -311,6 +311,17 @@ impl Tree for CommitTree {
         self.handle.block_on(read).ok().map(|bytes| Cow::Owned(bytes.to_vec()))
     }
 
+    fn content_id(&self, path: &str) -> Option<String> {
+        let entry = self.listing.get(path)?;
+        let mode = match entry.kind {
+            EntryKind::File { executable: false } => "",
+            EntryKind::File { executable: true } => "+x",
+            EntryKind::Link => "@",
+            EntryKind::Submodule => return None,
+        };
+        Some(format!("{}{mode}", entry.object))
+    }
+
     fn list(&self) -> Vec<String> {
         self.listing.by_path().map(|entry| entry.path.clone()).collect()
     }

@@ -4,6 +4,7 @@
 //! point; containers do not notice when this process ends.
 
 mod apply;
+mod build;
 mod environment;
 mod exec;
 mod jobs;

@@ -3,8 +3,8 @@
 //! Each holds environment and, where it is visible to the whole machine, instance: everything can be found by listing.
 
 use model::{
-    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, MountKind, Resource, Root,
-    ServiceName, SourceName, Stage, VolumeName, Workload,
+    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Mount, MountKind, Resource,
+    Root, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
 };
 use runtime::SourceKey;
 
@@ -82,6 +82,36 @@ pub(crate) fn volume_incarnation(in_pool: &str, name: &VolumeName) -> Option<Gen
 pub(crate) fn layer(unit: &UnitName, source: &SourceName, commit: &CommitId) -> String {
     let digest = Digest::of_parts([source.as_str().as_bytes(), commit.as_str().as_bytes()]);
     format!("c{}{}", &digest.as_str()[..10], layer_suffix(unit))
+}
+
+/// The private writable layer of one container over what a build has made.
+pub(crate) fn built_layer(unit: &UnitName, product: &SnapshotId) -> String {
+    let digest = Digest::of(product.as_str().as_bytes());
+    format!("c{}{}", &digest.as_str()[..10], layer_suffix(unit))
+}
+
+/// The part of `target` below a mount, if it lies there.
+fn below<'a>(mount: &Mount, target: &'a str) -> Option<&'a str> {
+    target
+        .strip_prefix(mount.target.trim_end_matches('/'))?
+        .strip_prefix('/')
+}
+
+/// Where in the checkout that a mount shows, from its root, what builds have made is mounted.
+pub(crate) fn mount_points(workload: &Workload, mount: &Mount, subpath: &str) -> Vec<String> {
+    let built = workload
+        .mounts
+        .iter()
+        .filter(|m| matches!(m.kind, MountKind::Built { .. }));
+    built
+        .filter_map(|built| below(mount, &built.target))
+        .map(|rest| format!("{subpath}/{rest}").trim_matches('/').to_owned())
+        .collect()
+}
+
+/// Whether a mount of a source has a private layer: it is written, or something that a build has made is mounted in it.
+pub(crate) fn needs_layer(workload: &Workload, mount: &Mount) -> bool {
+    !mount.read_only || !mount_points(workload, mount, "").is_empty()
 }
 
 /// What the names of all layers of a container end in.
@@ -203,14 +233,13 @@ pub(crate) fn layers(
     if matches!(workload.root, Root::Image { .. }) {
         return std::collections::BTreeSet::new();
     }
-    let written = workload
-        .mounts
-        .iter()
-        .filter(|m| !m.read_only)
-        .filter_map(|m| match &m.kind {
-            MountKind::Source { source, .. } => Some(layer(unit, source, spec.sources.get(source)?)),
-            _ => None,
-        });
+    let written = workload.mounts.iter().filter_map(|m| match &m.kind {
+        MountKind::Source { source, .. } if needs_layer(workload, m) => {
+            Some(layer(unit, source, spec.sources.get(source)?))
+        }
+        MountKind::Built { job, .. } => Some(built_layer(unit, &spec.product(job)?)),
+        _ => None,
+    });
     written.collect()
 }
 

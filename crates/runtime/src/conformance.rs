@@ -5,6 +5,7 @@
 //! something, the cases about that pass without doing anything.
 
 mod bench;
+mod builds;
 mod host;
 mod jobs;
 mod power;
@@ -39,6 +40,13 @@ pub enum Program {
         text: String,
         /// The exit status.
         code: i32,
+    },
+    /// Writes the sorted names of what is in `directory`, a line each, to the file `into`, whose directory it makes, and ends.
+    List {
+        /// The directory.
+        directory: String,
+        /// The file.
+        into: String,
     },
     /// A command that does not exist.
     Missing,
@@ -125,6 +133,7 @@ pub fn cases() -> Vec<Case> {
     [
         stages::CASES,
         jobs::CASES,
+        builds::CASES,
         streams::CASES,
         power::CASES,
         volumes::CASES,

@@ -30,7 +30,7 @@ pub use calls::{Call, Operation};
 use crate::{RuntimeError, Target};
 use calls::Faults;
 use model::{
-    Capabilities, EngineOffer, EnvironmentId, JobName, ServiceName, SnapshotId, Staging, Timestamp, VolumeName,
+    Capabilities, EngineOffer, EnvironmentId, Feature, JobName, ServiceName, SnapshotId, Staging, Timestamp, VolumeName,
 };
 use std::{
     collections::BTreeMap,
@@ -95,7 +95,7 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
-            features: std::collections::BTreeSet::new(),
+            features: [Feature::NativeBuilds].into(),
         })
     }
 

@@ -88,6 +88,8 @@ fn show_mount(mount: &Mount) -> String {
         MountKind::Source { subpath, .. } if subpath.is_empty() => "the checkout".to_owned(),
         MountKind::Source { subpath, .. } => format!("{subpath} of the checkout"),
         MountKind::Volume { volume } => format!("volume {volume}"),
+        MountKind::Built { job, subpath } if subpath.is_empty() => format!("what {job} makes"),
+        MountKind::Built { job, subpath } => format!("{subpath} of what {job} makes"),
         MountKind::VolumePath { volume, subpath } => format!("{subpath} in volume {volume}"),
         MountKind::Content { content, .. } if content.plain().is_none() => "a secret".to_owned(),
         MountKind::Content { .. } => "text of the stack".to_owned(),

@@ -41,6 +41,7 @@ pub(crate) struct Entry {
 /// What a runtime without the feature does, and whether that is refused.
 pub(crate) fn lack(feature: Feature) -> (bool, &'static str) {
     match feature {
+        Feature::NativeBuilds => (true, "the runtime builds nothing in a checkout"),
         Feature::Builds => (true, "the runtime builds no images"),
         Feature::Content => (true, "the runtime mounts no files but those of the checkout"),
         Feature::VolumePaths => (true, "the runtime mounts whole volumes: mount it without `subpath`"),

@@ -96,7 +96,7 @@ pub(crate) static STACK: [Entry; 7] = [
     entry("jobs", "Commands that run to an end, by name.", Shape::Named(&JOB)),
 ];
 
-pub(crate) static SERVICE: [Entry; 2] = [
+pub(crate) static SERVICE: [Entry; 3] = [
     entry(
         "host",
         "Run the service from the packages of the host instead of its image. It then needs a `command`.",
@@ -107,6 +107,40 @@ pub(crate) static SERVICE: [Entry; 2] = [
         "Whether people can visit it: `true` for its first port, or a port. Default: services with `ports` are public, unless any service says `public` here.",
         Shape::FlagOrPort,
     ),
+    entry(
+        "build",
+        "What is made of the checkout before the service starts, without a Dockerfile. What was made of the same inputs is used again.",
+        Shape::Object(&BUILD),
+    ),
+];
+
+pub(crate) static BUILD: [Entry; 6] = [
+    entry(
+        "of",
+        "The service whose build this one uses, in place of one of its own.",
+        Shape::Text,
+    ),
+    entry(
+        "run",
+        "The program and its arguments. It runs where the service runs: the same root, mounts and working directory.",
+        Shape::Texts,
+    ),
+    entry(
+        "inputs",
+        "The only files that the build sees: paths or patterns (`*`, `?`, `**`) from the root of the repository. Default: all of the commit, and it runs for each commit.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "outputs",
+        "What it makes, as paths from the root of the repository. Default: all of the checkout as the build leaves it.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "environment",
+        "Environment variables. The build sees none of those of the service.",
+        Shape::TextMap,
+    ),
+    entry("timeout", "How long it may run. Default: 15m.", Shape::Duration),
 ];
 
 pub(crate) static DATA: [Entry; 3] = [

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// How long a job may run unless it says so, in milliseconds.
 const JOB_TIMEOUT_MS: u64 = 5 * 60_000;
+/// How long a build may run unless it says so, in milliseconds.
+const BUILD_TIMEOUT_MS: u64 = 15 * 60_000;
 /// The longest time that a job may ask for, in milliseconds.
 const JOB_TIMEOUT_MAX_MS: u64 = 60 * 60_000;
 
@@ -37,6 +39,20 @@ pub(crate) struct Service {
     pub(crate) at: At,
     pub(crate) host: Option<(At, bool)>,
     pub(crate) public: Option<(At, Public)>,
+    pub(crate) build: Option<Build>,
+}
+
+/// How something is built in its checkout.
+#[derive(Debug)]
+pub(crate) struct Build {
+    pub(crate) at: At,
+    /// The service whose build it uses; then nothing else is said.
+    pub(crate) of: Option<(At, String)>,
+    pub(crate) run: Vec<String>,
+    pub(crate) inputs: Option<Vec<(At, String)>>,
+    pub(crate) outputs: Vec<(At, String)>,
+    pub(crate) environment: BTreeMap<String, (At, String)>,
+    pub(crate) timeout_ms: u64,
 }
 
 /// Whether people can visit a service.
@@ -117,15 +133,76 @@ fn service(report: &Report, at: At, name: &str, node: &Node) -> Service {
         at,
         host: None,
         public: None,
+        build: None,
     };
     let place = format!("service {}", quoted(name));
     for (key, value) in fields(report, node, &keys::SERVICE, &place) {
         match key.text.as_str() {
             "host" => service.host = read::flag(report, value, "`host`").map(|flag| (key.at, flag)),
+            "build" => service.build = build(report, key.at, name, value),
             _ => service.public = public(report, value).map(|public| (value.at, public)),
         }
     }
     service
+}
+
+fn build(report: &Report, at: At, service: &str, node: &Node) -> Option<Build> {
+    let place = format!("the build of service {}", quoted(service));
+    let mut build = Build {
+        at,
+        of: None,
+        run: Vec::new(),
+        inputs: None,
+        outputs: Vec::new(),
+        environment: BTreeMap::new(),
+        timeout_ms: BUILD_TIMEOUT_MS,
+    };
+    let known = fields(report, node, &keys::BUILD, &place);
+    for (key, value) in &known {
+        let what = format!("`{}` of {place}", key.text);
+        match key.text.as_str() {
+            "of" => build.of = read::text(report, value, &what).map(|text| (value.at, text.to_owned())),
+            "run" => {
+                let words = read::texts(report, value, &what, false)?;
+                build.run = words.into_iter().map(|(_, word)| word).collect();
+            }
+            "inputs" => build.inputs = Some(read::texts(report, value, &what, true)?),
+            "outputs" => build.outputs = read::texts(report, value, &what, true)?,
+            "timeout" => build.timeout_ms = timeout(report, value, &what).unwrap_or(BUILD_TIMEOUT_MS),
+            _ => build.environment = variables(report, value, &what),
+        }
+    }
+    if build.of.is_some() && known.len() > 1 {
+        report.error(
+            at,
+            format!("{place} says `of` and something else, which is that service's to say"),
+        );
+        return None;
+    }
+    if build.of.is_none() && build.run.is_empty() {
+        report.error_hint(
+            at,
+            format!("{place} runs nothing"),
+            "give it `run: [program, argument, …]`",
+        );
+        return None;
+    }
+    Some(build)
+}
+
+fn variables(report: &Report, node: &Node, what: &str) -> BTreeMap<String, (At, String)> {
+    let mut variables = BTreeMap::new();
+    for (key, value) in read::map(report, node, what).unwrap_or_default() {
+        if !dotenv::is_name(&key.text) {
+            report.error(
+                key.at,
+                format!("{} can not be the name of an environment variable", quoted(&key.text)),
+            );
+        } else if let Some(text) = read::text(report, value, what) {
+            variables.insert(key.text.clone(), (key.at, text.to_owned()));
+        }
+    }
+    variables
 }
 
 fn public(report: &Report, node: &Node) -> Option<Public> {
@@ -201,18 +278,7 @@ fn job(report: &Report, at: At, name: JobName, node: &Node) -> Option<Job> {
             "on" => job.on = event(report, value, &what).unwrap_or(JobEvent::Create),
             "needs" => job.needs = read::texts(report, value, &what, true),
             "timeout" => job.timeout_ms = timeout(report, value, &what).unwrap_or(JOB_TIMEOUT_MS),
-            _ => {
-                for (key, value) in read::map(report, value, &what).unwrap_or_default() {
-                    if !dotenv::is_name(&key.text) {
-                        report.error(
-                            key.at,
-                            format!("{} can not be the name of an environment variable", quoted(&key.text)),
-                        );
-                    } else if let Some(text) = read::text(report, value, &what) {
-                        job.environment.insert(key.text.clone(), (key.at, text.to_owned()));
-                    }
-                }
-            }
+            _ => job.environment = variables(report, value, &what),
         }
     }
     if job.run.is_empty() {

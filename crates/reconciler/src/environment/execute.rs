@@ -112,7 +112,7 @@ impl Job {
             }
             Action::Apply(stage) => self.apply(spec, stage).await,
             Action::Data(service) => database::bring_to(&self.context, spec, service).await,
-            Action::Job(name) => self.job(spec, name).await,
+            Action::Job(name) | Action::Build(name) => self.job(spec, name).await,
             Action::Verify => verify(&self.context, spec).await,
         }
     }
@@ -192,7 +192,11 @@ impl Job {
         } else {
             "failed"
         };
-        let message = format!("the job {name} {how} (status {})", outcome.exit);
+        let what = match spec.product(name) {
+            Some(_) => format!("the build of {}", name.as_str().trim_start_matches("build-")),
+            None => format!("the job {name}"),
+        };
+        let message = format!("{what} {how} (status {})", outcome.exit);
         Err(StepError::new(message, true).log(self.log_tail(name.as_str()).await))
     }
 

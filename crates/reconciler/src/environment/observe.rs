@@ -1,7 +1,7 @@
 //! What is observed of one environment, gathered for the planner.
 
 use crate::context::{Context, Trouble};
-use model::{EnvironmentId, EnvironmentSpec, Generation, SnapshotId, VolumeOrigin};
+use model::{EnvironmentId, EnvironmentSpec, Generation, ServiceStack, SnapshotId, VolumeOrigin};
 use planner::{Attempt, Observed};
 use runtime::SourceKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,9 +68,10 @@ async fn sources(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<m
 
 type Snapshots = (BTreeSet<SnapshotId>, BTreeMap<SnapshotId, String>);
 
-/// The snapshots that exist, and the goldens that could not be made. A stack without volumes asks nothing.
+/// The snapshots that exist, and the goldens that could not be made. A stack without volumes and builds asks nothing.
 async fn snapshots(context: &Context, spec: &EnvironmentSpec) -> Result<Snapshots, Trouble> {
-    let Some(stack) = spec.services().filter(|stack| !stack.volumes.is_empty()) else {
+    let asks = |stack: &&ServiceStack| !stack.volumes.is_empty() || spec.products().next().is_some();
+    let Some(stack) = spec.services().filter(asks) else {
         return Ok(Snapshots::default());
     };
     let existing: BTreeSet<SnapshotId> = context.runtime.snapshot_list().await?.into_iter().collect();

@@ -69,7 +69,7 @@ async fn strays(context: &Context) -> Result<(), Trouble> {
 }
 
 /// The snapshots that an environment may still be made from: what was kept since it was live last, and what the generation
-/// that is live and those after it begin with.
+/// that is live and those after it begin with and mount.
 pub(crate) fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]) -> BTreeSet<SnapshotId> {
     let settled = generations
         .iter()
@@ -82,6 +82,7 @@ pub(crate) fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]
         if row.live != Some(n) && settled.is_some_and(|settled| n < settled) {
             continue;
         }
+        used.extend(generation.spec.products());
         for (volume, wanted) in generation.spec.services().into_iter().flat_map(|stack| &stack.volumes) {
             used.extend(outcome::kept_since_live(generations, volume));
             if let VolumeOrigin::Snapshot(id) = &wanted.origin {

@@ -5,6 +5,7 @@
 mod approvals;
 mod baseline;
 mod bench;
+mod builds;
 mod cases;
 mod front;
 mod gate;

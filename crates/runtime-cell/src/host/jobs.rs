@@ -23,13 +23,25 @@ impl Host {
         })?;
         let environment = self.environment(&spec.environment)?;
         let unit = UnitName::job(name);
+        let product = spec.product(name);
+        if let Some(product) = product.clone()
+            && self.block(move |host| host.is_built(&product)).await?
+        {
+            self.accept(&environment, spec.generation)?;
+            return Ok(JobOutcome {
+                exit: 0,
+                timed_out: false,
+            });
+        }
         {
             let _shared = environment.gate.read().await;
             let _turn = environment.turn(&unit).await;
             self.accept(&environment, spec.generation)?;
+            // What is wanted of a build is what it has made; without its checkout that is gone.
+            let of_use = |code: i32| code == 0 && (product.is_none() || self.has_checkout(spec, name));
             let keep = environment
                 .unit(&unit)
-                .is_some_and(|r| r.digest == digest && r.launched && (ended(&r.state).is_none_or(|code| code == 0)));
+                .is_some_and(|r| r.digest == digest && r.launched && ended(&r.state).is_none_or(of_use));
             if !keep {
                 let resolved = resolve::job(spec, &unit, job, secrets)?;
                 self.wake(&environment).await?;
@@ -43,6 +55,11 @@ impl Host {
                 .is_none_or(|u| u.digest != digest || ended(&u.state).is_some())
         };
         environment.until(over).await;
+        if let Some(product) = product
+            && environment.unit(&unit).is_some_and(|r| ended(&r.state) == Some(0))
+        {
+            self.keep_product(&environment, spec, name, product).await?;
+        }
         self.finish_job(&environment, &unit).await;
         let record = environment.unit(&unit).filter(|r| r.digest == digest);
         let record = record.ok_or_else(|| RuntimeError::NotFound {
@@ -80,7 +97,7 @@ impl Host {
     }
 }
 
-fn ended(state: &ServiceState) -> Option<i32> {
+pub(super) fn ended(state: &ServiceState) -> Option<i32> {
     if let ServiceState::Exited { code } = state {
         Some(*code)
     } else {

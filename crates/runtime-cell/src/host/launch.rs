@@ -1,14 +1,14 @@
 //! Makes a container: layers, bundle, mounts, namespaces, link, start. Blocking, and repeatable after a crash at any point.
 
 use super::{
-    Host, chain, failed,
+    Host, build, chain, failed,
     record::{DiskMount, DiskOrigin, Manner},
-    resolve::{Place, Resolved},
+    resolve::{Below, Layer, Place, Resolved},
 };
 use crate::{
     engine::EngineRun,
     names::{self, UnitName},
-    pool::Origin,
+    pool::{Origin, Owner},
     sandbox::{
         bundle::{self, Entry, Plan},
         conmon::{Container, ContainerError, Running, remove_directory},
@@ -37,6 +37,10 @@ use std::{
 };
 
 const LAYER_BYTES: u64 = 1 << 30;
+/// The limit of the environment is what bounds a build.
+const BUILD_BYTES: u64 = 64 << 30;
+/// Of the processors, beside 1024 of every service.
+const BUILD_SHARES: u64 = 64;
 /// What an engine may put where its administrator finds it: sockets and configuration.
 const ADMINISTRATION_BYTES: u64 = 16 << 20;
 const ADMINISTRATION_FILES: u32 = 1024;
@@ -141,16 +145,9 @@ impl Host {
         let action = || format!("preparing {}", cell.unit.plain());
         let io = |e: io::Error| failed(action(), &e);
         self.clear_unit(cell)?;
+        let room = if resolved.builds { BUILD_BYTES } else { LAYER_BYTES };
         for layer in &resolved.layers {
-            let environment = cell.environment.as_str();
-            self.pool
-                .volume_create(
-                    environment,
-                    &layer.name,
-                    &Origin::Source(layer.source.clone()),
-                    resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES),
-                )
-                .map_err(|e| pool_error(action(), e))?;
+            self.lay(cell, layer, resolved.limits.disk_bytes.unwrap_or(room))?;
         }
         let container = self.container(&cell.environment, &cell.unit);
         fs::DirBuilder::new()
@@ -172,6 +169,35 @@ impl Host {
             self.initialise(cell, engine, &plan)?;
         }
         Ok(())
+    }
+
+    /// Makes a layer, with the files that it begins with.
+    fn lay(&self, cell: &Cell, layer: &Layer, room: u64) -> Result<(), RuntimeError> {
+        let action = || format!("preparing {}", cell.unit.plain());
+        let pool = |e| pool_error(action(), e);
+        let io = |e: io::Error| failed(action(), &e);
+        let make = |origin: &Origin| {
+            let environment = cell.environment.as_str();
+            self.pool
+                .volume_create(environment, &layer.name, origin, room)
+                .map_err(pool)
+        };
+        let path = match &layer.below {
+            Below::Source(source) => make(&Origin::Source(source.clone()))?,
+            Below::Snapshot(snapshot) => make(&Origin::Snapshot(snapshot.clone()))?,
+            Below::Files(source, paths) => {
+                let source = self.pool.source_path(source).map_err(pool)?;
+                let owner = build::Owner::of(&source).map_err(io)?;
+                let path = make(&Origin::Empty(Owner {
+                    uid: owner.uid,
+                    gid: owner.gid,
+                    mode: 0o755,
+                }))?;
+                build::copy(&source, &path, paths, owner).map_err(io)?;
+                path
+            }
+        };
+        build::make_mount_points(&path, &layer.mount_points)
     }
 
     fn plan(&self, cell: &Cell, resolved: &Resolved) -> Result<Plan, RuntimeError> {
@@ -220,6 +246,7 @@ impl Host {
             user: cell.manner.user,
             mounts,
             limits,
+            shares: resolved.builds.then_some(BUILD_SHARES),
             bounds_swap: self.groups.bounds_swap(),
             cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
             range: cell.range,

@@ -6,7 +6,12 @@ use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 3] = [Feature::Hostname, Feature::Hosts, Feature::Ulimits];
+pub const FEATURES: [Feature; 4] = [
+    Feature::Hostname,
+    Feature::Hosts,
+    Feature::NativeBuilds,
+    Feature::Ulimits,
+];
 
 /// The most lines of `/etc/hosts`.
 const HOSTS_MAX: usize = 100;

@@ -40,8 +40,21 @@ pub(crate) enum Place {
 pub(crate) struct Layer {
     /// Its name in the pool.
     pub(crate) name: String,
-    /// The sealed source below it, by its name in the pool.
-    pub(crate) source: String,
+    /// What it begins with.
+    pub(crate) below: Below,
+    /// Directories in it on which something else is mounted.
+    pub(crate) mount_points: Vec<String>,
+}
+
+/// What a layer begins with, by names in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// A sealed source.
+    Source(String),
+    /// Some files of a sealed source.
+    Files(String, Vec<String>),
+    /// A snapshot.
+    Snapshot(String),
 }
 
 /// All that is needed to make a container. Holds secret values: no `Debug`.
@@ -61,6 +74,8 @@ pub(crate) struct Resolved {
     pub(crate) manner: Manner,
     /// The engine, if it is one.
     pub(crate) engine: Option<EngineRun>,
+    /// Whether it makes something that others mount: it has more room and a smaller share of the processors.
+    pub(crate) builds: bool,
     /// Bounds.
     pub(crate) limits: model::Limits,
     /// What its author asks for beyond that, checked.
@@ -82,9 +97,25 @@ pub(crate) fn engines() -> Vec<EngineOffer> {
     host_engines().installed.iter().map(offer).collect()
 }
 
+/// One more layer, unless it is among them; a mount of it.
+fn lay(layers: &mut Vec<Layer>, name: String, below: Below, mount_points: Vec<String>) -> DiskOrigin {
+    match layers.iter_mut().find(|layer| layer.name == name) {
+        Some(layer) => layer.mount_points.extend(mount_points),
+        None => layers.push(Layer {
+            name: name.clone(),
+            below,
+            mount_points,
+        }),
+    }
+    DiskOrigin::Volume(name)
+}
+
 struct Author<'a> {
     spec: &'a EnvironmentSpec,
     unit: &'a UnitName,
+    workload: &'a Workload,
+    /// The only files of a source that it sees.
+    inputs: Option<(&'a model::SourceName, &'a Vec<String>)>,
     secrets: &'a SecretValues,
 }
 
@@ -108,6 +139,14 @@ impl Author<'_> {
             )));
         }
         Ok(text)
+    }
+
+    fn plain(&self, subpath: &str) -> Result<(), RuntimeError> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+        if subpath.is_empty() || subpath.split('/').all(plain) {
+            return Ok(());
+        }
+        Err(self.invalid(format!("the path `{}` leaves the checkout", subpath.escape_debug())))
     }
 
     fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
@@ -137,26 +176,27 @@ impl Author<'_> {
                     commit: commit.clone(),
                 };
                 let sealed = names::source(&key);
-                let plain = subpath.is_empty()
-                    || subpath
-                        .split('/')
-                        .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
-                if !plain {
-                    return Err(self.invalid(format!("the path `{}` leaves the checkout", subpath.escape_debug())));
-                }
-                if mount.read_only {
+                self.plain(subpath)?;
+                if !names::needs_layer(self.workload, mount) {
                     (DiskOrigin::Source(sealed), subpath.clone())
                 } else {
-                    let layer = Layer {
-                        name: names::layer(self.unit, source, commit),
-                        source: sealed,
+                    let name = names::layer(self.unit, source, commit);
+                    let inputs = self.inputs.filter(|(of, _)| *of == source);
+                    let below = match inputs {
+                        Some((_, paths)) => Below::Files(sealed, paths.clone()),
+                        None => Below::Source(sealed),
                     };
-                    let origin = DiskOrigin::Volume(layer.name.clone());
-                    if !layers.contains(&layer) {
-                        layers.push(layer);
-                    }
-                    (origin, subpath.clone())
+                    let points = names::mount_points(self.workload, mount, subpath);
+                    (lay(layers, name, below, points), subpath.clone())
                 }
+            }
+            MountKind::Built { job, subpath } => {
+                let product = self.spec.product(job);
+                let product = product.ok_or_else(|| self.invalid(format!("the job `{job}` makes nothing")))?;
+                self.plain(subpath)?;
+                let name = names::built_layer(self.unit, &product);
+                let below = Below::Snapshot(product.to_string());
+                (lay(layers, name, below, Vec::new()), subpath.clone())
             }
         };
         Ok(Some(DiskMount {
@@ -174,7 +214,13 @@ pub(crate) fn service(
     service: &Service,
     secrets: &SecretValues,
 ) -> Result<Resolved, RuntimeError> {
-    let author = Author { spec, unit, secrets };
+    let author = Author {
+        spec,
+        unit,
+        workload: &service.workload,
+        inputs: None,
+        secrets,
+    };
     let mut resolved = workload(&author, &service.workload)?;
     let manner = &mut resolved.manner;
     manner.aliases.clone_from(&service.aliases);
@@ -212,8 +258,21 @@ pub(crate) fn job(
     job: &Job,
     secrets: &SecretValues,
 ) -> Result<Resolved, RuntimeError> {
-    let author = Author { spec, unit, secrets };
+    let product = job.product.as_ref();
+    let paths = product.and_then(|product| product.inputs.as_ref());
+    let paths: Option<Vec<String>> = paths.map(|inputs| inputs.keys().cloned().collect());
+    let author = Author {
+        spec,
+        unit,
+        workload: &job.workload,
+        inputs: product.map(|product| &product.source).zip(paths.as_ref()),
+        secrets,
+    };
+    for path in paths.iter().flatten() {
+        author.plain(path)?;
+    }
     let mut resolved = workload(&author, &job.workload)?;
+    resolved.builds = product.is_some();
     resolved.manner.timeout_ms = Some(job.timeout_ms.max(1));
     Ok(resolved)
 }
@@ -289,6 +348,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         layers,
         manner,
         engine: None,
+        builds: false,
         limits: workload.limits,
         options: model::Options::default(),
     };

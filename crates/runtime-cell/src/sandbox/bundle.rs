@@ -93,6 +93,8 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<(String, Entry)>,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Its share of the processors where they are wanted by others too, beside 1024 of any other; absent for as much.
+    pub(crate) shares: Option<u64>,
     /// Whether the kernel counts what is swapped out.
     pub(crate) bounds_swap: bool,
     /// Its control group.
@@ -283,8 +285,12 @@ fn resources(plan: &Plan) -> Value {
             resources["memory"]["swap"] = bytes.into();
         }
     }
+    if let Some(shares) = plan.shares {
+        resources["cpu"] = json!({ "shares": shares });
+    }
     if let Some(millis) = limits.cpu_millis {
-        resources["cpu"] = json!({ "quota": cgroup::quota(millis), "period": 100_000 });
+        resources["cpu"]["quota"] = cgroup::quota(millis).into();
+        resources["cpu"]["period"] = 100_000.into();
     }
     if let Some(pids) = limits.pids {
         resources["pids"] = json!({ "limit": pids });

@@ -108,6 +108,7 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
         user: 0,
         mounts: Vec::new(),
         limits,
+        shares: None,
         bounds_swap: ground.groups.bounds_swap(),
         cgroup: ground.groups.oci_path(TRIAL, UNIT),
         range: ground.range,

@@ -36,6 +36,14 @@ print(sys.argv[1], flush=True)
 sys.exit(int(sys.argv[2]))
 ";
 
+const LIST: &str = "\
+import os, sys
+names = sorted(os.listdir(sys.argv[1]))
+os.makedirs(os.path.dirname(sys.argv[2]), exist_ok=True)
+with open(sys.argv[2], 'w') as file:
+    file.writelines(name + '\\n' for name in names)
+";
+
 /// A workload that does this with the host's Python.
 #[must_use]
 pub fn host_workload(program: &Program) -> Workload {
@@ -50,6 +58,7 @@ pub fn host_workload(program: &Program) -> Workload {
         Program::Serve { text } => python(SERVE, &[text, &HOST_PORT.to_string()]),
         Program::Idle => python(IDLE, &[]),
         Program::Exit { text, code } => python(EXIT, &[text, &code.to_string()]),
+        Program::List { directory, into } => python(LIST, &[directory, into]),
         Program::Missing => vec!["this-command-does-not-exist".to_owned()],
     };
     Workload {

@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Writes two files and counts how often it was asked to.
-struct Files(AtomicUsize);
+pub(super) struct Files(pub(super) AtomicUsize);
 
 #[async_trait]
 impl Checkout for Files {
@@ -57,7 +57,7 @@ impl Checkout for Broken {
 }
 
 /// A key that no other run of the suite has.
-fn key(bench: &Bench<'_>) -> Outcome<SourceKey> {
+pub(super) fn key(bench: &Bench<'_>) -> Outcome<SourceKey> {
     let digest = Digest::of(bench.fixture.environment().as_str().as_bytes());
     Ok(SourceKey {
         project: name("conformance")?,
@@ -67,7 +67,7 @@ fn key(bench: &Bench<'_>) -> Outcome<SourceKey> {
 }
 
 /// An environment that the runtime does not have: nothing is refused to it.
-fn nobody(bench: &Bench<'_>) -> Sake {
+pub(super) fn nobody(bench: &Bench<'_>) -> Sake {
     Sake {
         environment: bench.fixture.environment(),
         generation: Generation(1),

@@ -1,7 +1,8 @@
 //! How simulated services and jobs behave.
 
-use model::Workload;
-use std::time::Duration;
+use super::Content;
+use model::{MountKind, Workload};
+use std::{path::Path, time::Duration};
 
 /// How a service behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,4 +69,38 @@ pub(super) fn job(workload: &Workload) -> JobBehaviour {
         ["missing", ..] => JobBehaviour::Refused("the command `missing` does not exist".to_owned()),
         _ => JobBehaviour::Exits(0),
     }
+}
+
+/// All files below a directory, by path relative to it.
+pub(super) fn files(root: &Path) -> Content {
+    let mut found = Content::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let (Ok(relative), Ok(bytes)) = (path.strip_prefix(root), std::fs::read(&path)) {
+                found.insert(relative.to_string_lossy().into_owned(), bytes);
+            }
+        }
+    }
+    found
+}
+
+/// What a build's command does to its checkout: `list DIRECTORY FILE` writes the names of what is at the top of the directory.
+pub(super) fn build(workload: &Workload, content: &mut Content) {
+    let words = words(workload);
+    let ["list", _, into, ..] = words.as_slice() else {
+        return;
+    };
+    let checkout = workload.mounts.iter().find_map(|mount| match &mount.kind {
+        MountKind::Source { .. } => into.strip_prefix(&format!("{}/", mount.target)),
+        _ => None,
+    });
+    let Some(path) = checkout else { return };
+    let mut names: Vec<&str> = content.keys().filter_map(|path| path.split('/').next()).collect();
+    names.dedup();
+    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+    content.insert(path.to_owned(), text.into_bytes());
 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 enum Place<'a> {
     Volume(&'a model::VolumeName, String),
     Source(std::path::PathBuf),
+    Built(Option<&'a Vec<u8>>),
     Private,
 }
 
@@ -50,7 +51,15 @@ fn place<'a>(container: &'a Container, path: &str) -> (Place<'a>, bool) {
                 !mount.read_only,
             )
         }
-        MountKind::Source { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {
+        MountKind::Built { subpath, .. } if !container.private.contains_key(path) => {
+            let inside = format!("{subpath}/{rest}");
+            let built = container.built.get(&mount.target);
+            (
+                Place::Built(built.and_then(|content| content.get(inside.trim_matches('/')))),
+                !mount.read_only,
+            )
+        }
+        MountKind::Built { .. } | MountKind::Source { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {
             (Place::Private, !mount.read_only)
         }
     }
@@ -61,6 +70,7 @@ fn read(cell: &Cell, service: &ServiceName, path: &str) -> Option<Vec<u8>> {
     match place(container, path).0 {
         Place::Volume(volume, rest) => cell.volumes.get(volume)?.content.get(&rest).cloned(),
         Place::Source(path) => std::fs::read(path).ok(),
+        Place::Built(bytes) => bytes.cloned(),
         Place::Private => container.private.get(path).cloned(),
     }
 }
@@ -77,7 +87,7 @@ fn write(cell: &mut Cell, service: &ServiceName, path: &str, bytes: &[u8]) -> Re
             disk.content.insert(rest, bytes.to_vec());
         }
         // The checkout itself is never written: a private layer lies over it.
-        Place::Source(_) | Place::Private => {
+        Place::Source(_) | Place::Built(_) | Place::Private => {
             container.private.insert(path.to_owned(), bytes.to_vec());
         }
     }

@@ -68,6 +68,7 @@ impl Fixture for Simulated {
             Program::Serve { text } => workload(Root::Host, &["serve", text]),
             Program::Idle => workload(Root::Host, &["idle"]),
             Program::Exit { text, code } => workload(Root::Host, &["exit", text, &code.to_string()]),
+            Program::List { directory, into } => workload(Root::Host, &["list", directory, into]),
             Program::Missing => workload(Root::Host, &["missing"]),
         }
     }
@@ -163,6 +164,7 @@ fn spec(command: &[&str]) -> EnvironmentSpec {
         on: JobEvent::Create,
         needs: Vec::new(),
         timeout_ms: 1000,
+        product: None,
     };
     stack.jobs.insert(job.name.clone(), job);
     EnvironmentSpec {

@@ -61,6 +61,8 @@ pub(super) struct Container {
     pub(super) environment: BTreeMap<String, String>,
     /// Where each source that it mounts lies.
     pub(super) sources: BTreeMap<String, PathBuf>,
+    /// What builds have made of what it mounts.
+    pub(super) built: BTreeMap<String, Content>,
     /// What it wrote outside of volumes.
     pub(super) private: Content,
     pub(super) log: Log,
@@ -74,6 +76,8 @@ pub(super) struct JobRun {
     pub(super) ended: Option<Timestamp>,
     pub(super) outcome: watch::Sender<Option<JobOutcome>>,
     pub(super) log: Log,
+    /// What is kept if it succeeds.
+    product: Option<(SnapshotId, Content)>,
 }
 
 impl Container {
@@ -398,11 +402,19 @@ impl World {
                 .ok_or_else(|| not_found(format!("service {name}")))?;
             let environment = variables(name.as_str(), &service.workload, secrets)?;
             let sources = self.mounted(spec, name.as_str(), &service.workload)?;
-            made.push((name.clone(), service.clone(), behaviour, digest, environment, sources));
+            let built = self.built(spec, &service.workload)?;
+            made.push((
+                name.clone(),
+                service.clone(),
+                behaviour,
+                digest,
+                environment,
+                (sources, built),
+            ));
         }
         let now = self.tick();
         let cell = self.mutable(&spec.environment, spec.generation)?;
-        for (name, service, behaviour, digest, environment, sources) in made {
+        for (name, service, behaviour, digest, environment, (sources, built)) in made {
             let power = cell.power;
             let failed = |old: &Container| matches!(old.state(now).0, ServiceState::Exited { code } if code != 0);
             let old = cell.services.get_mut(&name);
@@ -423,6 +435,7 @@ impl World {
                 restarts: 0,
                 environment,
                 sources,
+                built,
                 private: Content::new(),
                 log: Log::default(),
                 power: watch::channel(power).0,
@@ -464,10 +477,41 @@ impl World {
                         return Err(not_found(format!("volume {volume}")));
                     }
                 }
-                MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
+                MountKind::Built { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
             }
         }
         Ok(mounted)
+    }
+
+    /// What builds have made of what a workload mounts, by the target of the mount.
+    fn built(&self, spec: &EnvironmentSpec, workload: &Workload) -> Result<BTreeMap<String, Content>> {
+        let mut built = BTreeMap::new();
+        for mount in &workload.mounts {
+            let MountKind::Built { job, .. } = &mount.kind else {
+                continue;
+            };
+            let product = spec.product(job).and_then(|id| self.snapshots.get(&id));
+            let content = product.ok_or_else(|| not_found(format!("what the job {job} makes")))?;
+            built.insert(mount.target.clone(), content.clone());
+        }
+        Ok(built)
+    }
+
+    /// What a build would leave in its checkout: the files that it sees, and what its command writes.
+    fn product(&self, spec: &EnvironmentSpec, job: &Job) -> Option<(SnapshotId, Content)> {
+        let product = job.product.as_ref()?;
+        let id = spec.product(&job.name)?;
+        let key = SourceKey {
+            project: spec.project.clone(),
+            source: product.source.clone(),
+            commit: spec.sources.get(&product.source)?.clone(),
+        };
+        let mut content = behaviour::files(self.sources.get(&key)?.path());
+        if let Some(inputs) = &product.inputs {
+            content.retain(|path, _| inputs.contains_key(path));
+        }
+        behaviour::build(&job.workload, &mut content);
+        Some((id, content))
     }
 
     pub(super) fn prune(&mut self, spec: &EnvironmentSpec) -> Result<()> {
@@ -517,9 +561,18 @@ impl World {
             .environments
             .get(&spec.environment)
             .and_then(|cell| cell.jobs.get(name));
+        if spec.product(name).is_some_and(|id| self.snapshots.contains_key(&id)) {
+            let done = JobOutcome {
+                exit: 0,
+                timed_out: false,
+            };
+            return Ok((watch::channel(Some(done)).1, None));
+        }
+        let product = self.product(spec, job);
         if let Some(run) = known.filter(|run| run.digest == digest) {
             let over = run.outcome.borrow().clone();
-            if over.is_none_or(|outcome| outcome.exit == 0 && !outcome.timed_out) {
+            // What is wanted of a build is what it makes, and that is not there.
+            if over.is_none_or(|outcome| outcome.exit == 0 && !outcome.timed_out && job.product.is_none()) {
                 return Ok((run.outcome.subscribe(), None));
             }
         }
@@ -534,6 +587,7 @@ impl World {
             ended: None,
             outcome: watch::channel(None).0,
             log: Log::default(),
+            product,
         };
         run.log
             .push(now, LogStream::Stdout, &behaviour::text(&job.workload, name.as_str()));
@@ -557,6 +611,9 @@ impl World {
             .and_then(|cell| cell.jobs.get_mut(name));
         if let Some(run) = run.filter(|run| run.ended.is_none()) {
             run.ended = Some(now);
+            if let Some((id, content)) = run.product.take().filter(|_| exit == 0 && !timed_out) {
+                self.snapshots.insert(id, content);
+            }
             run.outcome.send_replace(Some(JobOutcome { exit, timed_out }));
         }
     }

@@ -12,6 +12,7 @@ fn plan() -> Plan {
         user: 0,
         mounts: vec![],
         limits: Limits::default(),
+        shares: None,
         bounds_swap: true,
         cgroup: "/m/e/c".into(),
         range: idmap::Range { first: 1_000_000 },
