@@ -64,7 +64,7 @@ impl Assembly<'_> {
     }
 
     fn native_build(&self, name: &ServiceName, build: &Build, service: &Service) -> Option<(Job, Vec<String>)> {
-        let error = |at: At, message: String, hint: &str| self.settings.error_hint(at, message, hint.to_owned());
+        let error = |at: At, message: String, hint: &str| self.settings.error_hint(at, message, hint);
         if matches!(service.workload.root, Root::Engine(_)) {
             error(
                 build.at,
