@@ -357,6 +357,7 @@ fn a_service_is_started_again_with_what_it_depends_on() {
             sources: [("shop".parse().unwrap(), "a".repeat(40).parse().unwrap())].into(),
             stack: model::Stack::Services(blueprint.stack),
             limits: model::Limits::default(),
+            egress: model::Egress::default(),
         }
     };
     let digest = |image: &str, name: &str| spec(image).service_digest(&name.parse().unwrap());

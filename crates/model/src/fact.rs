@@ -97,4 +97,62 @@ pub struct Observation {
     pub jobs: BTreeMap<JobName, JobFact>,
     /// Volumes that exist.
     pub volumes: BTreeMap<VolumeName, VolumeFact>,
+    /// What went out of it, and what was not let out.
+    #[serde(default, skip_serializing_if = "DoorFact::is_empty")]
+    pub door: DoorFact,
+}
+
+/// What an environment did at its door.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoorFact {
+    /// What was let out, by name and port.
+    pub passed: Vec<PassedFact>,
+    /// What was not, the last one first.
+    pub refused: Vec<RefusedFact>,
+    /// How often more was refused than is listed.
+    pub refused_more: u64,
+    /// Whether nothing can get out at present although something is allowed, and why.
+    pub closed: Option<String>,
+}
+
+impl DoorFact {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.passed.is_empty() && self.refused.is_empty() && self.refused_more == 0 && self.closed.is_none()
+    }
+}
+
+/// Connections to one port of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedFact {
+    /// The name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// How many were made.
+    pub connections: u64,
+    /// How many could not be made.
+    pub failed: u64,
+    /// Why the last one of those could not.
+    pub failure: Option<String>,
+    /// Bytes that the environment sent.
+    pub sent: u64,
+    /// Bytes that it received.
+    pub received: u64,
+}
+
+/// Something that was asked for and is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedFact {
+    /// The name.
+    pub name: String,
+    /// The port, where the name is allowed and the port is not.
+    pub port: Option<u16>,
+    /// How often.
+    pub count: u64,
+    /// When it was asked for last.
+    pub last: Timestamp,
+    /// Why, where another line of policy would not help.
+    pub why: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, CommitId, DataSet, EnvironmentId, Generation, Job, JobName, Limits, MountKind, Network, NetworkName,
+    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, Job, JobName, Limits, MountKind, Network, NetworkName,
     ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
@@ -173,6 +173,9 @@ pub struct EnvironmentSpec {
     pub stack: Stack,
     /// Bounds for everything in it together.
     pub limits: Limits,
+    /// What it may reach outside of itself. No part of the digest of a service: what runs is not started again for it.
+    #[serde(default, skip_serializing_if = "Egress::is_empty")]
+    pub egress: Egress,
 }
 
 impl EnvironmentSpec {

@@ -124,6 +124,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
             networks: BTreeMap::new(),
         }),
         limits: Limits::default(),
+        egress: model::Egress::default(),
     }
 }
 
@@ -146,6 +147,7 @@ impl World {
             services: BTreeMap::new(),
             jobs: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            door: model::DoorFact::default(),
         });
         runtime.generation = spec.generation;
         runtime

@@ -5,6 +5,7 @@
 
 mod apply;
 mod build;
+mod door;
 mod environment;
 mod exec;
 mod jobs;
@@ -65,6 +66,8 @@ pub struct HostConfig {
     pub control_gid: u32,
     /// The users whose processes may dial, besides the above.
     pub dial_uids: Vec<u32>,
+    /// The user whose process is the door, besides root.
+    pub door_uid: Option<u32>,
     /// The first of the user ids that environments get, 65,536 each.
     pub first_uid: u32,
     /// How many environments there may be at once.
@@ -91,6 +94,7 @@ impl HostConfig {
             control_uid: 0,
             control_gid: 0,
             dial_uids: Vec::new(),
+            door_uid: None,
             first_uid: 0x2000_0000,
             max_environments: 1024,
             default_limits: Limits {
@@ -152,6 +156,7 @@ pub(crate) struct Host {
     known: Mutex<Known>,
     changes: broadcast::Sender<EnvironmentId>,
     logs: LogKeeper,
+    desk: door::Desk,
 }
 
 #[derive(Debug, Default)]
@@ -219,6 +224,7 @@ impl Host {
             boot,
             known: Mutex::default(),
             changes: broadcast::channel(256).0,
+            desk: door::Desk::default(),
             logs: LogKeeper::new().map_err(at("watching logs below", &config.state_dir))?,
             config,
         })

@@ -2,6 +2,7 @@
 
 mod client;
 pub mod doctor;
+pub mod door;
 pub mod engine;
 pub mod host;
 mod names;

@@ -146,6 +146,11 @@ pub(crate) fn network(environment: &EnvironmentId) -> Resource {
     resource(environment, "network-namespace", environment.to_string())
 }
 
+/// What the door has of an environment: sockets in its network.
+pub(crate) fn door(environment: &EnvironmentId) -> Resource {
+    resource(environment, "door", environment.to_string())
+}
+
 /// A control group, relative to the instance's.
 pub(crate) fn cgroup(environment: &EnvironmentId, path: String) -> Resource {
     resource(environment, "cgroup", path)
@@ -186,6 +191,9 @@ pub(crate) fn footprint(instance: &InstanceId, spec: &EnvironmentSpec, stage: &S
                 directory(environment, format!("state/{environment}")),
                 directory(environment, format!("pool/{environment}")),
             ];
+            if !spec.egress.is_empty() {
+                all.push(door(environment));
+            }
             all.extend(
                 stack
                     .volumes

@@ -101,6 +101,7 @@ async fn assemble(
             sources: environment.head.clone(),
             stack: Stack::Services(ServiceStack::default()),
             limits: model::Limits::default(),
+            egress: model::Egress::default(),
         },
         policy_commit: Some(policy.commit.clone()),
         restores: None,

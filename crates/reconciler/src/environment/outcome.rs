@@ -253,6 +253,7 @@ mod tests {
                 sources: std::collections::BTreeMap::new(),
                 stack: Stack::Services(ServiceStack::default()),
                 limits: Limits::default(),
+                egress: model::Egress::default(),
             },
             policy_commit: None,
             restores: None,

@@ -248,6 +248,7 @@ async fn build(
             networks: BTreeMap::new(),
         }),
         limits: model::Limits::default(),
+        egress: model::Egress::default(),
     };
     let environment = EnvironmentRow {
         id: id.clone(),

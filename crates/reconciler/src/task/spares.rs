@@ -392,6 +392,7 @@ async fn make(
             sources,
             stack: Stack::Services(with_new_volumes(context, head, stack)),
             limits: head.policy.limits,
+            egress: model::Egress::default(),
         },
         policy_commit: Some(head.commit.clone()),
         restores: None,

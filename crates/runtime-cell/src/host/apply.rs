@@ -140,11 +140,14 @@ impl Host {
         disks?;
         self.update(environment, |record| {
             record.limits = limits;
+            record.allow(spec);
             for (name, volume) in &stack.volumes {
                 record.volumes.insert(name.to_string(), volume.incarnation);
             }
             record.envelope = record.envelope.max(Some(spec.generation));
-        })
+        })?;
+        self.open_door(environment).await;
+        Ok(())
     }
 
     async fn stop_users_of_replaced_volumes(self: &Arc<Self>, environment: &Arc<Environment>, stack: &ServiceStack) {
@@ -324,6 +327,10 @@ impl Host {
                 what: unit.plain().to_owned(),
                 reason: format!("an environment has {MAX_CONTAINERS} addresses"),
             });
+        }
+        if unit.as_service().is_some_and(|name| environment.inner().record.exits.shut.contains(&name)) {
+            // The door has to know which address that is.
+            self.open_door(environment).await;
         }
         self.cell(environment, unit)
     }

@@ -249,7 +249,7 @@ impl Host {
                 Ok((hub, sockets))
             })
             .await?;
-        let tasks = nameserver::serve(sockets, environment)
+        let tasks = nameserver::serve(sockets, environment, self)
             .map_err(|e| failed(format!("starting the name server of {}", environment.id), &e))?;
         let mut inner = environment.inner();
         inner.hub = Some(Arc::new(hub));
@@ -309,6 +309,7 @@ impl Host {
             services,
             jobs,
             volumes: record.volumes.iter().filter_map(volume).collect(),
+            door: self.door_fact(record),
         })
     }
 }

@@ -1,12 +1,13 @@
-//! The name server of an environment: services and aliases have addresses, nothing else exists. It never asks anybody.
+//! The name server of an environment: services, aliases and the names that the policy allows have addresses, nothing else exists.
+//! It never asks anybody: what is asked for in an environment does not leave the machine.
 //!
 //! A small parser of its own: one question, no compression in it, bounded; whatever else is refused or dropped.
 
-use super::environment::Environment;
+use super::{Host, door, environment::Environment};
 use crate::sandbox::network::{HUB_ADDRESS, Hub, container_address};
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -49,12 +50,17 @@ pub(crate) fn bind(hub: &Hub) -> io::Result<(UdpSocket, TcpListener)> {
 pub(crate) fn serve(
     (udp, tcp): (UdpSocket, TcpListener),
     environment: &Arc<Environment>,
+    host: &Arc<Host>,
 ) -> io::Result<Vec<AbortHandle>> {
     let udp = tokio::net::UdpSocket::from_std(udp)?;
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let pace = Arc::new(Mutex::new(Pace::new()));
-    let datagrams = tokio::spawn(serve_udp(udp, Arc::downgrade(environment), Arc::clone(&pace)));
-    let streams = tokio::spawn(serve_tcp(tcp, Arc::downgrade(environment), pace));
+    let names = Names {
+        host: Arc::clone(host),
+        environment: Arc::downgrade(environment),
+    };
+    let datagrams = tokio::spawn(serve_udp(udp, names.clone(), Arc::clone(&pace)));
+    let streams = tokio::spawn(serve_tcp(tcp, names, pace));
     Ok(vec![datagrams.abort_handle(), streams.abort_handle()])
 }
 
@@ -81,7 +87,7 @@ impl Pace {
     }
 }
 
-async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>, pace: Arc<Mutex<Pace>>) {
+async fn serve_udp(socket: tokio::net::UdpSocket, names: Names, pace: Arc<Mutex<Pace>>) {
     let mut query = [0; QUERY_MAX];
     loop {
         pace.lock().await.turn().await;
@@ -90,28 +96,27 @@ async fn serve_udp(socket: tokio::net::UdpSocket, environment: Weak<Environment>
             tokio::task::yield_now().await;
             continue;
         };
-        let Some(environment) = environment.upgrade() else {
-            return;
-        };
-        if let Some(reply) = answer(&query[..length], |name| lookup(&environment, name)) {
-            let _ = socket.send_to(&reply, from).await;
+        match names.reply(&query[..length], from.ip()).await {
+            Reply::None => {}
+            Reply::Bytes(reply) => drop(socket.send_to(&reply, from).await),
+            Reply::Over => return,
         }
     }
 }
 
-async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environment>, pace: Arc<Mutex<Pace>>) {
+async fn serve_tcp(listener: tokio::net::TcpListener, names: Names, pace: Arc<Mutex<Pace>>) {
     let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (environment, pace) = (environment.clone(), Arc::clone(&pace));
+        let (names, pace) = (names.clone(), Arc::clone(&pace));
         tokio::spawn(async move {
-            let _ = timeout(TCP_PATIENCE, converse(stream, environment, &pace)).await;
+            let _ = timeout(TCP_PATIENCE, converse(stream, from.ip(), names, &pace)).await;
             drop(slot);
         });
     }
@@ -119,7 +124,8 @@ async fn serve_tcp(listener: tokio::net::TcpListener, environment: Weak<Environm
 
 async fn converse(
     mut stream: tokio::net::TcpStream,
-    environment: Weak<Environment>,
+    from: IpAddr,
+    names: Names,
     pace: &Mutex<Pace>,
 ) -> io::Result<()> {
     loop {
@@ -130,14 +136,52 @@ async fn converse(
         }
         let mut query = vec![0; length];
         stream.read_exact(&mut query).await?;
-        let Some(environment) = environment.upgrade() else {
-            return Ok(());
-        };
-        let Some(reply) = answer(&query, |name| lookup(&environment, name)) else {
+        let Reply::Bytes(reply) = names.reply(&query, from).await else {
             return Ok(());
         };
         stream.write_u16(u16::try_from(reply.len()).unwrap_or(0)).await?;
         stream.write_all(&reply).await?;
+    }
+}
+
+/// The names of one environment.
+#[derive(Clone)]
+struct Names {
+    host: Arc<Host>,
+    environment: Weak<Environment>,
+}
+
+enum Reply {
+    None,
+    Bytes(Vec<u8>),
+    /// The environment is gone.
+    Over,
+}
+
+impl Names {
+    async fn reply(&self, query: &[u8], from: IpAddr) -> Reply {
+        let Some(environment) = self.environment.upgrade() else {
+            return Reply::Over;
+        };
+        let mut ticket = None;
+        let reply = answer(query, |name, kind| {
+            lookup(&environment, name).or_else(|| {
+                let asked = door::Asked {
+                    name,
+                    address_wanted: kind == TYPE_A,
+                    also: kind == TYPE_AAAA,
+                    from,
+                };
+                let exit = self.host.exit(&environment, &asked)?;
+                ticket = exit.ticket;
+                Some(exit.address)
+            })
+        });
+        if let Some(ticket) = ticket {
+            // Whoever has the answer may connect at once: the door has to know the name by then.
+            ticket.done().await;
+        }
+        reply.map_or(Reply::None, Reply::Bytes)
     }
 }
 
@@ -202,7 +246,7 @@ fn parse(query: &[u8]) -> Option<Question<'_>> {
 }
 
 /// The answer to a query; nothing for what is no query at all.
-fn answer(query: &[u8], lookup: impl FnOnce(&str) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
+fn answer(query: &[u8], lookup: impl FnOnce(&str, u16) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let header = query.get(..12)?;
     if header[2] & 0x80 != 0 {
         return None;
@@ -214,7 +258,7 @@ fn answer(query: &[u8], lookup: impl FnOnce(&str) -> Option<Ipv4Addr>) -> Option
         _ if opcode != 0 => (NOTIMP, None),
         None => (FORMERR, None),
         Some(q) if q.class != CLASS_IN => (REFUSED, None),
-        Some(q) => match lookup(&q.name) {
+        Some(q) => match lookup(&q.name, q.kind) {
             Some(address) => (0, (q.kind == TYPE_A).then_some(address)),
             None if q.name.eq_ignore_ascii_case("localhost") => match q.kind {
                 TYPE_A => (0, Some(Ipv4Addr::LOCALHOST)),

@@ -174,6 +174,7 @@ impl Host {
             tracing::warn!(environment = %environment.id, %error, "an environment is found again without its network");
             return;
         }
+        self.open_door(&environment).await;
         for unit in units {
             if let Err(error) = self.adopt_unit(&environment, &unit).await {
                 tracing::warn!(environment = %environment.id, unit = unit.as_str(), %error, "a container can not be found again");

@@ -1,5 +1,6 @@
 //! What the host remembers of an environment across its own restarts: a file per environment, without secret values.
 
+use super::door::{Exits, Told};
 use crate::names::UnitName;
 use model::{
     Condition, Digest, EnvironmentId, Generation, Limits, Power, Restart, ServiceName, ServiceState, Timestamp,
@@ -38,6 +39,12 @@ pub(crate) struct Record {
     pub(crate) volumes: BTreeMap<String, Generation>,
     /// Its containers.
     pub(crate) units: BTreeMap<UnitName, UnitRecord>,
+    /// What it may reach.
+    #[serde(default)]
+    pub(crate) exits: Exits,
+    /// What became of that.
+    #[serde(default)]
+    pub(crate) told: Told,
 }
 
 /// One container.
@@ -215,6 +222,8 @@ impl Record {
             limits: Limits::default(),
             volumes: BTreeMap::new(),
             units: BTreeMap::new(),
+            exits: Exits::default(),
+            told: Told::default(),
         }
     }
 

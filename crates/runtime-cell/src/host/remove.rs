@@ -50,11 +50,13 @@ impl Host {
                 inner.nameserver.drain(..).for_each(|task| task.abort());
                 inner.hub = None;
             }
+            self.close_door(id).await;
             self.remove_found(id).await?;
             environment.inner().removed = true;
             self.bury(id, generation);
             environment.changed.send_modify(|n| *n = n.wrapping_add(1));
         } else {
+            self.close_door(id).await;
             self.remove_found(id).await?;
             self.bury(id, generation);
         }
@@ -217,6 +219,9 @@ impl Host {
         );
         if self.pin(environment).exists() {
             all.push(names::network(id));
+        }
+        if self.desk.holds(id) {
+            all.push(names::door(id));
         }
         all.extend(
             self.staged(id)

@@ -2,6 +2,7 @@
 
 use super::{Host, HostError, at, environment::Environment, probe};
 use crate::{
+    door::wire::DOOR_SOCKET,
     names::UnitName,
     protocol::{
         Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, WireError, frame, parse,
@@ -41,12 +42,14 @@ pub(super) async fn serve(host: Arc<Host>) -> Result<(), HostError> {
         listen(&run.join(CONTROL_SOCKET), 0o600, Some(host.config.control_uid)).map_err(at("listening below", &run))?;
     // Everybody may connect here; who is not listed is told nothing.
     let dial = listen(&run.join(DIAL_SOCKET), 0o666, None).map_err(at("listening below", &run))?;
+    let door = listen(&run.join(DOOR_SOCKET), 0o666, None).map_err(at("listening below", &run))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(at("waiting for signals in", &run))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(at("waiting for signals in", &run))?;
     tracing::info!(path = %run.display(), "the cell host serves");
     tokio::select! {
         () = accept(Arc::clone(&host), control, Door::Control) => {}
         () = accept(Arc::clone(&host), dial, Door::Dial) => {}
+        () = super::door::serve(Arc::clone(&host), door) => {}
         () = host.logs.follow() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

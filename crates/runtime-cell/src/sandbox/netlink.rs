@@ -189,6 +189,27 @@ impl Netlink {
         unless_there(self.acknowledged(request))
     }
 
+    /// Makes this namespace answer for all addresses of a range, through an interface.
+    pub(crate) fn route_here(&self, index: u32, to: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        // `struct rtmsg`.
+        request.bytes.extend([
+            libc::AF_INET as u8,
+            prefix,
+            0,
+            0,
+            libc::RT_TABLE_LOCAL,
+            libc::RTPROT_STATIC,
+            libc::RT_SCOPE_HOST,
+            libc::RTN_LOCAL,
+        ]);
+        request.bytes.extend([0; 4]);
+        let request = request
+            .attribute(libc::RTA_DST, &to.octets())
+            .attribute(libc::RTA_OIF, &index.to_ne_bytes());
+        unless_there(self.acknowledged(request))
+    }
+
     /// The index of an interface.
     pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
         let found = self.links()?.into_iter().find(|l| l.name == name);

@@ -23,6 +23,9 @@ use std::{
 pub(crate) const HUB_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Width of the environment's network.
 pub(crate) const PREFIX: u8 = 16;
+/// The half of the network in which names of the outside have addresses. The hub answers for all of them.
+const OUTWARD: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
+const OUTWARD_PREFIX: u8 = 17;
 /// How many containers an environment's network has room for.
 pub(crate) const MAX_CONTAINERS: u16 = 250;
 const BRIDGE: &str = "hub0";
@@ -144,6 +147,20 @@ impl Hub {
     /// Runs something with the calling thread's sockets inside this network.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         inside(self.namespace.as_fd(), work)
+    }
+
+    /// The number of the namespace: no other has it as long as anything is left of this one.
+    pub(crate) fn number(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.namespace)?.st_ino)
+    }
+
+    /// Listens on a port of all addresses that names of the outside have here.
+    pub(crate) fn listen_outward(&self, port: u16) -> io::Result<OwnedFd> {
+        inside(self.namespace.as_fd(), || {
+            Netlink::open()?.route_here(LOOPBACK, OUTWARD, OUTWARD_PREFIX)?;
+            let listener = std::net::TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+            Ok(OwnedFd::from(listener))
+        })
     }
 
     /// Begins a connection from the hub to a container. The socket does not block; it becomes writable when connected.

@@ -26,7 +26,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -39,6 +39,7 @@ const INSTANCE: &str = "CELL_TEST_INSTANCE";
 const CONTROL: &str = "CELL_TEST_CONTROL";
 /// Also for people: with `runc` or `crun` all tests of a program run on that one.
 const OCI: &str = "CELL_TEST_OCI";
+const DOOR: &str = "CELL_TEST_DOOR";
 
 /// To be called by an ignored test of each test program: the rig runs that test as its cell host.
 pub fn host_process() {
@@ -50,7 +51,11 @@ pub fn host_process() {
         .with_writer(io::stderr)
         .with_max_level(tracing::Level::INFO)
         .init();
-    run(config(Path::new(&directory), instance)).unwrap();
+    let directory = Path::new(&directory);
+    if std::env::var_os(DOOR).is_some() {
+        return runtime_cell::door::run(&directory.join("run")).unwrap();
+    }
+    run(config(directory, instance)).unwrap();
 }
 
 fn config(directory: &Path, instance: InstanceId) -> HostConfig {
@@ -66,6 +71,7 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     };
     let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
     config.dial_uids = vec![DIALER];
+    config.door_uid = Some(DOORKEEPER);
     config.oci = std::env::var(OCI).ok().map(|name| name.parse().unwrap());
     if let Some(uid) = std::env::var(CONTROL)
         .ok()
@@ -79,11 +85,14 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
 
 /// A user that may only dial.
 pub const DIALER: u32 = 54_321;
+/// The user of the door.
+pub const DOORKEEPER: u32 = 54_322;
 
 pub struct Rig {
     pub directory: PathBuf,
     pub instance: InstanceId,
     host: Option<Child>,
+    door: Option<Child>,
     next: AtomicU32,
     control: u32,
     wrapper: Vec<String>,
@@ -122,6 +131,7 @@ impl Rig {
             directory,
             instance,
             host: None,
+            door: None,
             next: AtomicU32::new(0),
             control,
             wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
@@ -177,6 +187,49 @@ impl Rig {
         }
     }
 
+    /// Starts the door, which is no part of a rig by itself.
+    pub fn start_door(&mut self) {
+        self.door = Some(self.door_command().spawn().unwrap());
+    }
+
+    /// What starts it.
+    pub fn door_command(&self) -> Command {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("host.log"))
+            .unwrap();
+        // The directory of the program may be closed to that user.
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args(["--exact", "host_process", "--ignored", "--nocapture"])
+            .envs(self.variables())
+            .env(DOOR, "1")
+            .uid(DOORKEEPER)
+            .gid(DOORKEEPER)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        command
+    }
+
+    /// Keeps the door that somebody else has started.
+    pub fn keep_door(&mut self, door: Child) {
+        self.door = Some(door);
+    }
+
+    pub fn door_pid(&self) -> u32 {
+        self.door.as_ref().unwrap().id()
+    }
+
+    pub fn kill_door(&mut self) {
+        if let Some(mut door) = self.door.take() {
+            door.kill().unwrap();
+            door.wait().unwrap();
+        }
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("host.log")).unwrap_or_default()
     }
@@ -211,6 +264,7 @@ impl Drop for Rig {
             eprintln!("the host said: {}", self.log());
         }
         self.kill_host();
+        self.kill_door();
         let groups = || {
             fs::read_dir("/sys/fs/cgroup")
                 .unwrap()
@@ -348,6 +402,7 @@ pub fn spec(environment: EnvironmentId, services: &[(&str, Service)]) -> Environ
             ..ServiceStack::default()
         }),
         limits: Limits::default(),
+        egress: model::Egress::default(),
     }
 }
 

@@ -77,6 +77,7 @@ impl<'a> Bench<'a> {
             sources: BTreeMap::new(),
             stack: Stack::Services(ServiceStack::default()),
             limits: Limits::default(),
+            egress: model::Egress::default(),
         })
     }
 

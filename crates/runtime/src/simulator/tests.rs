@@ -175,6 +175,7 @@ fn spec(command: &[&str]) -> EnvironmentSpec {
         sources: BTreeMap::new(),
         stack: Stack::Services(stack),
         limits: Limits::default(),
+        egress: model::Egress::default(),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Cell {
     pub(super) services: BTreeMap<ServiceName, Container>,
     pub(super) jobs: BTreeMap<JobName, JobRun>,
     pub(super) volumes: BTreeMap<VolumeName, Disk>,
+    pub(super) door: model::DoorFact,
 }
 
 pub(super) struct Disk {
@@ -316,6 +317,7 @@ impl World {
                     )
                 })
                 .collect(),
+            door: cell.door.clone(),
         })
     }
 

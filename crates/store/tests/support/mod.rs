@@ -49,6 +49,7 @@ pub(crate) fn generation(name: &str, n: u64) -> GenerationRow {
         sources: BTreeMap::from([("shop".parse().unwrap(), commit('a'))]),
         stack: Stack::Services(ServiceStack::default()),
         limits: Limits::default(),
+        egress: model::Egress::default(),
     };
     GenerationRow {
         environment: id(name),

@@ -39,6 +39,7 @@ fn generation(n: u64, outcome: Option<Outcome>, restores: Option<u64>) -> Genera
             sources: BTreeMap::new(),
             stack: Stack::Services(ServiceStack::default()),
             limits: Limits::default(),
+            egress: model::Egress::default(),
         },
         policy_commit: None,
         restores: restores.map(Generation),
