@@ -214,7 +214,7 @@ fn owned(traces: &Traces, name: &str) -> Result<PathBuf> {
 fn settings(traces: &Traces, state: &Path, forge: &Path) -> Result<String> {
     let free = || -> Result<u16> { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port()) };
     Ok(format!(
-        "state_dir: {}\nuser: nobody\nlisten: 127.0.0.1:{}\ngateway:\n  user: daemon\n  listen: 127.0.0.1:{}\ncell:\n  run_dir: {}\n  data_dir: {}\n  pool_gib: 3\n\
+        "state_dir: {}\nuser: nobody\ndoor:\n  user: bin\nlisten: 127.0.0.1:{}\ngateway:\n  user: daemon\n  listen: 127.0.0.1:{}\ncell:\n  run_dir: {}\n  data_dir: {}\n  pool_gib: 3\n\
          projects:\n  - name: idle\n    sources:\n      - forge: {{ kind: local, path: {} }}\n        base_branch: main\n",
         state.display(),
         free()?,

@@ -50,13 +50,15 @@ pub(crate) struct Connection {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server; started by root it starts the two other processes and gives up its privileges
+    /// Run the server; started by root it starts the other processes and gives up its privileges
     Serve(ServeArgs),
     /// Run the privileged process that makes containers (`serve` starts it)
     CellHost(CellHostArgs),
     /// Run the reverse proxy in front of all environments (`serve` starts it)
     Gateway(GatewayArgs),
-    /// Stop the server's three processes; environments go on
+    /// Run the only way out of environments (the cell host starts it where `serve` has started that)
+    Door(DoorArgs),
+    /// Stop the server's processes; environments go on
     Stop(StopArgs),
     /// Show the whole path on this machine with the example shop: open, push, close
     Demo(DemoArgs),
@@ -150,6 +152,9 @@ pub(crate) struct CellHostArgs {
     /// Stay beside it and start it again when it ends without being asked to
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Start the door, too, and again when it ends without being asked to
+    #[arg(long)]
+    pub(crate) door: bool,
 }
 
 /// Options of `gateway`.
@@ -164,6 +169,14 @@ pub(crate) struct GatewayArgs {
     /// Leave the session of whoever starts it
     #[arg(long, hide = true)]
     pub(crate) own_session: bool,
+}
+
+/// Options of `door`.
+#[derive(Debug, Args)]
+pub(crate) struct DoorArgs {
+    /// The configuration file
+    #[arg(long, default_value = CONFIG)]
+    pub(crate) config: PathBuf,
 }
 
 /// Options of `instance-id`.

@@ -83,6 +83,7 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     let user = system_user("maquette", "for everything that needs no privileges")?;
     // By its name: it is the one that is used unless the configuration says otherwise.
     system_user("maquette-gateway", "for the gateway alone")?;
+    system_user("maquette-door", "for the way out of environments alone")?;
     let shop = args
         .shop
         .canonicalize()

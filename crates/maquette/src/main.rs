@@ -37,6 +37,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::CellHost(args) => process::cell_host::run(&args),
         Command::Serve(args) => process::serve::run(&args),
         Command::InstanceId(args) => process::instance::run(&args),
+        Command::Door(args) => process::door::run(&args),
         Command::Gateway(args) => process::gateway::run(&args),
         Command::Stop(args) => process::stop::run(&args),
         Command::Demo(args) => process::block_on(demo::run(&args))?,

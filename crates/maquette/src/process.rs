@@ -1,10 +1,11 @@
-//! The server's three processes, and how they find each other.
+//! The server's four processes, and how they find each other.
 //!
-//! `serve` (the control plane) and `gateway` run as users without privileges, one each; `cell-host` as root. Whoever starts
-//! `serve` as root gets all three; each of the other two outlives it and is found again: the cell host by its socket, the gateway
-//! by the lock that it holds. Each comes back when it is killed: its keeper looks after it.
+//! `serve` (the control plane), `gateway` and `door` run as users without privileges, one each; `cell-host` as root. Whoever starts
+//! `serve` as root gets all of them; each of the others outlives it and is found again: the cell host by its socket, the gateway and
+//! the door by the locks that they hold. Each comes back when it is killed: its keeper looks after it, and the cell host after the door.
 
 pub(crate) mod cell_host;
+pub(crate) mod door;
 pub(crate) mod gateway;
 pub(crate) mod instance;
 pub(crate) mod keeper;

@@ -35,6 +35,9 @@ pub struct ServerConfig {
     /// Where people reach environments.
     #[serde(default)]
     pub gateway: GatewayConfig,
+    /// The way out of environments.
+    #[serde(default)]
+    pub door: DoorConfig,
     /// The embedded runtime.
     #[serde(default)]
     pub cell: CellConfig,
@@ -79,6 +82,16 @@ impl Default for GatewayConfig {
             bases: default_bases(),
         }
     }
+}
+
+/// The way out of environments.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoorConfig {
+    /// The system user that the door runs as; `maquette-door` unless given. Another one than those of `serve` and of the gateway: it
+    /// speaks with everybody that an environment may reach.
+    #[serde(default)]
+    pub user: Option<String>,
 }
 
 /// A domain under which environments have their hosts.
@@ -423,6 +436,12 @@ impl ServerConfig {
     #[must_use]
     pub fn gateway_run_dir(&self) -> PathBuf {
         self.cell.run_dir.join("gateway")
+    }
+
+    /// The directory of the door's process.
+    #[must_use]
+    pub fn door_run_dir(&self) -> PathBuf {
+        self.cell.run_dir.join("door")
     }
 
     /// Where the cell host keeps volumes and files of commits.

@@ -72,12 +72,12 @@ fn units_start_what_there_is_and_only_one_of_them_is_root() {
         let root = setting("User").is_none();
         match cli.command {
             super::Command::CellHost(args) => {
-                assert!(root && !args.keep, "systemd starts it again");
+                assert!(root && !args.keep && !args.door, "systemd starts it, and the door, again");
                 assert_eq!(setting("KillMode"), Some("process"), "containers outlive it");
                 assert_eq!(setting("Delegate"), Some("yes"));
             }
             super::Command::Serve(args) => assert!(!root && args.alone, "the others are units of their own"),
-            super::Command::Gateway(_) => assert!(!root),
+            super::Command::Gateway(_) | super::Command::Door(_) => assert!(!root),
             other => panic!("{name}: {other:?}"),
         }
         if !root {
@@ -91,5 +91,5 @@ fn units_start_what_there_is_and_only_one_of_them_is_root() {
         );
         commands.push(words[1].to_owned());
     }
-    assert_eq!(commands, ["cell-host", "gateway", "serve"]);
+    assert_eq!(commands, ["cell-host", "door", "gateway", "serve"]);
 }

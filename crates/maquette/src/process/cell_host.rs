@@ -1,7 +1,7 @@
 //! The cell host: the one process that is root.
 
 use super::{
-    instance, keeper, load, log, running,
+    door, instance, keeper, load, log, running,
     user::{self, User},
 };
 use crate::{cli::CellHostArgs, exit::Failure};
@@ -42,6 +42,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
     let user = user::choose(config.user.as_deref())?;
     let gateway = user::choose_gateway(&config, &user)?;
+    let door_user = user::choose_door(&config, [&user, &gateway])?;
     let instance = match &args.instance {
         Some(instance) => instance.clone(),
         None => {
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     let data = config.cell_data_dir();
     restrict(&data, &user).map_err(|error| failed(&data, &error))?;
     user::make_meeting_places(&config, &user, &gateway)?;
+    user::make_door_place(&config, &user, &door_user)?;
     let pid_file = pid_file(&config);
     let held = running::hold(&pid_file).map_err(|error| failed(&pid_file, &error))?;
     if held.is_none() {
@@ -66,7 +68,11 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     host.control_uid = user.uid;
     host.control_gid = user.gid;
     host.dial_uids = vec![gateway.uid];
+    host.door_uid = Some(door_user.uid);
     host.oci = oci_runtime(&config);
+    if args.door {
+        door::keep(&config, &args.config, &door_user)?;
+    }
     host::run(host).map_err(|error| Failure::of(&error).hint("`maquette doctor` says what this machine lacks"))?;
     drop(held);
     Ok(ExitCode::SUCCESS)

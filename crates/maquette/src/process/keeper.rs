@@ -54,6 +54,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     let control = config.cell.run_dir.join("control.sock");
     let mut arguments = vec![
         "cell-host".into(),
+        "--door".into(),
         "--config".into(),
         args.config.clone().into_os_string(),
     ];

@@ -37,7 +37,7 @@ pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
 }
 
 /// Opens a file that may be another user's: nothing that stands in its place is followed or waited for.
-fn look(path: &Path) -> io::Result<File> {
+pub(super) fn look(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     File::options()
         .read(true)

@@ -56,6 +56,8 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
     let path = &args.config;
     let user = user::choose(config.user.as_deref())?;
     let gateway = user::choose_gateway(config, &user)?;
+    // Told now: the cell host needs it, too.
+    user::choose_door(config, [&user, &gateway])?;
     user::own_state_directory(config, &user)?;
     let config_path = path.canonicalize().map_err(|error| failed(path, &error))?;
     let instance = instance::of(&StateDir::new(&config.state_dir).store(), &user)?;

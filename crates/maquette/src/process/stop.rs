@@ -1,9 +1,10 @@
 //! `maquette stop`: ends the server's processes and nothing else.
 
-use super::{cell_host, gateway, keeper, load, log, running};
+use super::{cell_host, door, gateway, keeper, load, log, running};
 use crate::{cli::StopArgs, exit::Failure, screen};
 use server::StateDir;
 use std::{
+    path::PathBuf,
     process::ExitCode,
     thread::sleep,
     time::{Duration, Instant},
@@ -24,10 +25,17 @@ pub(crate) fn run(args: &StopArgs) -> Result<ExitCode, Failure> {
         ("cell-keeper", keeper::pid_file(&config)),
         ("cell-host", cell_host::pid_file(&config)),
     ];
+    end(&files)?;
+    // Last, because the cell host would start it again.
+    end(&[("door", door::pid_file(&config))])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn end(files: &[(&'static str, PathBuf)]) -> Result<(), Failure> {
     let mut left = Vec::new();
     for (name, file) in files {
-        let Some(pid) = running::holder(&file) else {
-            if running::is_held(&file) {
+        let Some(pid) = running::holder(file) else {
+            if running::is_held(file) {
                 return Err(Failure::new(
                     1,
                     format!("{name} is another user's, or runs from another program file, and is left alone"),
@@ -40,13 +48,13 @@ pub(crate) fn run(args: &StopArgs) -> Result<ExitCode, Failure> {
             Failure::new(4, format!("{name} can not be asked to end: {error}")).hint("sudo maquette stop")
         })?;
         screen::tell(&format!("{name} was asked to end"));
-        left.push((name, pid));
+        left.push((*name, pid));
     }
     let since = Instant::now();
     loop {
         left.retain(|(_, pid)| running::exists(*pid));
         if left.is_empty() {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         if since.elapsed() > PATIENCE {
             let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();

@@ -12,6 +12,7 @@ use std::{
 /// The users that are looked for unless the configuration names others.
 const DEFAULT: &str = "maquette";
 const GATEWAY: &str = "maquette-gateway";
+const DOOR: &str = "maquette-door";
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,27 @@ pub(crate) fn choose_gateway(config: &ServerConfig, server: &User) -> Result<Use
     Ok(user)
 }
 
+/// The user that the door is to run as.
+pub(crate) fn choose_door(config: &ServerConfig, others: [&User; 2]) -> Result<User, Failure> {
+    let user = choose(Some(config.door.user.as_deref().unwrap_or(DOOR)))?;
+    if let Some(other) = others
+        .into_iter()
+        .find(|other| user.uid == other.uid || user.gid == other.gid)
+    {
+        return Err(Failure::new(
+            1,
+            format!("the door would run as {}, like {}, or in its group", user.name, other.name),
+        )
+        .hint("leave `door.user` out of maquette-server.yaml, or name a user there that nothing else runs as"));
+    }
+    Ok(user)
+}
+
+/// Makes the directory of the door, which the server may look into.
+pub(crate) fn make_door_place(config: &ServerConfig, server: &User, door: &User) -> Result<(), Failure> {
+    make_place(&config.door_run_dir(), door.uid, server.gid, 0o2770)
+}
+
 /// Makes the directories in which the server and the gateway meet: the first is the server's and lets the gateway in, the other one
 /// is the gateway's and lets the server look. Nobody else gets in.
 pub(crate) fn make_meeting_places(config: &ServerConfig, server: &User, gateway: &User) -> Result<(), Failure> {
@@ -106,15 +128,19 @@ pub(crate) fn make_meeting_places(config: &ServerConfig, server: &User, gateway:
         (&config.gateway_run_dir(), gateway.uid, server.gid, 0o2770),
     ];
     for (path, owner, group, mode) in places {
-        let make = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            lchown(path, Some(owner), Some(group))?;
-            // After the change of the owner, which takes the bits for the group away.
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        };
-        make().map_err(|error| failed(path, &error))?;
+        make_place(path, owner, group, mode)?;
     }
     Ok(())
+}
+
+fn make_place(path: &Path, owner: u32, group: u32, mode: u32) -> Result<(), Failure> {
+    let make = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        lchown(path, Some(owner), Some(group))?;
+        // After the change of the owner, which takes the bits for the group away.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make().map_err(|error| failed(path, &error))
 }
 
 /// The user of that name, if there is one.

@@ -1,4 +1,4 @@
-//! A cell host that was killed comes back by itself, one that was asked to end does not.
+//! A cell host or a door that was killed comes back by itself, one that was asked to end does not.
 
 use crate::{
     kill::{PATIENCE, Process, mend, serve_beside},
@@ -40,6 +40,19 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     }
     assert_eq!(Process::Keeper.pid(&rig), Some(keeper), "the same looks after it");
 
+    // The door outlives the cell host, and comes back when it is killed itself.
+    let door = Process::Door.pid(&rig).unwrap();
+    kill(door);
+    until(&rig, "the door stays away", || {
+        Process::Door.pid(&rig).is_some_and(|pid| pid != door)
+    })
+    .await;
+    let door = Process::Door.pid(&rig).unwrap();
+    let host = Process::CellHost.pid(&rig).unwrap();
+    kill(host);
+    mend(&mut rig, Process::CellHost, host).await;
+    assert_eq!(Process::Door.pid(&rig), Some(door), "it did not notice");
+
     // The server is asked to end: the cell host goes on, and is found again.
     let host = Process::CellHost.pid(&rig).unwrap();
     let serve = Process::Serve.pid(&rig).unwrap();
@@ -61,7 +74,7 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     let second = serve_beside(&rig).await;
     assert!(second.contains("uses"), "{second}");
     assert_eq!(Process::Serve.pid(&rig), serve, "the server that ran goes on");
-    until(&rig, "they do not come back", || processes(&rig) == 4).await;
+    until(&rig, "they do not come back", || processes(&rig) == 5).await;
     assert_eq!(visitor.get("/page.txt").await, (200, "kept opened\n".to_owned()));
     life.close(&rig).await;
     life.ended(&rig, &id).await;

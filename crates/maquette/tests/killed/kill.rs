@@ -25,6 +25,8 @@ pub(crate) enum Process {
     Serve,
     CellHost,
     Gateway,
+    /// The cell host starts it again.
+    Door,
     /// Not one of those that do something: it starts the cell host again.
     Keeper,
 }
@@ -37,6 +39,7 @@ impl Process {
             Self::Serve => StateDir::new(rig.state()).lock(),
             Self::CellHost => rig.run_dir.join("cell-host.pid"),
             Self::Gateway => rig.run_dir.join("gateway/gateway.pid"),
+            Self::Door => rig.run_dir.join("door/door.pid"),
             Self::Keeper => rig.run_dir.join("cell-keeper.pid"),
         }
     }

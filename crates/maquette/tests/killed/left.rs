@@ -71,6 +71,7 @@ fn grouped(rig: &Rig) -> (Vec<String>, Vec<String>) {
         return (vec!["no cell host".to_owned()], processes);
     };
     let host = host.as_raw_nonzero().to_string();
+    let door = Process::Door.pid(rig).map(|pid| pid.as_raw_nonzero().to_string());
     for line in fs::read_to_string(format!("/proc/{host}/cgroup"))
         .unwrap_or_default()
         .lines()
@@ -95,7 +96,7 @@ fn grouped(rig: &Rig) -> (Vec<String>, Vec<String>) {
         processes.extend(
             inside
                 .lines()
-                .filter(|pid| *pid != host)
+                .filter(|pid| *pid != host && Some(*pid) != door.as_deref())
                 .map(|pid| format!("process {pid}")),
         );
     }
@@ -114,8 +115,9 @@ fn mounts(rig: &Rig) -> Vec<String> {
     points.filter(ours).map(|point| format!("mount {point}")).collect()
 }
 
-/// One of each, and the keeper.
+/// One of each, the door and the keeper.
 pub(crate) fn running(rig: &Rig) -> usize {
-    PROCESSES.iter().filter(|process| process.pid(rig).is_some()).count()
-        + usize::from(Process::Keeper.pid(rig).is_some())
+    let others = [Process::Door, Process::Keeper];
+    let all = PROCESSES.iter().chain(&others);
+    all.filter(|process| process.pid(rig).is_some()).count()
 }

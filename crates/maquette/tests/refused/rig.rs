@@ -115,7 +115,7 @@ impl Rig {
 
     pub(crate) fn configure(&self) {
         let text = format!(
-            "state_dir: {root}/state\nuser: nobody\nlisten: 127.0.0.1:{api}\ngateway: {{ user: daemon, listen: \"127.0.0.1:{gateway}\" }}\n\
+            "state_dir: {root}/state\nuser: nobody\nlisten: 127.0.0.1:{api}\ndoor: {{ user: bin }}\ngateway: {{ user: daemon, listen: \"127.0.0.1:{gateway}\" }}\n\
              cell: {{ run_dir: {run}, data_dir: {root}/cells, pool_gib: 1 }}\npoll_seconds: 1\n\
              projects:\n  - name: shop\n    sources:\n      - forge: {{ kind: local, path: {root}/forge }}\n",
             root = self.root.display(),
