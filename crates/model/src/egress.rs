@@ -175,7 +175,11 @@ impl FromStr for HostPattern {
             None => (false, text),
         };
         if rest.contains('*') {
-            return Err(if text == "*" { InvalidHost::Wide } else { InvalidHost::Star });
+            return Err(if text == "*" {
+                InvalidHost::Wide
+            } else {
+                InvalidHost::Star
+            });
         }
         let name: HostName = rest.parse()?;
         match (below, name.as_str().contains('.')) {
@@ -263,7 +267,10 @@ mod tests {
             .private
             .insert("b.example.com".parse().unwrap(), BTreeSet::from([endpoint]));
         let find = |name: &str| egress.find(&name.parse().unwrap());
-        assert_eq!(find("a.example.com"), Some(Reachable::Public(BTreeSet::from([80, 443]))));
+        assert_eq!(
+            find("a.example.com"),
+            Some(Reachable::Public(BTreeSet::from([80, 443])))
+        );
         assert_eq!(
             find("b.example.com"),
             Some(Reachable::Private(BTreeSet::from([endpoint])))

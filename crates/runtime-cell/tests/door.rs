@@ -157,7 +157,9 @@ print(text[:18].decode(), len(text) - 18, text[-13:].decode())"
         ))
         .await;
     assert_eq!(seen, "hello from outside 1000013 1000000 bytes\n");
-    let fact = street.fact_until(|fact| fact.passed.iter().any(|p| p.sent > 0 && p.received > 1_000_000)).await;
+    let fact = street
+        .fact_until(|fact| fact.passed.iter().any(|p| p.sent > 0 && p.received > 1_000_000))
+        .await;
     let [passed] = fact.passed.as_slice() else {
         panic!("{fact:?}");
     };

@@ -72,7 +72,10 @@ fn units_start_what_there_is_and_only_one_of_them_is_root() {
         let root = setting("User").is_none();
         match cli.command {
             super::Command::CellHost(args) => {
-                assert!(root && !args.keep && !args.door, "systemd starts it, and the door, again");
+                assert!(
+                    root && !args.keep && !args.door,
+                    "systemd starts it, and the door, again"
+                );
                 assert_eq!(setting("KillMode"), Some("process"), "containers outlive it");
                 assert_eq!(setting("Delegate"), Some("yes"));
             }

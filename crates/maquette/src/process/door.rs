@@ -1,15 +1,11 @@
 //! The door's process, and what looks after it: a thread of the cell host, unless a service manager does.
 
-use super::{
-    leave_session, load, log, running,
-    user::User,
-};
+use super::{leave_session, load, log, running, user::User};
 use crate::{cli::DoorArgs, exit::Failure};
 use rustix::process::geteuid;
 use server::config::ServerConfig;
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus, Stdio},
@@ -27,8 +23,9 @@ pub(crate) fn run(args: &DoorArgs) -> Result<ExitCode, Failure> {
     leave_session();
     log("door");
     if geteuid().is_root() {
-        return Err(Failure::new(1, "the door does not run as root")
-            .hint("`maquette serve` has it started as the right user"));
+        return Err(
+            Failure::new(1, "the door does not run as root").hint("`maquette serve` has it started as the right user")
+        );
     }
     let config = load(&args.config)?;
     let pid_file = pid_file(&config);

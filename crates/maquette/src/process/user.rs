@@ -107,7 +107,10 @@ pub(crate) fn choose_door(config: &ServerConfig, others: [&User; 2]) -> Result<U
     {
         return Err(Failure::new(
             1,
-            format!("the door would run as {}, like {}, or in its group", user.name, other.name),
+            format!(
+                "the door would run as {}, like {}, or in its group",
+                user.name, other.name
+            ),
         )
         .hint("leave `door.user` out of maquette-server.yaml, or name a user there that nothing else runs as"));
     }

@@ -6,13 +6,7 @@ use super::{
     wire::{Held, Numbered, Order, Report, Word, receive, send},
 };
 use model::EnvironmentId;
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     net::{UnixStream, unix::UCred},
     sync::Mutex,

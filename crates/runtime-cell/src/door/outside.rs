@@ -117,10 +117,7 @@ impl Outside {
         let addresses = match timeout(RESOLVER, looked_up).await {
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!(
-                "the resolver does not answer within {} s",
-                RESOLVER.as_secs()
-            )),
+            Err(_) => Err(format!("the resolver does not answer within {} s", RESOLVER.as_secs())),
         };
         let mut known = self.known();
         if known.len() >= REMEMBERED_MAX {

@@ -174,7 +174,12 @@ pub(crate) async fn send(stream: &UnixStream, value: &impl Serialize, socket: Op
                 if !descriptors.is_empty() {
                     control.push(SendAncillaryMessage::ScmRights(&descriptors));
                 }
-                Ok(sendmsg(stream, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL)?)
+                Ok(sendmsg(
+                    stream,
+                    &[IoSlice::new(rest)],
+                    &mut control,
+                    SendFlags::NOSIGNAL,
+                )?)
             })
             .await?;
         socket = None;

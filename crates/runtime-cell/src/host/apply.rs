@@ -328,7 +328,10 @@ impl Host {
                 reason: format!("an environment has {MAX_CONTAINERS} addresses"),
             });
         }
-        if unit.as_service().is_some_and(|name| environment.inner().record.exits.shut.contains(&name)) {
+        if unit
+            .as_service()
+            .is_some_and(|name| environment.inner().record.exits.shut.contains(&name))
+        {
             // The door has to know which address that is.
             self.open_door(environment).await;
         }

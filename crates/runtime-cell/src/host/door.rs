@@ -376,7 +376,10 @@ impl Host {
             let hub = Arc::clone(&hub);
             let action = action();
             let socket = self
-                .block(move |_| hub.listen_outward(port).map_err(|e| failed(format!("{action} on port {port}"), &e)))
+                .block(move |_| {
+                    hub.listen_outward(port)
+                        .map_err(|e| failed(format!("{action} on port {port}"), &e))
+                })
                 .await?;
             let order = Order::Listen {
                 environment: id.clone(),

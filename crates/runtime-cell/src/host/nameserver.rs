@@ -122,12 +122,7 @@ async fn serve_tcp(listener: tokio::net::TcpListener, names: Names, pace: Arc<Mu
     }
 }
 
-async fn converse(
-    mut stream: tokio::net::TcpStream,
-    from: IpAddr,
-    names: Names,
-    pace: &Mutex<Pace>,
-) -> io::Result<()> {
+async fn converse(mut stream: tokio::net::TcpStream, from: IpAddr, names: Names, pace: &Mutex<Pace>) -> io::Result<()> {
     loop {
         pace.lock().await.turn().await;
         let length = usize::from(stream.read_u16().await?);

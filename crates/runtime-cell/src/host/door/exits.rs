@@ -96,7 +96,12 @@ impl Exits {
         let Some(entry) = self.entry(name) else {
             return Name::Unknown;
         };
-        let listed = self.egress.hosts.keys().filter(|pattern| pattern.exact().is_some()).count()
+        let listed = self
+            .egress
+            .hosts
+            .keys()
+            .filter(|pattern| pattern.exact().is_some())
+            .count()
             + self.egress.private.len();
         if self.numbers.len() >= listed + FOUND_MAX {
             return Name::TooMany;

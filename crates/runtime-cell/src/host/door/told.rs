@@ -24,7 +24,14 @@ pub(crate) struct Told {
 
 impl Told {
     /// A name, or a port of it, was asked for and refused.
-    pub(crate) fn refuse(&mut self, name: &HostName, port: Option<u16>, count: u64, why: Option<String>, now: Timestamp) {
+    pub(crate) fn refuse(
+        &mut self,
+        name: &HostName,
+        port: Option<u16>,
+        count: u64,
+        why: Option<String>,
+        now: Timestamp,
+    ) {
         let known = self
             .refused
             .iter_mut()
@@ -58,7 +65,13 @@ impl Told {
     }
 
     fn pass(&mut self, name: &HostName, port: u16, tally: &Tally) {
-        if *tally == (Tally { refused: tally.refused, why: tally.why.clone(), ..Tally::default() }) {
+        if *tally
+            == (Tally {
+                refused: tally.refused,
+                why: tally.why.clone(),
+                ..Tally::default()
+            })
+        {
             return;
         }
         let found = self
@@ -81,7 +94,9 @@ impl Told {
                 self.passed.len() - 1
             }
         };
-        let Some(known) = self.passed.get_mut(index) else { return };
+        let Some(known) = self.passed.get_mut(index) else {
+            return;
+        };
         known.connections = known.connections.saturating_add(tally.connections);
         known.failed = known.failed.saturating_add(tally.failed);
         known.sent = known.sent.saturating_add(tally.sent);
