@@ -1,6 +1,7 @@
 //! `maquette.yaml`: what Compose can't say. Its keys are described once, in `settings/keys.rs`; the reader, the hints and the
 //! published schema all come from that description.
 
+mod egress;
 pub(crate) mod keys;
 mod policy;
 mod schema;

@@ -111,8 +111,42 @@ fn what_is_not_supported_is_refused_by_name() {
 
 #[test]
 fn reserved_words_of_a_policy_are_never_ignored() {
-    let settings = "policy:\n  secrets: [STRIPE_KEY]\n  egress: [api.stripe.com]\n  access: { guests: true }\n  sleep_after: soon\n  expire_after: 1s\n  limits: { memory: lots, cpus: 0, pids: -1 }\n";
+    let settings = "policy:\n  secrets: [STRIPE_KEY]\n  access: { guests: true }\n  sleep_after: soon\n  expire_after: 1s\n  limits: { memory: lots, cpus: 0, pids: -1 }\n";
     insta::assert_snapshot!(with_settings("services: { web: { image: redis:7 } }", settings));
+}
+
+#[test]
+fn what_can_not_be_reached_by_a_policy() {
+    let settings = "\
+policy:
+  egress:
+    - https://api.stripe.com/v1
+    - 10.0.0.5:5432
+    - 10.0.0.6
+    - '*'
+    - '*.com'
+    - a.*.com
+    - npn
+    - example.com:0
+    - example.com:80,http
+    - example.com:53
+    - exa mple.com
+  private:
+    a: 10.0.0.5
+    b: search.internal:9200
+    c: 169.254.169.254:80
+    d: '[::ffff:169.254.169.254]:80'
+    e: 0.0.0.0:80
+    f: fd00::5:5432
+    g: 127.0.0.1:5432
+    h: [10.0.0.5:1]
+    i j: 10.0.0.5:1
+    localhost: 10.0.0.5:1
+    k: 10.0.0.5:53
+";
+    insta::assert_snapshot!(with_settings("services: { web: { image: redis:7 } }", settings));
+    let single = "policy: { egress: { host: a } , private: [a] }";
+    insta::assert_snapshot!(with_settings("services: { web: { image: redis:7 } }", single));
 }
 
 #[test]

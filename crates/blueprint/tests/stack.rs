@@ -168,6 +168,47 @@ fn policy_comes_from_the_policy_branch_alone() {
 }
 
 #[test]
+fn what_may_be_reached_comes_from_the_policy_branch_alone() {
+    let head = MemoryTree::new([
+        ("compose.yaml", "services: { web: { image: redis:7 } }"),
+        ("maquette.yaml", "policy: { egress: [evil.example.com] }"),
+    ]);
+    let ruling = MemoryTree::new([(
+        "maquette.yaml",
+        "policy:\n  egress: [api.stripe.com, '*.Example.com:80,8443', pypi]\n  private: { search: '10.0.0.5:9200,9300', db: '[fd00::5]:5432' }\n",
+    )]);
+    let blueprint = Blueprint::read(&head, Some(&ruling), &context(), &cell()).unwrap();
+    let egress = &blueprint.policy.egress;
+    let reach = |name: &str| egress.find(&name.parse().unwrap());
+    let ports = |ports: &[u16]| Some(model::Reachable::Public(ports.iter().copied().collect()));
+    assert_eq!(reach("api.stripe.com"), ports(&[443]));
+    assert_eq!(reach("a.example.com"), ports(&[80, 8443]));
+    assert_eq!(reach("files.pypi.example.com"), ports(&[443]));
+    assert_eq!(
+        reach("evil.example.com"),
+        ports(&[80, 8443]),
+        "by the pattern of the policy, not by name"
+    );
+    assert_eq!(reach("npm.example.com"), None);
+    let search = ["10.0.0.5:9200", "10.0.0.5:9300"].map(|text| text.parse().unwrap());
+    assert_eq!(reach("search"), Some(model::Reachable::Private(search.into())));
+    let explained = |key: &str| {
+        let one = &blueprint.explanation.0[key];
+        format!("{} <- {}", one.value, one.from)
+    };
+    assert_eq!(
+        explained("policy.egress"),
+        "api.stripe.com:443, files.pypi.example.com:443, pypi.example.com:443, *.example.com:80,8443 <- maquette.yaml:2 (policy branch)"
+    );
+    assert_eq!(
+        explained("policy.private"),
+        "db: [fd00::5]:5432, search: 10.0.0.5:9200 10.0.0.5:9300 <- maquette.yaml:3 (policy branch)"
+    );
+    let without = Blueprint::read(&head, None, &context(), &cell()).unwrap();
+    assert!(without.policy.egress.is_empty(), "the commit grants itself nothing");
+}
+
+#[test]
 fn triggers_are_compared_as_written() {
     let tree = MemoryTree::new([(
         "maquette.yaml",

@@ -15,6 +15,10 @@ use runtime::{
     conformance::{Fixture, HOST_PORT, Program, cases, host_workload},
 };
 use runtime_cell::{CellRuntime, host::OciKind};
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+};
 use support::{Rig, service};
 
 #[test]
@@ -26,6 +30,7 @@ fn host_process() {
 struct Cells {
     rig: Rig,
     runtime: CellRuntime,
+    outside: SocketAddr,
 }
 
 #[async_trait]
@@ -73,6 +78,21 @@ impl Fixture for Cells {
         Some(engine)
     }
 
+    fn outside(&self) -> Option<SocketAddr> {
+        Some(self.outside)
+    }
+
+    fn fetch(&self, name: &str, port: u16) -> Vec<String> {
+        let fetch = "\
+import socket, sys
+stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30)
+while part := stream.recv(4096): print(part.decode(), end='')
+";
+        ["python3", "-c", fetch, name, &port.to_string()]
+            .map(str::to_owned)
+            .into()
+    }
+
     async fn pause(&self) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -101,9 +121,26 @@ async fn cells_keep_it_with_runc_too() {
     keep(Rig::start_on(OciKind::Runc), |name| OF_THE_OCI_RUNTIME.contains(&name)).await;
 }
 
-async fn keep(rig: Rig, wanted: impl Fn(&str) -> bool) {
+/// An endpoint outside of all cells, on the loopback of the machine.
+fn outside() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(b"outside\n").unwrap();
+        }
+    });
+    address
+}
+
+async fn keep(mut rig: Rig, wanted: impl Fn(&str) -> bool) {
+    rig.start_door();
     let runtime = rig.runtime().await;
-    let cells = Cells { rig, runtime };
+    let cells = Cells {
+        rig,
+        runtime,
+        outside: outside(),
+    };
     let mut failures = Vec::new();
     for case in cases().into_iter().filter(|case| wanted(case.name)) {
         let begun = std::time::Instant::now();

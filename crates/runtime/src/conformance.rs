@@ -6,6 +6,7 @@
 
 mod bench;
 mod builds;
+mod door;
 mod host;
 mod jobs;
 mod power;
@@ -21,7 +22,7 @@ use bench::Bench;
 use futures::future::BoxFuture;
 pub use host::{HOST_PORT, host_workload};
 use model::{EnvironmentId, Service, Workload};
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 /// What a container of the suite does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,16 @@ pub trait Fixture: Send + Sync {
     /// the volume `data`.
     fn engine(&self) -> Option<Service> {
         None
+    }
+
+    /// An endpoint outside of all environments at which each connection gets `outside` and a newline and is closed.
+    fn outside(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// A command that connects from a container to that name and port, prints what it gets until the end, and fails if it can not.
+    fn fetch(&self, name: &str, port: u16) -> Vec<String> {
+        vec!["fetch".to_owned(), name.to_owned(), port.to_string()]
     }
 
     /// Lets a little time pass, on the order of 20 ms.
@@ -138,6 +149,7 @@ pub fn cases() -> Vec<Case> {
         power::CASES,
         volumes::CASES,
         sources::CASES,
+        door::CASES,
         removal::CASES,
     ]
     .concat()

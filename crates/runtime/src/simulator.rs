@@ -16,9 +16,12 @@
 //! | `["fail"]`, `["crash-loop"]` | ends with 1 | ends with 1 |
 //! | `["missing"]` | is refused: the command does not exist | the same |
 //! | anything else | as `serve` with its own name | ends with 0 |
+//!
+//! Outside there is one service, which says `outside` to whoever may reach it: the command `fetch NAME PORT` tries.
 
 mod behaviour;
 mod calls;
+mod door;
 mod exec;
 mod logs;
 mod port;

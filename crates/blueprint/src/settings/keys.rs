@@ -187,7 +187,7 @@ pub(crate) static JOB: [Entry; 7] = [
     entry("source", "A source of its own.", Shape::Reserved),
 ];
 
-pub(crate) static POLICY: [Entry; 10] = [
+pub(crate) static POLICY: [Entry; 11] = [
     entry(
         "triggers",
         "Which pull requests get an environment.",
@@ -214,7 +214,16 @@ pub(crate) static POLICY: [Entry; 10] = [
         "Names of the secrets that trusted pull requests are given: `${NAME}` in `environment` of a Compose file, and secrets of that name, stand for them. Default: none.",
         Shape::TextOrTexts,
     ),
-    entry("egress", "What an environment may reach.", Shape::Reserved),
+    entry(
+        "egress",
+        "Hosts that environments of trusted pull requests may reach: `api.stripe.com` (port 443), `*.example.com:80,443`, or the word of a preset: alpine, crates, debian, go, maven, npm, packagist, pypi, rubygems, ubuntu, yarn. Default: none.",
+        Shape::TextOrTexts,
+    ),
+    entry(
+        "private",
+        "Endpoints at addresses of their own, also in private networks, by the names that services use: `search: 10.0.0.5:9200`. Default: none.",
+        Shape::TextMap,
+    ),
     entry("access", "Who may visit.", Shape::Reserved),
     entry("trust", "Whose pull requests are trusted.", Shape::Reserved),
     entry("office_hours", "When environments are kept awake.", Shape::Reserved),

@@ -1,6 +1,6 @@
 //! `policy:` of `maquette.yaml`.
 
-use super::{Settings, fields, keys};
+use super::{Settings, egress, fields, keys};
 use crate::{
     escape::quoted,
     explain::{Explanation, Place},
@@ -11,11 +11,11 @@ use crate::{
     units,
     yaml::Node,
 };
-use model::Limits;
+use model::{Egress, Limits};
 use serde::{Deserialize, Serialize};
 
 /// The most labels or branches that are compared.
-const NAMES_MAX: usize = 100;
+pub(super) const NAMES_MAX: usize = 100;
 
 /// What is allowed. The default is what a project without a policy gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Policy {
     /// Secrets that trusted pull requests are given, by name.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// What environments of trusted pull requests may reach.
+    #[serde(default, skip_serializing_if = "Egress::is_empty")]
+    pub egress: Egress,
 }
 
 /// Which pull requests get an environment.
@@ -107,6 +110,7 @@ impl Default for Policy {
                 disk_bytes: Some(4 << 30),
             },
             secrets: Vec::new(),
+            egress: Egress::default(),
         }
     }
 }
@@ -212,6 +216,8 @@ impl Policy {
                     self.secrets.join(", ")
                 },
             ),
+            ("policy.egress", egress::show_hosts(&self.egress.hosts)),
+            ("policy.private", egress::show_private(&self.egress.private)),
         ]
     }
 
@@ -222,6 +228,8 @@ impl Policy {
                 "triggers" => self.triggers.apply(report, value),
                 "limits" => limits(&mut self.limits, report, value),
                 "secrets" => self.secrets = secrets(report, value, &what),
+                "egress" => self.egress.hosts = egress::hosts(report, value, &what),
+                "private" => self.egress.private = egress::private(report, value, &what),
                 "baseline" => set(&mut self.baseline, baseline(report, value, &what)),
                 "sleep_after" => set(&mut self.sleep_after_ms, duration(report, value, &what)),
                 "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),

@@ -4,6 +4,7 @@ use super::adopt;
 use crate::{
     blueprints,
     context::{Context, Trouble},
+    egress,
     golden::is_mended,
     heads::PolicyHead,
     spare::origin_of_new,
@@ -11,8 +12,8 @@ use crate::{
 };
 use data::{Decision, keep_or_clone};
 use model::{
-    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack, Volume,
-    VolumeName,
+    DataFact, DataSet, Digest, Egress, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack,
+    Volume, VolumeName,
 };
 use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
@@ -34,14 +35,15 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };
     let visible = blueprints::visible(context, environment).await?;
-    let inputs = inputs(context, environment, &policy, &visible);
+    let egress = egress::granted(context, environment, &policy).await?;
+    let inputs = inputs(context, environment, &policy, &visible, &egress);
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?
     {
         return Ok(newest);
     }
     let _using = context.repositories.in_use.read().await;
-    let row = assemble(context, environment, newest.as_ref(), &policy, inputs).await?;
+    let row = assemble(context, environment, newest.as_ref(), &policy, egress, inputs).await?;
     context.store.generation_put(&row).await?;
     if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
         context
@@ -62,7 +64,13 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
 
 /// Everything that a generation is made from. The policy counts by what it says, not by its commit, so that a merge elsewhere
 /// does not restart every environment; `visible` is what a stack can see of the pull request or branch.
-fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead, visible: &Digest) -> Digest {
+fn inputs(
+    context: &Context,
+    environment: &EnvironmentRow,
+    policy: &PolicyHead,
+    visible: &Digest,
+    egress: &Egress,
+) -> Digest {
     let head = serde_json::to_vec(&environment.head).unwrap_or_default();
     let mut overrides = environment.overrides.clone();
     if let Some(fields) = overrides.as_object_mut() {
@@ -70,7 +78,7 @@ fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead, 
     }
     let overrides = serde_json::to_vec(&overrides).unwrap_or_default();
     let capabilities = serde_json::to_vec(context.runtime.capabilities()).unwrap_or_default();
-    let parts: [&[u8]; 6] = [
+    let mut parts: Vec<&[u8]> = vec![
         &head,
         policy.digest.as_str().as_bytes(),
         environment.label.as_str().as_bytes(),
@@ -78,6 +86,10 @@ fn inputs(context: &Context, environment: &EnvironmentRow, policy: &PolicyHead, 
         &capabilities,
         visible.as_str().as_bytes(),
     ];
+    // What the policy allows is in its digest; this commit may not be given it.
+    if *egress != policy.policy.egress {
+        parts.push(b"nothing may be reached");
+    }
     Digest::of_parts(parts)
 }
 
@@ -86,6 +98,7 @@ async fn assemble(
     environment: &EnvironmentRow,
     newest: Option<&GenerationRow>,
     policy: &PolicyHead,
+    egress: Egress,
     inputs: Digest,
 ) -> Result<GenerationRow, Trouble> {
     let generation = newest.map_or(Generation(1), |row| row.generation.next());
@@ -101,7 +114,7 @@ async fn assemble(
             sources: environment.head.clone(),
             stack: Stack::Services(ServiceStack::default()),
             limits: model::Limits::default(),
-            egress: model::Egress::default(),
+            egress,
         },
         policy_commit: Some(policy.commit.clone()),
         restores: None,

@@ -204,6 +204,11 @@ pub(crate) async fn bring_back(
     let generations = context.store.generation_list(&environment.id).await?;
     let mut spec = older.spec.clone();
     spec.generation = failed.generation.next();
+    if !spec.egress.is_empty() {
+        // What was live was trusted; what it may reach is what the policy says now.
+        let head = context.heads.get(&environment.project);
+        spec.egress = head.map(|head| head.policy.egress.clone()).unwrap_or_default();
+    }
     let mut notes = Vec::new();
     if let Stack::Services(stack) = &mut spec.stack {
         for set in stack.data.values() {

@@ -108,6 +108,12 @@ impl Inside {
         world.environments.get_mut(&self.environment).map(look)
     }
 
+    fn fetch(&self, name: &str, port: &str) -> Option<Vec<u8>> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = world.now;
+        world.environments.get_mut(&self.environment)?.fetch(name, port, now)
+    }
+
     /// Starts a command.
     pub(super) fn run(self, argv: Vec<String>) -> Exec {
         let (stdin, input) = mpsc::channel(16);
@@ -152,6 +158,9 @@ impl Inside {
                 }
                 Ok(Vec::new())
             }
+            ["fetch", name, port] => self
+                .fetch(name, port)
+                .ok_or_else(|| format!("fetch: {name}:{port}: not allowed\n")),
             ["cat", path] => self
                 .cell(|cell| read(cell, &self.service, path))
                 .flatten()

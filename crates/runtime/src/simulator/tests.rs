@@ -77,6 +77,10 @@ impl Fixture for Simulated {
         80
     }
 
+    fn outside(&self) -> Option<std::net::SocketAddr> {
+        Some(std::net::SocketAddr::from(([10, 0, 0, 5], 9200)))
+    }
+
     fn engine(&self) -> Option<Service> {
         let engine = Engine {
             kind: "postgres".to_owned(),

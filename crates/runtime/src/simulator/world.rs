@@ -44,6 +44,7 @@ pub(super) struct Cell {
     pub(super) jobs: BTreeMap<JobName, JobRun>,
     pub(super) volumes: BTreeMap<VolumeName, Disk>,
     pub(super) door: model::DoorFact,
+    pub(super) egress: model::Egress,
 }
 
 pub(super) struct Disk {
@@ -374,6 +375,7 @@ impl World {
         cell.generation = spec.generation;
         cell.volumes.extend(made);
         cell.envelope = Some(spec.generation);
+        cell.allow(&spec.egress);
         Ok(())
     }
 

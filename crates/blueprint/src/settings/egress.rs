@@ -1,0 +1,262 @@
+//! `egress:` and `private:` of the policy: what an environment may reach outside of itself.
+
+use super::policy::NAMES_MAX;
+use crate::{
+    escape::quoted,
+    problem::{At, Report},
+    read, suggest,
+    yaml::Node,
+};
+use model::{EGRESS_PORT, HostName, HostPattern, InvalidHost};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+/// The most ports of one name.
+const PORTS_MAX: usize = 16;
+/// Where an environment asks for names; nothing else can be there.
+const NAME_PORT: u16 = 53;
+
+/// Sets of names that go by one word.
+pub(crate) static PRESETS: [(&str, &[&str]); 11] = [
+    ("alpine", &["alpine.example.com:80,443"]),
+    ("crates", &["index.crates.example.com", "static.crates.example.com", "crates.example.com"]),
+    ("debian", &["deb.debian.example.com:80,443", "security.debian.example.com:80,443"]),
+    ("go", &["proxy.go.example.com", "sum.go.example.com"]),
+    ("maven", &["maven.example.com", "maven.example.com"]),
+    ("npm", &["npm.example.com"]),
+    (
+        "packagist",
+        &[
+            "packagist.example.com",
+            "repo.packagist.example.com",
+            "api.github.com",
+            "codeload.github.com",
+        ],
+    ),
+    ("pypi", &["pypi.example.com", "files.pypi.example.com"]),
+    ("rubygems", &["rubygems.example.com", "index.rubygems.example.com"]),
+    ("ubuntu", &["archive.ubuntu.example.com:80,443", "security.ubuntu.example.com:80,443"]),
+    ("yarn", &["yarn.example.com"]),
+];
+
+/// Hosts of the public internet.
+pub(crate) fn hosts(report: &Report, node: &Node, what: &str) -> BTreeMap<HostPattern, BTreeSet<u16>> {
+    let items = read::texts(report, node, what, true).unwrap_or_default();
+    if let Some((at, _)) = items.get(NAMES_MAX) {
+        report.error(*at, format!("{what} has more than {NAMES_MAX} items"));
+    }
+    let mut found: BTreeMap<HostPattern, BTreeSet<u16>> = BTreeMap::new();
+    for (at, item) in items.iter().take(NAMES_MAX) {
+        let preset = PRESETS.iter().find(|(word, _)| word == item);
+        let parsed = match preset {
+            Some((_, hosts)) => hosts.iter().filter_map(|host| entry(host).ok()).collect(),
+            None => match entry(item) {
+                Ok(parsed) => vec![parsed],
+                Err((message, hint)) => {
+                    report.error_hint(*at, format!("{} in {what}: {message}", quoted(item)), hint);
+                    continue;
+                }
+            },
+        };
+        for (pattern, ports) in parsed {
+            found.entry(pattern).or_default().extend(ports);
+        }
+    }
+    found
+}
+
+type Entry = (HostPattern, BTreeSet<u16>);
+
+/// `host` or `host:port,port`.
+fn entry(text: &str) -> Result<Entry, (String, String)> {
+    if text.contains("://") || text.contains('/') {
+        return Err((
+            "it is an address of a page, and what is behind a name can not be told apart".to_owned(),
+            "name the host alone, such as `api.stripe.com`".to_owned(),
+        ));
+    }
+    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
+        return Err((InvalidHost::Address.to_string(), private_hint(text)));
+    }
+    let (host, ports) = match text.rsplit_once(':') {
+        Some((host, ports)) => (host, ports_of(ports)?),
+        None => (text, BTreeSet::from([EGRESS_PORT])),
+    };
+    let pattern = host.parse::<HostPattern>().map_err(|why| {
+        let hint = match why {
+            InvalidHost::Short => {
+                let words: Vec<&str> = PRESETS.iter().map(|(word, _)| *word).collect();
+                suggest::hint(host, &words)
+            }
+            InvalidHost::Address => private_hint(text),
+            InvalidHost::Wide => "name what is needed, such as `*.example.com`".to_owned(),
+            InvalidHost::Star | InvalidHost::Form => {
+                "`api.example.com`, `*.example.com`, `example.com:80,443`, or the word of a preset".to_owned()
+            }
+        };
+        (why.to_string(), hint)
+    })?;
+    Ok((pattern, ports))
+}
+
+fn private_hint(text: &str) -> String {
+    let endpoint = if text.contains(':') { text } else { "10.0.0.5:5432" };
+    format!(
+        "endpoints by their addresses stand in the policy as `private: {{ name: {} }}`",
+        quoted(endpoint).trim_matches('`')
+    )
+}
+
+fn ports_of(text: &str) -> Result<BTreeSet<u16>, (String, String)> {
+    let hint = || "one port or several, such as `example.com:80,443`".to_owned();
+    let mut ports = BTreeSet::new();
+    for part in text.split(',') {
+        let number = part.trim().parse::<u16>().ok().filter(|port| *port != 0);
+        match number {
+            Some(NAME_PORT) => {
+                return Err((
+                    "port 53 can not be reached: names are answered by the environment's own name server".to_owned(),
+                    "leave it out".to_owned(),
+                ));
+            }
+            Some(port) => ports.insert(port),
+            None => return Err((format!("{} is no port", quoted(part)), hint())),
+        };
+    }
+    if ports.len() > PORTS_MAX {
+        return Err((format!("more than {PORTS_MAX} ports"), hint()));
+    }
+    Ok(ports)
+}
+
+/// Endpoints by the names under which the environment finds them.
+pub(crate) fn private(report: &Report, node: &Node, what: &str) -> BTreeMap<HostName, BTreeSet<SocketAddr>> {
+    let entries = read::map(report, node, what).unwrap_or_default();
+    if let Some((key, _)) = entries.get(NAMES_MAX) {
+        report.error(key.at, format!("{what} has more than {NAMES_MAX} items"));
+    }
+    let mut found = BTreeMap::new();
+    for (key, value) in entries.iter().take(NAMES_MAX) {
+        let name = match key.text.parse::<HostName>() {
+            Ok(name) if name.as_str() != "localhost" && !name.as_str().ends_with(".localhost") => name,
+            _ => {
+                let message = format!("{} in {what} can not be the name of a host", quoted(&key.text));
+                report.error_hint(
+                    key.at,
+                    message,
+                    "the name that the services use, such as `search` or `db.example.com`",
+                );
+                continue;
+            }
+        };
+        let Some(text) = read::text(report, value, &format!("`{}` in {what}", key.text)) else {
+            continue;
+        };
+        if let Some(endpoints) = endpoints(report, value.at, text, what) {
+            found.insert(name, endpoints);
+        }
+    }
+    found
+}
+
+/// `address:port` or `address:port,port`.
+fn endpoints(report: &Report, at: At, text: &str, what: &str) -> Option<BTreeSet<SocketAddr>> {
+    let wrong = |message: String, hint: &str| {
+        report.error_hint(at, format!("{} in {what}: {message}", quoted(text)), hint);
+    };
+    let form = "an address with its port, such as `10.0.0.5:5432` or `[fd00::5]:5432`";
+    let split = text.rsplit_once(':').and_then(|(host, ports)| {
+        let bare = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').filter(|rest| rest.contains(':'))?,
+            None => host,
+        };
+        Some((
+            bare.parse::<IpAddr>()
+                .ok()
+                .filter(|address| address.is_ipv4() || bare != host)?,
+            ports,
+        ))
+    });
+    let Some((address, ports)) = split else {
+        wrong("it is not an address with a port".to_owned(), form);
+        return None;
+    };
+    let ports = match ports_of(ports) {
+        Ok(ports) => ports,
+        Err((message, _)) => {
+            wrong(message, form);
+            return None;
+        }
+    };
+    if let Some(why) = never(address.to_canonical()) {
+        wrong(why.to_owned(), "name the endpoint that the application needs");
+        return None;
+    }
+    if address.to_canonical().is_loopback() {
+        report.warn_hint(
+            at,
+            format!("{} in {what} is the machine that environments run on", quoted(text)),
+            "whatever listens there believes that Maquette itself asks: prefer an address of the network",
+        );
+    }
+    Some(ports.into_iter().map(|port| SocketAddr::new(address, port)).collect())
+}
+
+/// Why an address is no endpoint, whoever names it.
+fn never(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if link_local {
+        Some("at addresses of this kind clouds hand out the keys of the machine")
+    } else if address.is_unspecified() || address.is_multicast() || broadcast {
+        Some("it is not the address of one machine")
+    } else {
+        None
+    }
+}
+
+/// Hosts as people read them.
+pub(crate) fn show_hosts(hosts: &BTreeMap<HostPattern, BTreeSet<u16>>) -> String {
+    let show = |(pattern, ports): (&HostPattern, &BTreeSet<u16>)| {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        format!("{pattern}:{}", ports.join(","))
+    };
+    listed(hosts.iter().map(show).collect())
+}
+
+/// Endpoints as people read them.
+pub(crate) fn show_private(private: &BTreeMap<HostName, BTreeSet<SocketAddr>>) -> String {
+    let show = |(name, endpoints): (&HostName, &BTreeSet<SocketAddr>)| {
+        let endpoints: Vec<String> = endpoints.iter().map(SocketAddr::to_string).collect();
+        format!("{name}: {}", endpoints.join(" "))
+    };
+    listed(private.iter().map(show).collect())
+}
+
+fn listed(items: Vec<String>) -> String {
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_can_be_read() {
+        for (word, hosts) in PRESETS {
+            for host in hosts {
+                assert!(entry(host).is_ok(), "{word}: {host}");
+            }
+            assert!(entry(word).is_err(), "{word} is no host itself");
+        }
+    }
+}
