@@ -1,5 +1,8 @@
 //! `egress:` and `private:` of the policy: what an environment may reach outside of itself.
 
+// From `core`, which has addresses as values and nothing that talks to a network.
+use core::net::{IpAddr, SocketAddr};
+
 use super::policy::NAMES_MAX;
 use crate::{
     escape::quoted,
@@ -8,10 +11,7 @@ use crate::{
     yaml::Node,
 };
 use model::{EGRESS_PORT, HostName, HostPattern, InvalidHost};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most ports of one name.
 const PORTS_MAX: usize = 16;
