@@ -1,4 +1,15 @@
-//! Writes a first `maquette.yaml` from what a repository holds.
+//! Writes a first `maquette.yaml` from what a repository holds, and a Compose file where it has none.
+
+mod detect;
+mod go;
+mod java;
+mod node;
+mod php;
+mod python;
+mod ruby;
+mod rust;
+mod site;
+mod write;
 
 use crate::{
     compose::DEFAULT_FILES,
@@ -9,20 +20,61 @@ use crate::{
     units,
     yaml::{self, Node, NodeKind},
 };
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 /// Folders in which migrations are looked for.
 const MIGRATION_FOLDERS: [&str; 4] = ["migrations", "migration", "migrate", "sql"];
 
-/// A commented `maquette.yaml` for the repository. Guesses that might be wrong are written as comments. Nothing is written
-/// anywhere: the text is for the caller to show or to store under [`crate::SETTINGS_FILE`].
+/// A file that `init` would write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its path in the repository.
+    pub path: &'static str,
+    /// Its text.
+    pub text: String,
+    /// What was found that it is for, in words; nothing for the settings.
+    pub found: Vec<String>,
+}
+
+/// A commented `maquette.yaml` for the repository, and before it a Compose file if there is none and it is clear what there is to
+/// run. Guesses that might be wrong are written as comments. Nothing is written anywhere: that is for the caller.
 #[must_use]
-pub fn init(tree: &dyn Tree) -> String {
+pub fn init(tree: &dyn Tree) -> Vec<Written> {
+    let there = DEFAULT_FILES.iter().find(|path| tree.kind(path).is_some()).copied();
+    let applications = match there {
+        Some(_) => Vec::new(),
+        None => detect::applications(tree),
+    };
+    let settings = Written {
+        path: FILE,
+        text: settings(tree, there, &applications),
+        found: Vec::new(),
+    };
+    if applications.is_empty() {
+        return vec![settings];
+    }
+    let described = |application: &detect::Application| format!("{} ({})", application.name, application.what);
+    let compose = Written {
+        path: DEFAULT_FILES[0],
+        text: write::compose(&applications),
+        found: applications.iter().map(described).collect(),
+    };
+    vec![compose, settings]
+}
+
+fn settings(tree: &dyn Tree, there: Option<&str>, applications: &[detect::Application]) -> String {
     let mut out = format!(
         "# {FILE}: what a Compose file can't say about the environments of this repository.\n\
          # `maquette check` explains every value, `maquette plan` shows what would be made.\n\nstack:\n"
     );
-    match DEFAULT_FILES.iter().find(|path| tree.kind(path).is_some()) {
+    match there {
+        None if !applications.is_empty() => {
+            line(&mut out, &format!("  compose: {}", DEFAULT_FILES[0]));
+            write::stack(&mut out, tree, applications);
+        }
         Some(path) => {
             line(&mut out, &format!("  compose: {path}"));
             let (report, opened) = tree::open(tree, Whose::Head, path);
@@ -42,7 +94,7 @@ pub fn init(tree: &dyn Tree) -> String {
             line(&mut out, "  # compose: compose.yaml");
         }
     }
-    policy(&mut out);
+    policy(&mut out, &write::packages(applications));
     out
 }
 
@@ -180,7 +232,7 @@ impl Sql {
     }
 }
 
-fn policy(out: &mut String) {
+fn policy(out: &mut String, _packages: &BTreeSet<&str>) {
     let policy = Policy::default();
     let limits = policy.limits;
     line(

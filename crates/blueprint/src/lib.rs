@@ -35,7 +35,7 @@ pub use blueprint::{Blueprint, compose_resolved};
 pub use compose::{reference as compose_reference, reference_keys as compose_keys};
 pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};
-pub use init::init;
+pub use init::{Written, init};
 pub use problem::{Excerpt, Problem, Problems, Severity, Whose};
 pub use settings::{Baseline, FILE as SETTINGS_FILE, Policy, Triggers, Uncovered, schema};
 pub use tree::{FILE_BYTES_MAX, Kind, MemoryTree, PATHS_MAX, Tree};

@@ -49,7 +49,7 @@ fn the_shop_is_read() {
 #[test]
 fn what_init_writes_for_the_shop_means_the_same() {
     let shop = shop();
-    let written = blueprint::init(&shop);
+    let written = blueprint::init(&shop).remove(0).text;
     insta::assert_snapshot!(written);
     let by_hand = read(&shop).unwrap();
     let mut by_init = read(&shop.with("maquette.yaml", written.as_bytes()))
@@ -79,7 +79,7 @@ fn init_has_an_answer_for_any_repository() {
             ("db/migrate/1.down.sql", ""),
         ]),
     ] {
-        let text = blueprint::init(&tree);
+        let text = blueprint::init(&tree).pop().unwrap().text;
         assert!(
             blueprint::Policy::read(&MemoryTree::new([("maquette.yaml", text.as_str())])).is_ok(),
             "{text}"

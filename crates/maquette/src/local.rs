@@ -43,24 +43,39 @@ pub(crate) struct Output {
 /// Writes a first `maquette.yaml`.
 pub(crate) fn init(args: &InitArgs) -> Result<ExitCode, Failure> {
     let tree = Directory::open(&args.directory)?;
-    let text = blueprint::init(&tree);
+    let files = blueprint::init(&tree);
     if args.print {
-        print(&text)?;
+        for file in &files {
+            if files.len() > 1 {
+                print(&format!("# --- {}\n", file.path))?;
+            }
+            print(&file.text)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let path = args.directory.join(blueprint::SETTINGS_FILE);
-    let made = fs::OpenOptions::new().write(true).create_new(true).open(&path);
-    let mut file = made.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
+    // All or nothing: half of it would be read as if somebody had meant it.
+    let there = |file: &&blueprint::Written| fs::symlink_metadata(args.directory.join(file.path)).is_ok();
+    if let Some(file) = files.iter().find(there) {
+        let path = args.directory.join(file.path);
+        return Err(
             Failure::new(6, format!("{} is there already", path.display())).hint("--print shows what would be written")
+        );
+    }
+    for file in &files {
+        let path = args.directory.join(file.path);
+        let made = fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut opened = made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Failure::new(6, format!("{} is there already", path.display()))
+                .hint("--print shows what would be written"),
+            _ => Failure::new(1, format!("{} can not be written: {error}", path.display())),
+        })?;
+        opened.write_all(file.text.as_bytes())?;
+        for found in &file.found {
+            print(&format!("found {found}\n"))?;
         }
-        _ => Failure::new(1, format!("{} can not be written: {error}", path.display())),
-    })?;
-    file.write_all(text.as_bytes())?;
-    print(&format!(
-        "wrote {}\n`maquette check` explains it, `maquette plan` shows what would be made\n",
-        path.display()
-    ))?;
+        print(&format!("wrote {}\n", path.display()))?;
+    }
+    print("`maquette check` explains it, `maquette plan` shows what would be made\n")?;
     Ok(ExitCode::SUCCESS)
 }
 
