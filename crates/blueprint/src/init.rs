@@ -232,7 +232,7 @@ impl Sql {
     }
 }
 
-fn policy(out: &mut String, _packages: &BTreeSet<&str>) {
+fn policy(out: &mut String, packages: &BTreeSet<&str>) {
     let policy = Policy::default();
     let limits = policy.limits;
     line(
@@ -252,4 +252,12 @@ fn policy(out: &mut String, _packages: &BTreeSet<&str>) {
             limits.pids.unwrap_or_default(),
         ),
     );
+    if !packages.is_empty() {
+        let words: Vec<&str> = packages.iter().copied().collect();
+        line(
+            out,
+            "  # Where builds fetch packages: presets of the server, or names such as `packages.example.com`.",
+        );
+        line(out, &format!("  egress: [{}]", words.join(", ")));
+    }
 }

@@ -40,13 +40,19 @@ fn read(files: &[(&str, &str)]) -> (Blueprint, String) {
     let warnings: Vec<String> = blueprint.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{warnings:#?}\n{text}");
     assert!(!blueprint.public.is_empty(), "nobody can visit anything\n{text}");
-    // The policy is the same for all of them.
+    // What is the same for all of them is left out.
+    let same = [
+        "# maquette.yaml:",
+        "# `maquette check`",
+        "  triggers:",
+        "  baseline:",
+        "  limits:",
+    ];
     let shown = text
-        .split("\n# Read from the project's policy branch")
-        .next()
-        .unwrap()
-        .to_owned();
-    (blueprint, shown)
+        .lines()
+        .filter(|line| !same.iter().any(|start| line.starts_with(start)));
+    let shown: Vec<&str> = shown.collect();
+    (blueprint, shown.join("\n"))
 }
 
 fn command(blueprint: &Blueprint, service: &str) -> String {

@@ -69,7 +69,12 @@ impl Manager {
         };
         // Node's own manager of managers has the version that the package names.
         let named = package.get("packageManager").is_some();
-        match folder.first(&["pnpm-lock.yaml", "yarn.lock", "package-lock.json", "npm-shrinkwrap.json"]) {
+        match folder.first(&[
+            "pnpm-lock.yaml",
+            "yarn.lock",
+            "package-lock.json",
+            "npm-shrinkwrap.json",
+        ]) {
             Some("pnpm-lock.yaml") => manager("pnpm", "corepack pnpm", "pnpm-lock.yaml", "install --frozen-lockfile"),
             Some("yarn.lock") if named => manager("yarn", "corepack yarn", "yarn.lock", "install --immutable"),
             Some("yarn.lock") => manager("yarn", "yarn", "yarn.lock", "install --frozen-lockfile"),
