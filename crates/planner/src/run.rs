@@ -226,7 +226,7 @@ impl Levels<'_> {
     }
 
     /// Before what people did is migrated or replaced a copy is kept, so that it can come back if the generation fails;
-    /// before a volume is replaced its services stop.
+    /// before a volume is replaced its services stop. So does what hangs since an older generation, to be started anew.
     fn keep_and_release(&self, plan: &mut Plan) {
         let after = ids(plan);
         for (service, set) in &self.stack.data {
@@ -280,15 +280,26 @@ impl Levels<'_> {
                     .get(*name)
                     .is_some_and(|f| f.state != model::ServiceState::Stopped)
             })
-            .filter(|(_, service)| {
-                service
-                    .workload
-                    .mounts
-                    .iter()
-                    .any(|mount| matches!(&mount.kind, model::MountKind::Volume { volume } if self.is_replaced(volume)))
+            .filter(|(name, service)| {
+                let replaced = |mount: &model::Mount| matches!(&mount.kind, model::MountKind::Volume { volume } if self.is_replaced(volume));
+                service.workload.mounts.iter().any(replaced) || self.hangs(name, service)
             })
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    /// Whether an older generation has started a service, exactly as this one wants it, and it never got ready.
+    fn hangs(&self, name: &ServiceName, service: &model::Service) -> bool {
+        let fact = self.observed.runtime.as_ref().and_then(|o| o.services.get(name));
+        let (Some(fact), Some(digest)) = (fact, self.spec.service_digest(name)) else {
+            return false;
+        };
+        self.is_inherited(name) && service::is_stuck(name, service, &digest, fact, self.now)
+    }
+
+    /// Whether this generation has not started a service itself.
+    fn is_inherited(&self, name: &ServiceName) -> bool {
+        !self.settled && !self.observed.carried_out.contains(&format!("service:{name}"))
     }
 
     fn envelope(&self, plan: &mut Plan) {
@@ -300,17 +311,19 @@ impl Levels<'_> {
     fn service(&self, plan: &mut Plan, name: &ServiceName) {
         let wanted = &self.stack.services[name];
         let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
-        let inherited = !self.settled && !self.observed.carried_out.contains(&format!("service:{name}"));
         let mut state = service::state(
             name,
             wanted,
             &digest,
             self.observed.runtime.as_ref(),
             self.settled,
-            inherited,
+            self.is_inherited(name),
             self.now,
         );
-        let after = self.service_after(name);
+        let mut after = self.service_after(name);
+        if self.hangs(name, wanted) {
+            after.push("release".to_owned());
+        }
         let mut by: Vec<String> = Vec::new();
         for id in &after {
             let free = plan.is_step_done(id) || self.is_started_dependency(wanted, id);

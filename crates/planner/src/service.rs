@@ -12,7 +12,7 @@ const RESTARTS_MAX: u32 = 3;
 
 /// The state of the step that starts `service`. `settled` says that this generation was live before: from then on a service
 /// that ends is the runtime's to start again, and no longer a failure of the generation. `inherited` says that this generation has
-/// not started it: that it ended under an older one says nothing about this one.
+/// not started it: that it failed under an older one says nothing about this one, which may give it more memory.
 pub(crate) fn state(
     name: &ServiceName,
     service: &Service,
@@ -23,14 +23,29 @@ pub(crate) fn state(
     now: Timestamp,
 ) -> StepState {
     match observation.and_then(|o| o.services.get(name)) {
-        Some(fact) if inherited && has_failed(&fact.state) => StepState::Ready,
-        Some(fact) if fact.digest == *wanted => state_of_current(name, service, fact, settled, now),
+        Some(fact) if fact.digest == *wanted => match state_of_current(name, service, fact, settled, now) {
+            StepState::Failed { .. } if inherited => StepState::Ready,
+            state => state,
+        },
         _ => StepState::Ready,
     }
 }
 
-fn has_failed(state: &ServiceState) -> bool {
-    matches!(state, ServiceState::Exited { code } if *code != 0)
+/// Whether a container as it is wanted has failed and has not ended: a runtime that is asked to start it would leave it alone.
+pub(crate) fn is_stuck(
+    name: &ServiceName,
+    service: &Service,
+    wanted: &Digest,
+    fact: &ServiceFact,
+    now: Timestamp,
+) -> bool {
+    let ended = matches!(fact.state, ServiceState::Exited { code } if code != 0);
+    fact.digest == *wanted
+        && !ended
+        && matches!(
+            state_of_current(name, service, fact, false, now),
+            StepState::Failed { .. }
+        )
 }
 
 fn state_of_current(

@@ -482,6 +482,7 @@ fn a_service_that_keeps_ending_fails_the_start_but_not_a_live_environment() {
         "a live service is the runtime's to start again"
     );
     world.observed.verified = None;
+    world.observed.carried_out.insert("service:s0".to_owned());
     let starting = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
     assert_eq!(starting.failed().map(|step| step.id.as_str()), Some("service:s0"));
 }
@@ -587,6 +588,61 @@ fn what_is_built_is_built_once_and_before_whatever_mounts_it() {
         let planned = steps(&world, &with_build(2, input));
         let build = planned.steps.iter().find(|step| step.id == "job:build-s0").unwrap();
         assert_eq!(build.state, state, "input {input}");
+    }
+}
+
+#[test]
+fn what_hangs_since_an_older_generation_is_stopped_and_started_once_by_the_next() {
+    let older = spec(1, 1, "one", &[], 1);
+    let newer = EnvironmentSpec {
+        generation: Generation(2),
+        ..older.clone()
+    };
+    let name: ServiceName = "db".parse().unwrap();
+    let until = Timestamp(u64::MAX);
+    for state in [
+        ServiceState::Starting,
+        ServiceState::Unhealthy,
+        ServiceState::BackingOff { code: 137, until },
+    ] {
+        let mut world = World::default();
+        let mut desired = Desired::Present {
+            spec: &older,
+            power: Power::Running,
+        };
+        world.settle(&desired, &older, Staging::Levels, &mut Choices(vec![0], 0));
+        world.now.0 += 3_600_000;
+        let hang = |world: &mut World, since| {
+            let runtime = world.observed.runtime.as_mut().unwrap();
+            let fact = runtime.services.get_mut(&name).unwrap();
+            (fact.state, fact.restarts, fact.since) = (state.clone(), 3, Timestamp(since));
+        };
+        hang(&mut world, 0);
+        desired = Desired::Present {
+            spec: &newer,
+            power: Power::Running,
+        };
+        for id in ["release", "envelope", "service:db"] {
+            let now = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+            assert_eq!(now.failed(), None, "{state:?}");
+            let ready: Vec<_> = now.ready().map(|step| step.id.as_str()).collect();
+            assert!(
+                !ready.contains(&"service:db") || id == "service:db",
+                "{state:?}: it is not stopped first"
+            );
+            let step = now.steps.iter().find(|step| step.id == id).unwrap();
+            assert_eq!(step.state, StepState::Ready, "{state:?} {id}");
+            world.carry_out(&newer, &step.action);
+        }
+        // From here on it is this generation's.
+        world.observed.carried_out.insert("service:db".to_owned());
+        hang(&mut world, 0);
+        let now = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+        assert_eq!(
+            now.failed().map(|step| step.id.as_str()),
+            Some("service:db"),
+            "{state:?}"
+        );
     }
 }
 

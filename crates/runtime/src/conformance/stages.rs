@@ -53,6 +53,10 @@ pub(super) const CASES: &[Case] = &[
         run: |bench| Box::pin(failed_before(bench)),
     },
     Case {
+        name: "a service that keeps ending is counted anew when it was stopped and is applied again",
+        run: |bench| Box::pin(counted_anew(bench)),
+    },
+    Case {
         name: "changes are announced",
         run: |bench| Box::pin(announced(bench)),
     },
@@ -390,6 +394,43 @@ async fn failed_before(bench: &Bench<'_>) -> Outcome {
         bench.fixture.pause().await;
     }
     Err("expected the service that had failed to be started again, it was left as it was".to_owned())
+}
+
+async fn counted_anew(bench: &Bench<'_>) -> Outcome {
+    let fails = Program::Exit {
+        text: "the last words".to_owned(),
+        code: 3,
+    };
+    let mut again = bench.service(&fails);
+    again.restart = Restart::OnFailure;
+    let spec = bench.spec()?.with("failing", again)?;
+    bench.apply_all(&spec).await?;
+    let id = spec.environment.clone();
+    let mut before = 0;
+    for _ in 0..bench.fixture.patience() {
+        before = bench.fact(&id, "failing").await?.restarts;
+        if before >= 3 {
+            break;
+        }
+        bench.fixture.pause().await;
+    }
+    ensure!(
+        before >= 3,
+        "expected a service that fails to be started again, it was {before} times"
+    );
+    let next = spec.next();
+    let services = [name("failing")?];
+    ok(
+        "services_stop",
+        bench.runtime().services_stop(&id, next.generation, &services).await,
+    )?;
+    bench.apply_all(&next).await?;
+    let after = bench.fact(&id, "failing").await?.restarts;
+    ensure!(
+        after < before,
+        "expected it to be counted anew, it has {after} restarts after {before}"
+    );
+    Ok(())
 }
 
 async fn announced(bench: &Bench<'_>) -> Outcome {

@@ -425,6 +425,7 @@ impl World {
             let old = old.filter(|old| old.digest == digest && !failed(old));
             if let Some(old) = old {
                 if old.stopped.is_some() && power != Power::Stopped {
+                    old.restarts = 0;
                     old.start(now, power);
                 }
                 continue;
