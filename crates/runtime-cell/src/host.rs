@@ -225,7 +225,7 @@ impl Host {
             known: Mutex::default(),
             changes: broadcast::channel(256).0,
             desk: door::Desk::default(),
-            logs: LogKeeper::new().map_err(at("watching logs below", &config.state_dir))?,
+            logs: LogKeeper::new(),
             config,
         })
     }
