@@ -9,6 +9,7 @@ pub(crate) mod door;
 pub(crate) mod gateway;
 pub(crate) mod instance;
 pub(crate) mod keeper;
+mod places;
 pub(crate) mod running;
 pub(crate) mod serve;
 pub(crate) mod stop;

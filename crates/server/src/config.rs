@@ -126,7 +126,8 @@ pub struct CellConfig {
     /// Where the cell host has its sockets and what is gone after a reboot.
     #[serde(default = "default_run_dir")]
     pub run_dir: PathBuf,
-    /// Where it keeps volumes and files of commits; `cells` in the state directory unless given.
+    /// Where it keeps volumes and files of commits; beside the state directory, with `-cells` after its name, unless given. It and
+    /// all that it lies in must belong to root.
     #[serde(default)]
     pub data_dir: Option<PathBuf>,
     /// The size of the pool's image file, where the host has no btrfs of its own, in GiB.
@@ -450,7 +451,20 @@ impl ServerConfig {
         self.cell
             .data_dir
             .clone()
-            .unwrap_or_else(|| self.state_dir.join("cells"))
+            .unwrap_or_else(|| match self.state_dir.file_name() {
+                Some(name) => {
+                    let mut name = name.to_owned();
+                    name.push("-cells");
+                    self.state_dir.with_file_name(name)
+                }
+                None => self.state_dir.join("cells"),
+            })
+    }
+
+    /// Where it kept them once: in a directory that is the control plane's.
+    #[must_use]
+    pub fn older_cell_data_dir(&self) -> PathBuf {
+        self.state_dir.join("cells")
     }
 }
 

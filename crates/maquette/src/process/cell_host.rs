@@ -1,7 +1,7 @@
 //! The cell host: the one process that is root.
 
 use super::{
-    door, instance, keeper, load, log, running,
+    door, instance, keeper, load, log, places, running,
     user::{self, User},
 };
 use crate::{cli::CellHostArgs, exit::Failure};
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
         }
     };
     make_directories(&config)?;
-    let data = config.cell_data_dir();
+    let data = places::data_dir(&config);
     restrict(&data, &user).map_err(|error| failed(&data, &error))?;
     user::make_meeting_places(&config, &user, &gateway)?;
     user::make_door_place(&config, &user, &door_user)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
         ));
     }
     let pool = pool_config(&config, instance.as_str());
-    let mut host = HostConfig::new(instance, config.cell.run_dir.clone(), config.cell_data_dir(), pool);
+    let mut host = HostConfig::new(instance, config.cell.run_dir.clone(), data, pool);
     host.control_uid = user.uid;
     host.control_gid = user.gid;
     host.dial_uids = vec![gateway.uid];
@@ -82,9 +82,11 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(1, format!("{} can not be made: {error}", path.display()))
 }
 
-/// Makes what it has, passable, so that the user without privileges reaches the sockets and the files of commits.
+/// Makes what it has, passable, so that the user without privileges reaches the sockets and the files of commits. Nothing is made
+/// where somebody else could replace it.
 pub(super) fn make_directories(config: &ServerConfig) -> Result<(), Failure> {
-    for directory in [&config.cell.run_dir, &config.cell_data_dir()] {
+    places::check(config)?;
+    for directory in [&config.cell.run_dir, &places::data_dir(config)] {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -105,7 +107,7 @@ pub(crate) fn oci_runtime(config: &ServerConfig) -> Option<OciKind> {
 
 /// Files of commits and volumes are for the control plane, which writes the former, and for nobody else on the machine.
 fn restrict(data: &Path, user: &User) -> io::Result<()> {
-    // Held, because the directory above may be that user's.
+    // Held, because the directory above is that user's in an older installation.
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let directory = File::options()
         .read(true)
@@ -122,7 +124,7 @@ pub(crate) fn pid_file(config: &ServerConfig) -> PathBuf {
 
 /// Where disks are: in a directory where the file system is btrfs, else in an image file.
 pub(crate) fn pool_config(config: &ServerConfig, instance: &str) -> PoolConfig {
-    let data = config.cell_data_dir();
+    let data = places::data_dir(config);
     let existing = data.ancestors().find(|path| path.exists());
     let is_btrfs = existing
         .and_then(|path| rustix::fs::statfs(path).ok())

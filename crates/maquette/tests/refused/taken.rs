@@ -1,4 +1,5 @@
-//! Whoever takes the gateway's process over has no more than what visitors have.
+//! Whoever takes the gateway's process over has no more than what visitors have; whoever takes over the control plane can not make
+//! root follow files.
 
 use crate::rig::{COMPOSE, Rig, SETTINGS};
 use forge::local::FileChange;
@@ -41,6 +42,31 @@ for path in [run + '/edge/x', run + '/x', run + '/edge/control.sock']:
 
 fn uid(pid: &str) -> u32 {
     fs::metadata(format!("/proc/{pid}")).unwrap().uid()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_keeps_nothing_where_the_control_plane_could_replace_it() {
+    let mut rig = Rig::new(&[]).await;
+    std::os::unix::fs::chown(rig.state(), Some(rig.user().0), Some(rig.user().1)).unwrap();
+    let text = fs::read_to_string(rig.config()).unwrap();
+    let inside = rig.state().join("volumes");
+    let beside = format!("{}/cells,", rig.root.display());
+    fs::write(rig.config(), text.replace(&beside, &format!("{},", inside.display()))).unwrap();
+    rig.spawn();
+    assert_eq!(rig.ended().await, 1);
+    let log = rig.log();
+    let said: Vec<&str> = log
+        .lines()
+        .skip_while(|line| !line.starts_with("error: "))
+        .take(2)
+        .collect();
+    let belongs = format!("{} belongs to the user {}", rig.state().display(), rig.user().0);
+    assert!(said[0].contains(&belongs), "{log}");
+    assert!(
+        said[1].starts_with("hint: ") && said[1].contains("`cell.data_dir`"),
+        "{log}"
+    );
+    assert!(!inside.exists(), "root has made something there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

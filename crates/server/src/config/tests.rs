@@ -44,7 +44,7 @@ fn a_whole_file_is_read() {
     assert_eq!(shop.source_name(&shop.sources[0]).unwrap().as_str(), "shop");
     assert_eq!(shop.sources[0].base_branch.as_str(), "main");
     assert_eq!(shop.sources[1].base_branch.as_str(), "trunk");
-    assert_eq!(config.cell_data_dir(), Path::new("/srv/maquette/cells"));
+    assert_eq!(config.cell_data_dir(), Path::new("/srv/maquette-cells"));
 }
 
 #[test]
