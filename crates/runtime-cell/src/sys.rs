@@ -65,9 +65,17 @@ pub(crate) fn mount_map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>
     }
 }
 
+/// The kernel says of objects of which it allows no more what it says of a full disk, but room on a disk does not help: `limit` does.
+pub(crate) fn not_the_disk(limit: &str) -> impl Fn(io::Error) -> io::Error {
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(format!("the kernel allows no more of them: `sysctl {limit}`")),
+        _ => error,
+    }
+}
+
 /// Makes a user namespace with these maps and returns a descriptor of it.
 pub(crate) fn user_namespace(users: &[Extent], groups: &[Extent]) -> io::Result<OwnedFd> {
-    let child = spawn_in_user_namespace()?;
+    let child = spawn_in_user_namespace().map_err(not_the_disk("user.max_user_namespaces"))?;
     let made = write_maps(child, users, groups)
         .and_then(|()| fs::File::open(format!("/proc/{child}/ns/user")).map(OwnedFd::from));
     // SAFETY: the child is ours and not yet waited for, so its id can not have been given to another process.

@@ -8,6 +8,8 @@
 
 #[path = "survival/cut.rs"]
 mod cut;
+#[path = "survival/repaired.rs"]
+mod repaired;
 mod support;
 
 use model::{CommitId, EnvironmentSpec, Generation, Mount, MountKind, Power, Restart, ServiceState, Stage};
@@ -28,7 +30,7 @@ fn host_process() {
 }
 
 /// Tells a text that it makes up at its start.
-const SERVER: &str = "\
+pub(crate) const SERVER: &str = "\
 import socket, os
 listener = socket.create_server(('', 8000))
 born = os.urandom(8).hex()

@@ -42,6 +42,8 @@ pub(crate) struct Environment {
     pub(crate) id: EnvironmentId,
     /// Mutations of the whole happen one at a time. Starts of single containers share it, each in the turn of its unit.
     pub(crate) gate: RwLock<()>,
+    /// Held by whoever freezes or thaws its processes: ending one container thaws all for a moment.
+    pub(crate) ice: tokio::sync::Mutex<()>,
     turns: Mutex<HashMap<UnitName, Arc<tokio::sync::Mutex<()>>>>,
     /// Wakes who waits for a change of anything observed.
     pub(crate) changed: watch::Sender<u64>,
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) watchers: HashMap<UnitName, Watcher>,
     /// Whether it was removed while somebody still held on to it.
     pub(crate) removed: bool,
+    /// Whether it is being removed: what is noted meanwhile must not bring its file back.
+    pub(crate) removing: bool,
 }
 
 impl Environment {
@@ -74,10 +78,12 @@ impl Environment {
             nameserver: Vec::new(),
             watchers: HashMap::new(),
             removed: false,
+            removing: false,
         };
         Arc::new(Self {
             id: inner.record.environment.clone(),
             gate: RwLock::default(),
+            ice: tokio::sync::Mutex::default(),
             turns: Mutex::default(),
             changed: watch::channel(0).0,
             inner: Mutex::new(inner),
@@ -149,7 +155,7 @@ impl Host {
         let saved = {
             let mut inner = environment.inner();
             change(&mut inner.record);
-            if inner.removed {
+            if inner.removed || inner.removing {
                 return Ok(());
             }
             inner.record.save(&self.state_dir(environment.id.as_str()))
@@ -207,7 +213,8 @@ impl Host {
             });
         }
         if given > newest {
-            self.update(environment, |record| record.generation = given)
+            // Another may have accepted a newer one meanwhile.
+            self.update(environment, |record| record.generation = record.generation.max(given))
         } else {
             Ok(())
         }

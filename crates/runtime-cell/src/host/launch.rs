@@ -44,6 +44,10 @@ const BUILD_SHARES: u64 = 64;
 /// What an engine may put where its administrator finds it: sockets and configuration.
 const ADMINISTRATION_BYTES: u64 = 16 << 20;
 const ADMINISTRATION_FILES: u32 = 1024;
+/// What the kernel says, in the OCI runtime's words.
+const NO_SPACE: &str = "o space left on device";
+/// A file system with less can take nothing that a container needs.
+const BARELY_BYTES: u64 = 1 << 20;
 const INITIALISE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What stays the same for a container from start to start.
@@ -68,14 +72,28 @@ pub(crate) struct Cell {
 fn refused(cell: &Cell, container: &Container, error: ContainerError) -> RuntimeError {
     let what = cell.unit.plain().to_owned();
     match error {
+        ContainerError::Refused(reason) if reason.contains(NO_SPACE) => without_space(what, reason, container),
         ContainerError::Refused(reason) => RuntimeError::Invalid {
             what,
             reason: explained(&reason, || bundle::command(&container.bundle)).unwrap_or(reason),
         },
-        other => RuntimeError::Failed {
-            action: format!("starting {what}"),
-            reason: chain(&other),
-        },
+        other => failed(format!("starting {what}"), &other),
+    }
+}
+
+/// The kernel says the same of a full disk and of namespaces and mounts of which it allows no more. Only a disk is waited for.
+fn without_space(what: String, reason: String, container: &Container) -> RuntimeError {
+    let full = |path: &Path| {
+        rustix::fs::statvfs(path).is_ok_and(|found| {
+            found.f_bavail.saturating_mul(found.f_frsize) < BARELY_BYTES || (found.f_files > 0 && found.f_favail == 0)
+        })
+    };
+    if full(&container.bundle) || container.log.parent().is_some_and(full) {
+        return RuntimeError::Full { what, reason };
+    }
+    RuntimeError::Failed {
+        action: format!("starting {what}"),
+        reason: format!("{reason}; no disk is full: `sysctl user fs.mount-max` shows what the kernel allows"),
     }
 }
 
@@ -303,7 +321,12 @@ impl Host {
         let container = self.container(&cell.environment, &cell.unit);
         let staging = self.unit_mounts(&cell.environment, &cell.unit);
         self.groups.expect_move();
-        let launched = self.launch_mounted(cell, &container, &staging);
+        let launched = self.launch_mounted(cell, &container, &staging).inspect_err(|_| {
+            // One that was created and not started would keep its name from the next try.
+            if let Err(error) = self.end_unit(cell) {
+                tracing::warn!(unit = cell.unit.as_str(), %error, "a failed start left something behind");
+            }
+        });
         // The container has its own copies by now, or there is none.
         let cleared =
             idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
@@ -332,7 +355,7 @@ impl Host {
             let _ = fs::remove_file(container.bundle.join(left));
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
-        let running = container
+        let mut running = container
             .create(&self.programs)
             .map_err(|e| refused(cell, container, e))?;
         self.logs.keep(&container.log);
@@ -341,6 +364,7 @@ impl Host {
         cell.hub.attach(cell.number, cell.unit.plain(), &process).map_err(io)?;
         self.bound_kernel_objects(&process);
         container.start().map_err(|e| refused(cell, container, e))?;
+        running.process = Some(process);
         Ok(running)
     }
 
@@ -561,6 +585,7 @@ pub(crate) fn pool_error(action: String, error: crate::pool::PoolError) -> Runti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::oci::{Oci, OciKind};
 
     #[test]
     fn both_runtimes_words_about_a_command_become_the_same_ones_for_its_author() {
@@ -586,5 +611,23 @@ mod tests {
             );
         }
         assert_eq!(explained("no space left on device", || None), None);
+    }
+
+    #[test]
+    fn a_kernel_without_another_namespace_is_no_full_disk_and_not_the_authors_fault() {
+        let place = tempfile::tempdir().unwrap();
+        let container = Container {
+            id: "x".into(),
+            bundle: place.path().into(),
+            oci: OciKind::ALL.into_iter().find_map(Oci::find).unwrap(),
+            runtime_root: place.path().into(),
+            log: place.path().join("log"),
+            log_max: 1,
+        };
+        let told = without_space("web".into(), "clone: No space left on device".into(), &container);
+        assert!(
+            matches!(&told, RuntimeError::Failed { reason, .. } if reason.contains("no disk is full")),
+            "{told}"
+        );
     }
 }

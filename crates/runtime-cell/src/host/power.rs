@@ -9,7 +9,10 @@ use super::{
     record::{Record, Underway, UnitRecord},
     supervise::{self, Found},
 };
-use crate::{names::UnitName, sandbox::conmon::Running};
+use crate::{
+    names::UnitName,
+    sandbox::{conmon::Running, process::Process},
+};
 use futures::future::join_all;
 use model::{Condition, EnvironmentId, Generation, Power, ServiceName, ServiceState};
 use runtime::RuntimeError;
@@ -49,18 +52,35 @@ impl Host {
     async fn freeze(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
         // Said first: probes and restarts hold back before the group stops.
         self.update(environment, |record| record.power = Power::Frozen)?;
-        let id = environment.id.clone();
-        let frozen = self
-            .block(move |host| {
-                host.groups
-                    .freeze(id.as_str())
-                    .map_err(|e| failed(format!("freezing {id}"), &e))
-            })
-            .await;
+        let frozen = {
+            let _ice = environment.ice.lock().await;
+            self.freeze_group(environment).await
+        };
         if frozen.is_err() {
             self.wake(environment).await?;
         }
         frozen
+    }
+
+    async fn freeze_group(self: &Arc<Self>, environment: &Environment) -> Result<(), RuntimeError> {
+        let id = environment.id.clone();
+        self.block(move |host| {
+            host.groups
+                .freeze(id.as_str())
+                .map_err(|e| failed(format!("freezing {id}"), &e))
+        })
+        .await
+    }
+
+    /// Ends a container. Nothing frozen can be ended, so that thaws all of a frozen environment: it is frozen again.
+    pub(crate) async fn end_in(self: &Arc<Self>, environment: &Environment, cell: &Cell) -> Result<(), RuntimeError> {
+        let _ice = environment.ice.lock().await;
+        let ending = cell.clone();
+        let ended = self.block(move |host| host.end_unit(&ending)).await;
+        if environment.power() == Power::Frozen {
+            self.freeze_group(environment).await?;
+        }
+        ended
     }
 
     async fn start_stopped(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<(), RuntimeError> {
@@ -172,14 +192,35 @@ impl Host {
         }
         if let Err(error) = self.connect_hub(&environment).await {
             tracing::warn!(environment = %environment.id, %error, "an environment is found again without its network");
+            for unit in &units {
+                self.lose(&environment, unit, &error);
+            }
             return;
         }
         self.open_door(&environment).await;
         for unit in units {
             if let Err(error) = self.adopt_unit(&environment, &unit).await {
                 tracing::warn!(environment = %environment.id, unit = unit.as_str(), %error, "a container can not be found again");
+                self.lose(&environment, &unit, &error);
             }
         }
+    }
+
+    /// Nobody watches this container: it counts as ended, so that whoever wants it has it made anew.
+    fn lose(&self, environment: &Environment, unit: &UnitName, error: &RuntimeError) {
+        self.update_unit(environment, unit, |record| {
+            if matches!(record.state, ServiceState::Stopped | ServiceState::Exited { .. }) {
+                return;
+            }
+            record.underway = Underway::Nothing;
+            record.state = ServiceState::Exited {
+                code: supervise::KILLED,
+            };
+            record.since = now();
+            record.message = Some(format!(
+                "it was not found again after a restart of the cell host: {error}"
+            ));
+        });
     }
 
     async fn adopt_unit(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
@@ -200,11 +241,14 @@ impl Host {
         let monitor = container.monitor().map_err(io)?;
         let pid = container.pid().map_err(io)?;
         let found = match monitor.zip(pid) {
-            Some((monitor, pid)) => Found::Running(Running { pid, monitor }),
+            Some((monitor, pid)) => Found::Running(Running {
+                pid,
+                process: Process::of(pid, cell.range).map_err(io)?,
+                monitor,
+            }),
             None => {
                 let status = container.exit_status();
-                let ending = cell.clone();
-                self.block(move |host| host.end_unit(&ending)).await?;
+                self.end_in(environment, &cell).await?;
                 Found::Ended(status)
             }
         };
@@ -225,13 +269,12 @@ impl Host {
         let first = !record.launched;
         self.block(move |host| {
             host.end_makers(&ending)?;
-            if first {
-                host.clear_unit(&ending)
-            } else {
-                host.end_unit(&ending)
-            }
+            if first { host.clear_unit(&ending) } else { Ok(()) }
         })
         .await?;
+        if !first {
+            self.end_in(environment, &cell).await?;
+        }
         if first {
             // Whoever wanted it asks again.
             return self.update(environment, |record| {

@@ -49,10 +49,16 @@ impl Host {
                 let mut inner = environment.inner();
                 inner.nameserver.drain(..).for_each(|task| task.abort());
                 inner.hub = None;
+                inner.removing = true;
             }
             self.close_door(id).await;
-            self.remove_found(id).await?;
-            environment.inner().removed = true;
+            let gone = self.remove_found(id).await;
+            {
+                let mut inner = environment.inner();
+                inner.removing = false;
+                inner.removed = gone.is_ok();
+            }
+            gone?;
             self.bury(id, generation);
             environment.changed.send_modify(|n| *n = n.wrapping_add(1));
         } else {

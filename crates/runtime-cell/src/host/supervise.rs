@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     names::UnitName,
-    sandbox::conmon::{Container, Running, signal},
+    sandbox::conmon::{Container, Running},
     sys,
 };
 use futures::future::join_all;
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A container that ran so long is not failing at its start: the pauses begin anew.
 const SETTLED: Duration = Duration::from_secs(60);
 /// The status of what was killed, also of a container whose monitor was killed and took the status with it.
-const KILLED: i32 = 137;
+pub(crate) const KILLED: i32 = 137;
 /// The status of a container that could not be started again.
 const NOT_STARTED: i32 = 127;
 
@@ -159,7 +159,12 @@ impl Supervisor {
         self.host
             .update_unit(&self.environment, unit, |record| record.begins(Underway::Start));
         let cell = self.cell.clone();
-        let result = self.host.block(move |host| host.launch(&cell)).await;
+        let launched = move |host: &Host| {
+            // What could not be removed behind the last run, or was left by a start that failed.
+            host.end_unit(&cell)?;
+            host.launch(&cell)
+        };
+        let result = self.host.block(launched).await;
         let result = result.map_err(|error| chain(&error));
         self.host.update_unit(&self.environment, unit, |record| {
             record.completes(Underway::Start);
@@ -179,8 +184,7 @@ impl Supervisor {
         let container = self.host.container(&self.cell.environment, &self.cell.unit);
         let end = self.watch_run(&run, &container).await;
         let memory = self.memory_message();
-        let cell = self.cell.clone();
-        if let Err(error) = self.host.block(move |host| host.end_unit(&cell)).await {
+        if let Err(error) = self.host.end_in(&self.environment, &self.cell).await {
             tracing::warn!(
                 container = container.id,
                 error = chain(&error),
@@ -228,10 +232,11 @@ impl Supervisor {
         let Some(wanted) = Signal::from_named_raw(manner.stop_signal) else {
             return;
         };
-        if kind == Stop::Now || !Container::handles(run.pid, wanted) {
+        // Held since its start: its number may be another's by now.
+        let Some(process) = run.process.as_ref().filter(|_| kind == Stop::Gently) else {
             return;
-        }
-        if signal(run.pid, wanted).is_ok() {
+        };
+        if process.handles(wanted) && process.signal(wanted).is_ok() {
             let _ = timeout(Duration::from_millis(manner.stop_grace_ms), ended(monitor)).await;
         }
     }

@@ -1,6 +1,9 @@
 //! One container as the OCI runtime and its monitor see it. argv only; every wait has an end.
 
-use super::oci::{self, Maker, Oci};
+use super::{
+    oci::{self, Maker, Oci},
+    process::Process,
+};
 use crate::sys;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -83,6 +86,8 @@ pub(crate) struct Container {
 pub(crate) struct Running {
     /// Its first process, as the machine numbers it.
     pub(crate) pid: u32,
+    /// The same, held, once it was seen to be one of the environment's.
+    pub(crate) process: Option<Process>,
     /// Becomes readable when the monitor has recorded the exit status and ended.
     pub(crate) monitor: OwnedFd,
 }
@@ -135,7 +140,11 @@ impl Container {
         if self.oci.wants_input() {
             oci::close_input(&self.bundle).map_err(during("closing the standard input"))?;
         }
-        Ok(Running { pid, monitor })
+        Ok(Running {
+            pid,
+            process: None,
+            monitor,
+        })
     }
 
     fn monitor_command(&self, programs: &Programs, maker: &Maker) -> Command {
@@ -230,31 +239,10 @@ impl Container {
             .ok()
     }
 
-    /// Whether the first process would take notice of a signal: the first of a pid namespace is not ended by one that it does
-    /// not handle.
-    pub(crate) fn handles(pid: u32, signal: Signal) -> bool {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let caught = status
-            .lines()
-            .find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
-        caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
-    }
-
     /// Forgets a container whose processes are gone: what the runtime and the monitor have written.
     pub(crate) fn forget(&self) -> io::Result<()> {
         remove_directory(&self.runtime_root.join(&self.id))?;
         remove_directory(&self.bundle)
-    }
-}
-
-/// Sends a signal to a process, held by descriptor; nothing happens if it is gone.
-pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return Ok(());
-    };
-    match pidfd_open(id, PidfdFlags::empty()).and_then(|held| pidfd_send_signal(held, signal)) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -98,10 +98,11 @@ pub(crate) fn mount(
         fs::File::create(target)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(source, c"", flags)?;
+    let full = sys::not_the_disk("fs.mount-max");
+    let tree = open_tree(source, c"", flags).map_err(|error| full(error.into()))?;
     sys::mount_map_ids(tree.as_fd(), namespace, read_only)?;
-    move_mount(tree.as_fd(), c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
+    move_mount(tree.as_fd(), c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|error| full(error.into()))
 }
 
 /// Unmounts and removes everything directly below a directory, then the directory. Nothing happens if it is gone.

@@ -196,10 +196,10 @@ pub(crate) fn unpin(pin: &Path) -> io::Result<()> {
 }
 
 fn make_pinned(pin: &Path, label: &str) -> io::Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+        .map_err(|error| crate::sys::not_the_disk("user.max_net_namespaces")(error.into()))?;
     furnish(label)?;
-    mount_bind("/proc/thread-self/ns/net", pin)?;
-    Ok(())
+    mount_bind("/proc/thread-self/ns/net", pin).map_err(|error| crate::sys::not_the_disk("fs.mount-max")(error.into()))
 }
 
 /// Everything that a hub needs, each step repeatable; returns the index of the bridge.

@@ -182,7 +182,8 @@ fn both_versions() -> bool {
 /// A copy of our mount namespace, without the second version of the control groups. It goes with its last process.
 fn without_unified() -> io::Result<OwnedFd> {
     let make = || -> io::Result<OwnedFd> {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(|error| crate::sys::not_the_disk("user.max_mnt_namespaces")(error.into()))?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private)?;
         unmount(UNIFIED, UnmountFlags::DETACH)?;

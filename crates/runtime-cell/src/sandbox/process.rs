@@ -46,6 +46,16 @@ impl Process {
         found.map(OwnedFd::from).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Whether it would take notice of a signal: the first process of a pid namespace is not ended by one that it does not handle.
+    pub(crate) fn handles(&self, signal: Signal) -> bool {
+        let status = self.read(|| fs::read_to_string(format!("/proc/{}/status", self.number)));
+        let Ok(Some(status)) = status else { return false };
+        let caught = status
+            .lines()
+            .find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    }
+
     /// Sends it a signal; nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.held, signal) {

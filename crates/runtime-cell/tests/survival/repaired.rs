@@ -1,0 +1,107 @@
+//! What goes wrong around a container is made good by the next start of it, and concerns no other one.
+
+use crate::{
+    SERVER, kill, processes,
+    support::{Rig, exec, ready, service, spec, state, up},
+};
+use model::{Generation, Power, Restart, ServiceState};
+use runtime::Runtime as _;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failed_start_left_does_not_keep_the_next_one_from_starting() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let mut web = service(&["python3", "-c", "import time; time.sleep(0.2); exit(3)"], &[]);
+    web.restart = Restart::Always;
+    let made = spec(rig.environment(), &[("web", web)]);
+    let id = &made.environment;
+    up(&runtime, &made).await;
+    let fact = state(&runtime, id, "web", |s| matches!(s, ServiceState::BackingOff { .. })).await;
+    // What a start leaves that was cut after the container was created: its name is taken.
+    let cell = rig.run_dir().join("cells").join(id.as_str());
+    for runtime in ["crun", "runc"]
+        .map(|name| cell.join(name))
+        .iter()
+        .filter(|path| path.is_dir())
+    {
+        fs::create_dir_all(runtime.join(format!("{}-{id}-s-web", rig.instance))).unwrap();
+    }
+    let since = Instant::now();
+    loop {
+        let now = state(&runtime, id, "web", |s| matches!(s, ServiceState::BackingOff { .. })).await;
+        if now.restarts > fact.restarts + 1 {
+            assert_eq!(now.message.as_deref(), Some("ended with status 3"));
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "{now:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    runtime.remove(id, Generation(1)).await.unwrap();
+    assert_eq!(runtime.inventory(None).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_in_a_frozen_environment_wakes_nothing_else() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let services = [
+        ("web", service(&["python3", "-c", SERVER], &[8000])),
+        ("other", service(&["sleep", "1000"], &[])),
+    ];
+    let made = spec(rig.environment(), &services);
+    let id = &made.environment;
+    up(&runtime, &made).await;
+    ready(&runtime, id, "web").await;
+    runtime.power(id, Generation(1), Power::Frozen).await.unwrap();
+    assert!(is_frozen(&rig, id.as_str()));
+    for monitor in processes(&format!("{}-{id}-s-other", rig.instance)) {
+        kill(monitor);
+    }
+    state(&runtime, id, "other", |s| matches!(s, ServiceState::Exited { .. })).await;
+    assert!(is_frozen(&rig, id.as_str()));
+    runtime.power(id, Generation(1), Power::Running).await.unwrap();
+    assert_eq!(exec(&runtime, id, "web", &["true"]).await.0, Some(0));
+    runtime.remove(id, Generation(1)).await.unwrap();
+}
+
+/// As the kernel says it.
+fn is_frozen(rig: &Rig, id: &str) -> bool {
+    let group = format!("maquette-{}/{id}", rig.instance);
+    let says =
+        |path: String, word: &str| fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == word));
+    says(format!("/sys/fs/cgroup/freezer/{group}/freezer.state"), "FROZEN")
+        || says(format!("/sys/fs/cgroup/{group}/cgroup.events"), "frozen 1")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_the_next_host_can_not_find_is_made_anew() {
+    let mut rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let made = spec(
+        rig.environment(),
+        &[("web", service(&["python3", "-c", SERVER], &[8000]))],
+    );
+    let id = &made.environment;
+    up(&runtime, &made).await;
+    ready(&runtime, id, "web").await;
+    rig.kill_host();
+    let file = rig
+        .run_dir()
+        .join("cells")
+        .join(id.as_str())
+        .join("s-web/container.pid");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    rig.start_host();
+    let runtime = rig.runtime().await;
+    let fact = state(&runtime, id, "web", |s| matches!(s, ServiceState::Exited { .. })).await;
+    assert!(fact.message.is_some_and(|text| text.contains("not found again")));
+    up(&runtime, &made).await;
+    ready(&runtime, id, "web").await;
+    runtime.remove(id, Generation(1)).await.unwrap();
+    assert_eq!(runtime.inventory(None).await.unwrap(), []);
+}
