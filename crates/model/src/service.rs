@@ -1,6 +1,6 @@
 //! Services and jobs: what runs in an environment, in words that every runtime understands.
 
-use crate::{Build, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName};
+use crate::{Build, EnvironmentId, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -265,6 +265,9 @@ pub struct Product {
     /// commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<BTreeMap<String, String>>,
+    /// The one environment that may use it; all of the project if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_to: Option<EnvironmentId>,
 }
 
 /// A job: one container that runs to its end.

@@ -549,6 +549,7 @@ fn what_is_built_is_built_once_and_before_whatever_mounts_it() {
             product: Some(Product {
                 source: "shop".parse().unwrap(),
                 inputs: Some(BTreeMap::from([("lock".to_owned(), input.to_owned())])),
+                private_to: None,
             }),
         };
         stack.jobs.insert(job.name.clone(), job);

@@ -11,6 +11,7 @@ use crate::{
     project::Project,
     repository::{Repositories, RepositoryError},
     task,
+    trust::{self, Trust},
 };
 use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
 use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName};
@@ -245,7 +246,8 @@ impl Handle {
         {
             return self.wake(&row, reason).await;
         }
-        self.create(project, origin, &commit, reason).await
+        self.create(project, origin, &commit, reason, serde_json::json!({}))
+            .await
     }
 
     /// The policy's own baseline sleeps until somebody wants it.
@@ -281,7 +283,11 @@ impl Handle {
         if row.approved_commit.as_ref() != Some(&commit) {
             return Err(Intent::Failed("its newest commit is not approved".to_owned()));
         }
-        self.create(project, Origin::Clone { of: of.clone() }, &commit, reason)
+        let overrides = match trust::of(&self.context, &row).await? {
+            Trust::Full => serde_json::json!({ trust::TRUSTED: commit.as_str() }),
+            Trust::Approved => serde_json::json!({}),
+        };
+        self.create(project, Origin::Clone { of: of.clone() }, &commit, reason, overrides)
             .await
     }
 
@@ -291,6 +297,7 @@ impl Handle {
         origin: Origin,
         commit: &CommitId,
         reason: &str,
+        overrides: serde_json::Value,
     ) -> Result<EnvironmentRow, Intent> {
         let Some(source) = project.primary() else {
             return Err(Intent::NoProject(project.name.clone()));
@@ -310,7 +317,7 @@ impl Handle {
             approved: true,
             power: Power::Running,
             reason,
-            overrides: serde_json::json!({}),
+            overrides,
         };
         task::forges::create(&self.context, project, source, new).await?;
         let made = self.context.store.environment_find(&project.name, &origin).await?;

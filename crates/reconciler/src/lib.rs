@@ -31,6 +31,7 @@ mod spare;
 mod standing;
 mod task;
 mod text;
+mod trust;
 
 pub use clock::{Clock, SystemClock};
 pub use context::Settings;

@@ -126,6 +126,7 @@ impl Assembly<'_> {
         let product = Product {
             source: self.source.clone(),
             inputs,
+            private_to: None,
         };
         let job = Job {
             name: job,

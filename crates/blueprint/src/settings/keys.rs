@@ -208,7 +208,11 @@ pub(crate) static POLICY: [Entry; 11] = [
         "After how long without a push or a visit an environment is removed. Default: 14d. No effect in this version.",
         Shape::Duration,
     ),
-    entry("limits", "Upper bounds for one environment.", Shape::Object(&LIMITS)),
+    entry(
+        "limits",
+        "Upper bounds for one environment. A commit that runs because somebody approved it has half of each.",
+        Shape::Object(&LIMITS),
+    ),
     entry(
         "secrets",
         "Names of the secrets that trusted pull requests are given: `${NAME}` in `environment` of a Compose file, and secrets of that name, stand for them. Default: none.",

@@ -9,11 +9,12 @@ use crate::{
     heads::PolicyHead,
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
+    trust::{self, Trust},
 };
 use data::{Decision, keep_or_clone};
 use model::{
-    DataFact, DataSet, Digest, Egress, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack,
-    Volume, VolumeName,
+    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack, Volume,
+    VolumeName,
 };
 use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
@@ -35,15 +36,15 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };
     let visible = blueprints::visible(context, environment).await?;
-    let egress = egress::granted(context, environment, &policy).await?;
-    let inputs = inputs(context, environment, &policy, &visible, &egress);
+    let trust = trust::of(context, environment).await?;
+    let inputs = inputs(context, environment, &policy, &visible, trust);
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?
     {
         return Ok(newest);
     }
     let _using = context.repositories.in_use.read().await;
-    let row = assemble(context, environment, newest.as_ref(), &policy, egress, inputs).await?;
+    let row = assemble(context, environment, newest.as_ref(), &policy, trust, inputs).await?;
     context.store.generation_put(&row).await?;
     if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
         context
@@ -69,7 +70,7 @@ fn inputs(
     environment: &EnvironmentRow,
     policy: &PolicyHead,
     visible: &Digest,
-    egress: &Egress,
+    trust: Trust,
 ) -> Digest {
     let head = serde_json::to_vec(&environment.head).unwrap_or_default();
     let mut overrides = environment.overrides.clone();
@@ -86,9 +87,9 @@ fn inputs(
         &capabilities,
         visible.as_str().as_bytes(),
     ];
-    // What the policy allows is in its digest; this commit may not be given it.
-    if *egress != policy.policy.egress {
-        parts.push(b"nothing may be reached");
+    // What the policy gives is in its digest; this commit may not be given all of it.
+    if trust == Trust::Approved {
+        parts.push(b"approved");
     }
     Digest::of_parts(parts)
 }
@@ -98,7 +99,7 @@ async fn assemble(
     environment: &EnvironmentRow,
     newest: Option<&GenerationRow>,
     policy: &PolicyHead,
-    egress: Egress,
+    trust: Trust,
     inputs: Digest,
 ) -> Result<GenerationRow, Trouble> {
     let generation = newest.map_or(Generation(1), |row| row.generation.next());
@@ -114,7 +115,7 @@ async fn assemble(
             sources: environment.head.clone(),
             stack: Stack::Services(ServiceStack::default()),
             limits: model::Limits::default(),
-            egress,
+            egress: egress::granted(trust, policy),
         },
         policy_commit: Some(policy.commit.clone()),
         restores: None,
@@ -125,10 +126,11 @@ async fn assemble(
     };
     match blueprints::of_environment(context, environment, policy).await? {
         Ok(blueprint) => {
-            row.spec.limits = blueprint.limits;
+            row.spec.limits = trust.limits(blueprint.limits);
             let facts = context.store.data_fact_list(&environment.id).await?;
             let before = newest.and_then(|row| row.spec.services());
             let mut stack = blueprint.stack;
+            trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
                 Some(spare) => adopt::volumes(

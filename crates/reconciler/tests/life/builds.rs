@@ -3,7 +3,7 @@
 use crate::bench::{Bench, SETTINGS, branch, compose};
 use forge::{
     PullRequestNumber,
-    local::{FileChange, NewPullRequest},
+    local::{FileChange, LocalHead, NewPullRequest},
 };
 use model::{CommitId, Phase, SnapshotId};
 use runtime::{Runtime, simulator::JobBehaviour};
@@ -74,4 +74,50 @@ async fn the_same_inputs_are_built_once_and_what_nobody_wants_any_more_goes() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("nobody wants it any more: {:?}", products(&bench).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_approved_commit_of_a_fork_builds_is_its_own_and_it_has_half_of_the_room() {
+    let bench = Bench::new().await;
+    let first = open(&bench, "one", "1").await;
+    let row = bench.reaches(first, Phase::Live, None).await;
+    let made = products(&bench).await;
+    let head = row.head.values().next().unwrap().clone();
+    let new = NewPullRequest {
+        head: LocalHead::Fork(head.clone()),
+        ..NewPullRequest::new(branch("x"), branch("main"), "From a fork")
+    };
+    let number = bench.forge.open_pull_request(new).await.unwrap().number;
+    let fork = bench.reaches(number, Phase::NeedsApproval, None).await;
+    let handle = bench.handle.clone().unwrap();
+    handle.approve(&fork.id, &head, "token:operator").await.unwrap();
+    bench.reaches(number, Phase::Live, None).await;
+    let now = products(&bench).await;
+    assert_eq!(now.len(), 2, "the same commit, and nothing shared: {now:?}");
+    assert!(made.iter().all(|product| now.contains(product)));
+
+    let limits = async |id: &model::EnvironmentId| bench.store.generation_newest(id).await.unwrap().unwrap().spec.limits;
+    let (whole, half) = (limits(&row.id).await, limits(&fork.id).await);
+    let pairs = [
+        (whole.memory_bytes, half.memory_bytes),
+        (whole.cpu_millis, half.cpu_millis),
+        (whole.pids, half.pids),
+        (whole.disk_bytes, half.disk_bytes),
+    ];
+    assert!(
+        pairs.iter().all(|(whole, half)| whole.unwrap() == 2 * half.unwrap()),
+        "{pairs:?}"
+    );
+
+    // A copy is trusted as what it was copied from is.
+    for (of, trusted) in [(&row, true), (&fork, false)] {
+        let copy = handle.create_clone(&of.id, "a test").await.unwrap();
+        for _ in 0..600 {
+            if bench.store.generation_newest(&copy.id).await.unwrap().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(limits(&copy.id).await == whole, trusted, "copy of {}", of.label);
+    }
 }

@@ -60,6 +60,7 @@ fn build(bench: &Bench<'_>, program: &Program, source: &SourceName, inputs: Opti
     job.product = Some(Product {
         source: source.clone(),
         inputs: inputs.map(|paths| paths.iter().map(id).collect::<BTreeMap<_, _>>()),
+        private_to: None,
     });
     Ok(job)
 }

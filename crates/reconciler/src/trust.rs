@@ -1,0 +1,87 @@
+//! How far a commit is trusted, and what follows from that for what it runs.
+
+use crate::context::{Context, Trouble};
+use model::{EnvironmentId, Limits, Origin, ServiceStack, SourceName};
+use store::EnvironmentRow;
+
+/// How far a commit is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It gets what the policy gives.
+    Full,
+    /// Somebody has approved that it runs. That lets it speak with nobody outside, gives it half of the room, and shares nothing
+    /// that it makes with others.
+    Approved,
+}
+
+impl Trust {
+    /// The bounds of an environment.
+    pub(crate) fn limits(self, policy: Limits) -> Limits {
+        let half = |bound: Option<u64>| bound.map(|bound| (bound / 2).max(1));
+        match self {
+            Self::Full => policy,
+            Self::Approved => Limits {
+                memory_bytes: half(policy.memory_bytes),
+                cpu_millis: half(policy.cpu_millis),
+                pids: half(policy.pids),
+                disk_bytes: half(policy.disk_bytes),
+            },
+        }
+    }
+
+    /// Keeps what others would share with the commit apart: what it builds is its environment's own, because services of the
+    /// same commit could have answered the build in place of those whom it asked.
+    pub(crate) fn set_apart(self, environment: &EnvironmentId, stack: &mut ServiceStack) {
+        if self == Self::Full {
+            return;
+        }
+        for product in stack.jobs.values_mut().filter_map(|job| job.product.as_mut()) {
+            product.private_to = Some(environment.clone());
+        }
+    }
+}
+
+/// The key in the overrides of a copy with the commit that was trusted where it was copied.
+pub(crate) const TRUSTED: &str = "trusted";
+
+/// Whether the commit of the first source is the one that stands under a key of the overrides; `None` if none does.
+fn is(environment: &EnvironmentRow, source: &SourceName, key: &str) -> Option<bool> {
+    let named = environment.overrides.get(key)?.as_str()?;
+    Some(
+        environment
+            .head
+            .get(source)
+            .is_some_and(|commit| commit.as_str() == named),
+    )
+}
+
+/// How far the commit that an environment has now is trusted.
+pub(crate) async fn of(context: &Context, environment: &EnvironmentRow) -> Result<Trust, Trouble> {
+    let trusted = is_trusted(context, environment).await?;
+    Ok(if trusted { Trust::Full } else { Trust::Approved })
+}
+
+/// Whether the commit was pushed to the base repository by somebody who may push there.
+async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
+    let project = context.project(&environment.project)?;
+    let Some(source) = project.primary() else {
+        return Ok(false);
+    };
+    match &environment.origin {
+        Origin::PullRequest { number } => {
+            let known = context
+                .store
+                .pull_request_get(&project.name, &source.name, *number)
+                .await?;
+            let head = environment.head.get(&source.name);
+            Ok(known.is_some_and(|pull| pull.trusted && Some(&pull.head) == head))
+        }
+        // Whoever deploys a commit need not know whose it is.
+        Origin::Branch { .. } | Origin::Baseline { .. } => {
+            Ok(is(environment, &source.name, "followed").unwrap_or(true))
+        }
+        Origin::Clone { .. } => Ok(is(environment, &source.name, TRUSTED).unwrap_or(false)),
+        // Engines need nobody.
+        Origin::Golden | Origin::Spare => Ok(false),
+    }
+}
