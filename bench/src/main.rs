@@ -3,6 +3,7 @@
 //! `bench/run` calls the parts one after the other; each writes a JSON document, and `report` makes the tables of them. The
 //! hidden commands are processes that the parts start: they are this program, so that nothing has to be found.
 
+mod door;
 mod floor;
 mod idle;
 mod load;
@@ -36,11 +37,19 @@ enum Part {
     Idle(idle::IdleArgs),
     /// The gateway's share of a request
     Gateway(proxy::GatewayArgs),
+    /// The door's share of a connection to the outside
+    Door(door::DoorArgs),
     /// The tables of what the parts wrote
     Report(report::ReportArgs),
     /// The cell host of the shop's part
     #[command(hide = true)]
     Host(world::HostArgs),
+    /// The door of its part
+    #[command(hide = true)]
+    DoorProcess(door::DoorProcessArgs),
+    /// A forwarder to compare the door with
+    #[command(hide = true)]
+    Forward(door::ForwardArgs),
     /// The developer of the idle part, who has no privileges
     #[command(hide = true)]
     Developer(idle::DeveloperArgs),
@@ -67,6 +76,9 @@ fn main() -> Result<()> {
         Part::Shop(args) => block_on(shop::run(&args)),
         Part::Idle(args) => block_on(idle::run(args)),
         Part::Gateway(args) => proxy::run(&args),
+        Part::Door(args) => block_on(door::run(&args)),
+        Part::DoorProcess(args) => door::process(&args),
+        Part::Forward(args) => door::forward(&args),
         Part::Report(args) => report::run(&args),
         Part::Host(args) => world::host(&args),
         Part::Developer(args) => block_on(idle::developer(&args)),

@@ -1,6 +1,7 @@
 //! Turns what the parts have written into `RESULTS.md` and `results.json`.
 
 use crate::{
+    door::{DoorResult, DoorWay},
     idle::IdleResult,
     machine::Machine,
     proxy::{GatewayResult, WayResult},
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let shop: Option<ShopResult> = read(&args.from, "shop.json")?;
     let idle: Option<IdleResult> = read(&args.from, "idle.json")?;
     let gateway: Option<GatewayResult> = read(&args.from, "gateway.json")?;
+    let door: Option<DoorResult> = read(&args.from, "door.json")?;
     let mut text = String::from(
         "# What Maquette costs\n\nMade by `make bench`; [README.md](README.md) says what is measured and how to read it. Numbers are medians \
          with the least and the largest in brackets. A goal that is not met stands here like one that is.\n\n",
@@ -71,6 +73,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
         shop.as_ref().map(|r| &r.machine),
         idle.as_ref().map(|r| &r.machine),
         gateway.as_ref().map(|r| &r.machine),
+        door.as_ref().map(|r| &r.machine),
     ];
     machine(&mut text, &machines, &args.commit)?;
     match &shop {
@@ -85,8 +88,15 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
         Some(result) => gateway_tables(&mut text, result)?,
         None => text.push_str("## The gateway's share of a request\n\nThis part failed; see the run's output.\n\n"),
     }
+    match &door {
+        Some(result) => door_tables(&mut text, result)?,
+        None => text.push_str(
+            "## The door's share of a connection\n\nThis part failed, or did not run; see the run's output.\n\n",
+        ),
+    }
     fs::write(args.to.join("RESULTS.md"), format!("{}\n", text.trim_end()))?;
-    let json = serde_json::json!({ "commit": args.commit, "shop": shop, "idle": idle, "gateway": gateway });
+    let json =
+        serde_json::json!({ "commit": args.commit, "shop": shop, "idle": idle, "gateway": gateway, "door": door });
     fs::write(args.to.join("results.json"), format!("{json:#}\n"))?;
     Ok(())
 }
@@ -320,6 +330,38 @@ fn idle_tables(text: &mut String, result: &IdleResult) -> Result<()> {
          it does every minute.\n",
         result.all_live_ms / 1e3
     )?;
+    Ok(())
+}
+
+fn door_tables(text: &mut String, result: &DoorResult) -> Result<()> {
+    text.push_str(
+        "## The door's share of a connection\n\nOne connection at a time, both ends on loopback interfaces. Set-up is from the call of \
+         connect until the first byte of the other side.\n\n\
+         | way | MiB/s | of direct | of the plain forwarder | CPU between (ms per GiB) | set-up p50 (µs) | p99 (µs) | over direct, p50 |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let of = |name: &str| result.ways.iter().find(|way| way.way == name);
+    let rate = |name: &str| of(name).map_or(0.0, |way| way.rate.median);
+    let share = |way: &DoorWay, name: &str| match rate(name) {
+        all if all > 0.0 => format!("{:.0} %", 100.0 * way.rate.median / all),
+        _ => "–".to_owned(),
+    };
+    let direct = of("direct").map_or(0.0, |way| way.p50.median);
+    for way in &result.ways {
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} |",
+            way.way,
+            way.rate.text(),
+            share(way, "direct"),
+            share(way, "plain splice forwarder"),
+            way.cpu_ms.text(),
+            way.p50.text(),
+            way.p99.text(),
+            way.p50.median - direct
+        )?;
+    }
+    text.push('\n');
     Ok(())
 }
 

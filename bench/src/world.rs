@@ -57,12 +57,13 @@ pub(crate) fn host(args: &HostArgs) -> Result<()> {
         instance: args.instance.to_string(),
         watermark_percent: 5,
     };
-    let config = HostConfig::new(
+    let mut config = HostConfig::new(
         args.instance.clone(),
         args.run.clone(),
         args.directory.join("cells"),
         pool,
     );
+    config.door_uid = Some(crate::door::UID);
     run(config).context("the cell host has ended")
 }
 
@@ -71,7 +72,7 @@ fn pool_root(directory: &Path) -> PathBuf {
 }
 
 /// Ended with its owner.
-struct Host(Child);
+pub(crate) struct Host(Child);
 
 impl Drop for Host {
     fn drop(&mut self) {
@@ -406,7 +407,8 @@ fn project(name: &ProjectName, forge: &Arc<LocalForge>) -> Result<Project> {
 }
 
 /// An instance that no other run has at the same time.
-fn instance(pid: u32) -> Result<InstanceId> {
+/// The id of an installation that no other process of this kind has.
+pub(crate) fn instance(pid: u32) -> Result<InstanceId> {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut text = String::from("b");
     let mut rest = pid as usize;
@@ -417,7 +419,8 @@ fn instance(pid: u32) -> Result<InstanceId> {
     Ok(text.parse()?)
 }
 
-fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host> {
+/// Starts a cell host.
+pub(crate) fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host> {
     let log = File::create(traces.path().join("host.log"))?;
     let child = Command::new("/proc/self/exe")
         .args(["host", "--instance", instance.as_str()])
@@ -433,7 +436,8 @@ fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host> {
     Ok(Host(child))
 }
 
-async fn connect(traces: &Traces, instance: &InstanceId) -> Result<Arc<dyn Runtime>> {
+/// Waits until it answers.
+pub(crate) async fn connect(traces: &Traces, instance: &InstanceId) -> Result<Arc<dyn Runtime>> {
     let since = Instant::now();
     loop {
         match CellRuntime::connect(&traces.run, instance.clone()).await {

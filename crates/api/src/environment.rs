@@ -1,5 +1,6 @@
 //! Environments as people and programs see them.
 
+use crate::DoorView;
 use model::{
     CommitId, EnvironmentId, Generation, HostLabel, Origin, Phase, Power, ProjectName, ServiceName, SourceName,
     Timestamp,
@@ -224,6 +225,9 @@ pub struct EnvironmentView {
     pub ended: Option<Timestamp>,
     /// Its services.
     pub services: Vec<ServiceView>,
+    /// What went out of it, and what was not let out.
+    #[serde(default)]
+    pub door: DoorView,
 }
 
 /// Environments.

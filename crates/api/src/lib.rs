@@ -7,6 +7,7 @@
 //! - Times are milliseconds since the Unix epoch.
 //! - Secret values have no field here, but for the sign-in link that its maker asked for.
 
+mod door;
 mod environment;
 mod frame;
 mod golden;
@@ -18,6 +19,7 @@ mod receipt;
 mod request;
 mod spare;
 
+pub use door::{DoorView, PassedView, RefusedView};
 pub use environment::{
     AddressView, CommitView, EnvironmentList, EnvironmentView, FailureView, OriginView, ProjectList, ProjectView,
     PullRequestView, ServiceStateView, ServiceView,

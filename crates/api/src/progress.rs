@@ -146,6 +146,9 @@ pub struct WhyView {
     pub next_try: Option<Timestamp>,
     /// Services that are not as they should be, in words.
     pub services: Vec<String>,
+    /// What went out of it, and what was not let out.
+    #[serde(default)]
+    pub door: crate::DoorView,
     /// What people should know about the newest generation.
     pub notes: Vec<String>,
     /// All steps of the newest generation.

@@ -5,7 +5,7 @@ mod table;
 mod tests;
 
 use api::{
-    CommitView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
+    CommitView, DoorView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
     ServiceView, StepView, WhyView,
 };
 use model::{Phase, Timestamp};
@@ -14,6 +14,8 @@ use table::Table;
 
 /// The most entries of a ledger that are shown one by one.
 const ENTRIES_MAX: usize = 200;
+/// The most names that were refused that are shown one by one.
+const REFUSED_MAX: usize = 10;
 
 /// How long ago, in one unit.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
@@ -225,6 +227,7 @@ pub(crate) fn why(view: &WhyView, now: Timestamp) -> String {
     for service in &view.services {
         let _ = writeln!(text, "{}", tame(service));
     }
+    door(&mut text, &view.door, now);
     if !view.steps.is_empty() {
         let _ = write!(text, "\n{}", steps(&view.steps));
     }
@@ -233,6 +236,54 @@ pub(crate) fn why(view: &WhyView, now: Timestamp) -> String {
         let _ = write!(text, "\n{}", events(&view.events, now));
     }
     text
+}
+
+/// What is not let out, with the line of policy that would allow it, and what can not be reached.
+fn door(text: &mut String, view: &DoorView, now: Timestamp) {
+    if let Some(closed) = &view.closed {
+        let _ = writeln!(text, "\nnothing gets out: {}", tame(closed));
+    }
+    for refused in view.refused.iter().take(REFUSED_MAX) {
+        let port = refused.port.map_or_else(String::new, |port| format!(":{port}"));
+        let count = refused.count;
+        let _ = writeln!(
+            text,
+            "\nrefused at the door: {}{port}, {}, the last one {} ago",
+            tame(&refused.name),
+            if count == 1 {
+                "once".to_owned()
+            } else {
+                format!("{count} times")
+            },
+            ago(refused.last, now)
+        );
+        if let Some(why) = &refused.why {
+            let _ = writeln!(text, "  {}", tame(why));
+        }
+        if let Some(allow) = &refused.allow {
+            let _ = writeln!(text, "  in the policy: {}", tame(allow));
+        }
+    }
+    let hidden = view.refused.len().saturating_sub(REFUSED_MAX);
+    let more = view
+        .refused_more
+        .saturating_add(u64::try_from(hidden).unwrap_or(u64::MAX));
+    if more > 0 {
+        let _ = writeln!(text, "… and more that was refused; --json has what is known");
+    }
+    let failing = view
+        .passed
+        .iter()
+        .filter_map(|passed| Some((passed, passed.failure.as_ref()?)));
+    for (passed, failure) in failing.take(REFUSED_MAX) {
+        let _ = writeln!(
+            text,
+            "\n{}:{} can not be reached: {}",
+            tame(&passed.name),
+            passed.port,
+            tame(failure)
+        );
+    }
 }
 
 fn steps(steps: &[StepView]) -> Table {

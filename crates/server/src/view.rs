@@ -1,5 +1,6 @@
 //! What is shown: read from the store and the runtime, never kept.
 
+mod door;
 mod environment;
 mod progress;
 mod receipt;

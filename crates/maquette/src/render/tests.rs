@@ -68,6 +68,14 @@ fn why_it_is_as_it_is() {
         "failure": {"step": "service:web", "message": "web ended with status 1", "hint": null, "log": ["no such table: orders"]},
         "waiting_for": ["db to be ready"], "attempts": 3, "next_try": 10_004_000,
         "services": ["web is backing off after exit status 1, 3 restarts"], "notes": [],
+        "door": {"passed": [
+            {"name": "old.example.com", "port": 443, "connections": 0, "failed": 2, "failure": "the name has no address", "sent": 0, "received": 0},
+            {"name": "good.example.com", "port": 443, "connections": 2, "failed": 0, "failure": null, "sent": 10, "received": 10},
+        ], "refused": [
+            {"name": "api.stripe.com", "port": null, "count": 12, "last": 9_997_000, "why": null, "allow": "egress: [api.stripe.com]"},
+            {"name": "moved.example.com", "port": 443, "count": 1, "last": 9_990_000,
+             "why": "the name leads to 10.0.0.5, which is not an address of the public internet", "allow": null},
+        ], "refused_more": 4, "closed": "the process of the door does not run"},
         "steps": [
             step("source:shop", "Fetch the files of shop", "done", Some(84), 1),
             step("data:db", "Migrate and seed db", "done", Some(1_840), 1),

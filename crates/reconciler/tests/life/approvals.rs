@@ -10,7 +10,7 @@ use reconciler::Intent;
 use std::time::Duration;
 use tokio::time::sleep;
 
-async fn from_a_fork(bench: &Bench, text: &str) -> CommitId {
+pub(crate) async fn from_a_fork(bench: &Bench, text: &str) -> CommitId {
     let files = [
         FileChange::write("compose.yaml", compose(text)),
         FileChange::write("maquette.yaml", SETTINGS),
@@ -18,7 +18,7 @@ async fn from_a_fork(bench: &Bench, text: &str) -> CommitId {
     bench.forge.commit_create(None, &files, "From a fork").await.unwrap()
 }
 
-async fn open(bench: &Bench, commit: &CommitId) -> PullRequestNumber {
+pub(crate) async fn open(bench: &Bench, commit: &CommitId) -> PullRequestNumber {
     let new = NewPullRequest {
         head: LocalHead::Fork(commit.clone()),
         ..NewPullRequest::new(branch("x"), branch("main"), "Fork")
@@ -26,7 +26,7 @@ async fn open(bench: &Bench, commit: &CommitId) -> PullRequestNumber {
     bench.forge.open_pull_request(new).await.unwrap().number
 }
 
-async fn say(bench: &Bench, number: PullRequestNumber, account: Account, text: &str) {
+pub(crate) async fn say(bench: &Bench, number: PullRequestNumber, account: Account, text: &str) {
     bench.forge.comment_add(number, account, text).await.unwrap();
 }
 

@@ -7,6 +7,7 @@ mod baseline;
 mod bench;
 mod builds;
 mod cases;
+mod egress;
 mod front;
 mod gate;
 mod goldens;

@@ -34,10 +34,12 @@ pub(crate) enum Unreachable {
     #[error("the name has no address: {0}")]
     Unknown(String),
     /// It has one that nobody may be led to.
-    #[error("the name leads to {0}, which is not an address of the public internet")]
+    #[error(
+        "the name leads to {0}, which is not an address of the public internet: `private` in the policy can name it"
+    )]
     NotPublic(IpAddr),
     /// It is an address of this machine.
-    #[error("the name leads to {0}, which is this machine")]
+    #[error("the name leads to {0}, which is this machine: `private` in the policy can name it")]
     Here(IpAddr),
     /// Nobody answers there.
     #[error("{address} does not answer")]

@@ -192,31 +192,39 @@ impl Rig {
         self.door = Some(self.door_command().spawn().unwrap());
     }
 
-    /// What starts it.
-    pub fn door_command(&self) -> Command {
+    /// Starts it by a program that becomes it; it gets what to run as its last arguments.
+    pub fn start_door_within(&mut self, wrapper: &[&str]) {
+        // The directory of this one may be closed to that user.
+        let program = self.directory.join("door");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program);
+        self.door = Some(self.as_door(command).spawn().unwrap());
+    }
+
+    fn door_command(&self) -> Command {
+        // The directory of the program may be closed to that user.
+        let mut command = Command::new("/proc/self/exe");
+        command.uid(DOORKEEPER).gid(DOORKEEPER);
+        self.as_door(command)
+    }
+
+    fn as_door(&self, mut command: Command) -> Command {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.directory.join("host.log"))
             .unwrap();
-        // The directory of the program may be closed to that user.
-        let mut command = Command::new("/proc/self/exe");
         command
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
             .envs(self.variables())
             .env(DOOR, "1")
-            .uid(DOORKEEPER)
-            .gid(DOORKEEPER)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
         command
-    }
-
-    /// Keeps the door that somebody else has started.
-    pub fn keep_door(&mut self, door: Child) {
-        self.door = Some(door);
     }
 
     pub fn door_pid(&self) -> u32 {

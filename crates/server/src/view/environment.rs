@@ -62,8 +62,12 @@ pub(crate) async fn environment(app: &App, row: &EnvironmentRow) -> Answer<Envir
     {
         view.notes.extend(note);
     }
+    if let Some(observed) = &observed {
+        view.door = super::door::door(&observed.door, may_reach(app, row).await?);
+    }
     if row.ended.is_some() {
         view.services.clear();
+        view.door = api::DoorView::default();
     }
     Ok(view)
 }
@@ -111,7 +115,18 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         ended: row.ended,
         services: stack.map_or_else(Vec::new, |stack| services(stack, observed, &addresses)),
         addresses,
+        door: api::DoorView::default(),
     })
+}
+
+/// Whether what the policy allows holds for the commit of an environment: that of a pull request may be a stranger's.
+async fn may_reach(app: &App, row: &EnvironmentRow) -> Answer<bool> {
+    let project = app.project(&row.project).and_then(Project::primary);
+    let (Origin::PullRequest { number }, Some(source)) = (&row.origin, project) else {
+        return Ok(true);
+    };
+    let known = app.store.pull_request_get(&row.project, &source.name, *number).await?;
+    Ok(known.is_none_or(|pull| pull.trusted))
 }
 
 /// How it stands, in the words of the comment: where two commits are in play, which of them is live and what became of the other.

@@ -225,6 +225,7 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         next_try: step.as_ref().and_then(|step| step.next_try),
         step,
         services: troubled(&view),
+        door: view.door,
         notes: view.notes,
         steps,
         events: events(app, row, EVENTS).await?,

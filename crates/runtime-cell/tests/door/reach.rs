@@ -1,0 +1,204 @@
+//! What is allowed is reached, with all that TCP promises; what is not is refused at once.
+
+use crate::{
+    street::{Street, allow, holder, outside},
+    support::{Rig, service},
+};
+use model::{Network, Stack};
+use std::{collections::BTreeSet, net::TcpListener};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allowed_name_is_reached_and_what_passed_is_counted() {
+    let address = outside("hello from outside");
+    let street = Street::with(&[("api.example.com", address)]).await;
+    let port = address.port();
+    let seen = street
+        .inside(&format!(
+            "s = connect('api.example.com', {port})
+s.sendall(b'x' * 1000000)
+s.shutdown(socket.SHUT_WR)
+text = everything(s)
+print(text[:18].decode(), len(text) - 18, text[-13:].decode())"
+        ))
+        .await;
+    assert_eq!(seen, "hello from outside 1000013 1000000 bytes\n");
+    let fact = street
+        .fact_until(|fact| fact.passed.iter().any(|p| p.sent > 0 && p.received > 1_000_000))
+        .await;
+    let [passed] = fact.passed.as_slice() else {
+        panic!("{fact:?}");
+    };
+    assert_eq!((passed.name.as_str(), passed.port), ("api.example.com", port));
+    assert_eq!((passed.connections, passed.failed, passed.sent), (1, 0, 1_000_000));
+    assert_eq!(passed.received, 1_000_031);
+    assert_eq!(fact.refused, []);
+    street.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_answer_outside_breaks_at_once_inside() {
+    // Bound and not listening: nobody else gets the port.
+    let closed = rustix_socket();
+    let address = closed.1;
+    let street = Street::with(&[("gone.example.com", address)]).await;
+    let port = address.port();
+    let seen = street
+        .inside(&format!(
+            "begun = time.time()
+try:
+    s = connect('gone.example.com', {port}); print(s.recv(1))
+except OSError as e: print(type(e).__name__, time.time() - begun < 10)"
+        ))
+        .await;
+    assert_eq!(seen, "ConnectionResetError True\n");
+    let fact = street.fact_until(|fact| fact.passed.iter().any(|p| p.failed > 0)).await;
+    assert!(
+        fact.passed[0].failure.as_deref().unwrap().contains("does not answer"),
+        "{fact:?}"
+    );
+    // A port that nothing is allowed on is closed.
+    let other = street
+        .inside("try: connect('gone.example.com', 1)\nexcept OSError as e: print(type(e).__name__)")
+        .await;
+    assert_eq!(other, "ConnectionRefusedError\n");
+    street.end().await;
+}
+
+/// A socket with an address that does not listen.
+fn rustix_socket() -> (std::os::fd::OwnedFd, std::net::SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_list_ends_connections_that_are_not_in_it_and_no_others() {
+    let (one, two) = (outside("one"), outside("two"));
+    let mut rig = Rig::start();
+    rig.start_door();
+    let mut street = Street::on(rig, |spec| {
+        allow(spec, &[("one.example.com", one), ("two.example.com", two)]);
+        let Stack::Services(stack) = &mut spec.stack else {
+            unreachable!()
+        };
+        stack
+            .services
+            .insert("holder".parse().unwrap(), holder("one.example.com", one.port()));
+    })
+    .await;
+    assert_eq!(street.hold("first").await, "first");
+    street.rule(|spec| allow(spec, &[("one.example.com", one)])).await;
+    assert_eq!(street.hold("second").await, "second", "its name is still allowed");
+    let gone = street
+        .inside(&format!(
+            "try: connect('two.example.com', {})\nexcept OSError as e: print(type(e).__name__)",
+            two.port()
+        ))
+        .await;
+    assert_eq!(gone, "gaierror\n");
+    street.rule(|spec| allow(spec, &[("two.example.com", two)])).await;
+    assert_eq!(street.hold("third").await, "broken");
+    assert_eq!(street.hold("fourth").await, "broken", "and is not made again");
+    let fact = street.fact().await;
+    assert!(
+        fact.refused.iter().any(|refused| refused.name == "one.example.com"),
+        "{fact:?}"
+    );
+    assert!(
+        !fact.refused.iter().any(|refused| refused.name == "two.example.com"),
+        "it is allowed again: {fact:?}"
+    );
+    street.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_with_nothing_but_internal_networks_reach_nothing() {
+    let address = outside("hello");
+    let mut rig = Rig::start();
+    rig.start_door();
+    let street = Street::on(rig, |spec| {
+        allow(spec, &[("api.example.com", address)]);
+        let Stack::Services(stack) = &mut spec.stack else {
+            unreachable!()
+        };
+        stack
+            .networks
+            .insert("back".parse().unwrap(), Network { internal: true });
+        let mut inner = service(&["sleep", "100000"], &[]);
+        inner.networks.insert("back".parse().unwrap(), Vec::new());
+        stack.services.insert("inner".parse().unwrap(), inner);
+    })
+    .await;
+    let port = address.port();
+    let found = street.inside("print(resolve('api.example.com')[0])").await;
+    let program = format!(
+        "import socket
+for name in ['api.example.com', '{}']:
+    try:
+        s = socket.create_connection((name, {port}), timeout=10); s.settimeout(10); print(s.recv(10))
+    except OSError as e: print(type(e).__name__)",
+        found.trim()
+    );
+    let (_, seen) = crate::support::exec(&street.runtime, street.id(), "inner", &["python3", "-c", &program]).await;
+    assert_eq!(seen, "gaierror\nConnectionResetError\n");
+    let fact = street.fact_until(|fact| fact.refused.len() == 2).await;
+    assert!(
+        fact.refused
+            .iter()
+            .all(|refused| refused.why.as_deref().unwrap().contains("internal")),
+        "{fact:?}"
+    );
+    assert_eq!(fact.passed, []);
+    street.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_one_environment_are_bounded() {
+    let address = outside("hello");
+    let street = Street::with(&[("api.example.com", address)]).await;
+    let seen = street
+        .inside(&format!(
+            "import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+open, refused = [], 0
+for n in range(530):
+    s = connect('api.example.com', {})
+    try:
+        s.recv(5); open.append(s)
+    except ConnectionResetError: refused += 1
+print(len(open), refused)
+open.clear(); time.sleep(1)
+print(connect('api.example.com', {0}).recv(5))",
+            address.port()
+        ))
+        .await;
+    assert_eq!(seen, "512 18\nb'hello'\n");
+    let fact = street
+        .fact_until(|fact| fact.refused.iter().any(|r| r.count == 18))
+        .await;
+    assert!(fact.refused[0].why.as_deref().unwrap().contains("512"), "{fact:?}");
+    street.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_door_it_is_told_that_nothing_gets_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut street = Street::with(&[("api.example.com", address)]).await;
+    assert_eq!(street.fact().await.closed, None);
+    street.rig.kill_door();
+    let fact = street.fact_until(|fact| fact.closed.is_some()).await;
+    assert!(fact.closed.unwrap().contains("does not run"));
+    let seen = street
+        .inside(&format!(
+            "try: connect('api.example.com', {})\nexcept OSError as e: print(type(e).__name__)",
+            address.port()
+        ))
+        .await;
+    assert_eq!(seen, "ConnectionRefusedError\n");
+    let ports: BTreeSet<u16> = street.spec.egress.ports();
+    assert_eq!(ports, [address.port()].into());
+    street.end().await;
+}
