@@ -54,7 +54,7 @@ fn files_are_chosen_by_settings_then_by_dotenv_then_by_name() {
     let image = |more: &[(&str, &str)]| {
         let all: Vec<(&str, &str)> = files.iter().chain(more).copied().collect();
         match &service(&read(&all), "a").workload.root {
-            Root::Image { reference } => reference.clone(),
+            Root::Image { reference, .. } => reference.clone(),
             other => panic!("{other:?}"),
         }
     };

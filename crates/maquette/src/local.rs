@@ -232,7 +232,7 @@ fn plan_text(blueprint: &Blueprint) -> String {
                     .command
                     .as_ref()
                     .map_or_else(|| "host packages".to_owned(), |argv| argv.join(" ")),
-                Root::Image { reference } => format!("image {reference}"),
+                Root::Image { reference, .. } => format!("image {reference}"),
                 Root::Build(build) => format!("built from ./{}", build.context),
                 Root::Engine(engine) if engine.versions.min == engine.versions.max => {
                     format!("{} {}", engine.kind, engine.versions.min)

@@ -60,6 +60,8 @@ pub enum Feature {
     RestartLimit,
     /// [`crate::HealthCheck::start_interval_ms`].
     StartInterval,
+    /// Has the layers of images brought to it. A runtime that runs images and lacks this fetches them itself.
+    BroughtImages,
 }
 
 /// What a runtime can do.

@@ -1,6 +1,8 @@
 //! Services and jobs: what runs in an environment, in words that every runtime understands.
 
-use crate::{Build, EnvironmentId, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName};
+use crate::{
+    Build, EnvironmentId, ImageDigest, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +16,25 @@ pub enum Root {
     Image {
         /// As written in the Compose file, for example `ghcr.io/acme/web:1.2`.
         reference: String,
+        /// What the reference stood for when the generation was made; absent where nobody has looked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<ImageDigest>,
     },
     /// A data engine that the runtime knows how to run.
     Engine(Engine),
     /// An image that is built from a source.
     Build(Box<Build>),
+}
+
+impl Root {
+    /// The image that it is made from, if that is known.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageDigest> {
+        match self {
+            Self::Image { pinned, .. } => pinned.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// A data engine, recognised by its Compose image.

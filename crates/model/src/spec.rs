@@ -1,7 +1,7 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, Job, JobName, Limits, MountKind, Network,
+    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind, Network,
     NetworkName, ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,23 @@ impl EnvironmentSpec {
             Stack::Services(stack) => Some(stack),
             Stack::Objects(_) => None,
         }
+    }
+
+    /// The images that its services and jobs are made from, each with a reference that stood for it.
+    #[must_use]
+    pub fn images(&self) -> BTreeMap<ImageDigest, String> {
+        let stack = self.services();
+        let services = stack
+            .into_iter()
+            .flat_map(|stack| stack.services.values().map(|s| &s.workload));
+        let jobs = stack
+            .into_iter()
+            .flat_map(|stack| stack.jobs.values().map(|j| &j.workload));
+        let pinned = services.chain(jobs).filter_map(|workload| match &workload.root {
+            Root::Image { reference, pinned } => Some((pinned.clone()?, reference.clone())),
+            _ => None,
+        });
+        pinned.collect()
     }
 
     /// The digest of a service as this generation wants it: its own description, the commits of the sources and the

@@ -11,14 +11,18 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use link::Link;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Observation, Power, Resource,
-    ServiceName, SnapshotId, Stage, VolumeName, Workload,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, JobName, Observation, Power,
+    Resource, ServiceName, SnapshotId, Stage, VolumeName, Workload,
 };
 use runtime::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake, Secrets,
-    SourceKey, Target,
+    Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake,
+    Secrets, SourceKey, Target,
 };
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 use tokio::{sync::broadcast, task::AbortHandle};
 
 /// The runtime that a cell host offers.
@@ -139,6 +143,45 @@ impl Runtime for CellRuntime {
 
     async fn source_remove(&self, key: &SourceKey) -> Result<()> {
         self.done(Request::SourceRemove { key: key.clone() }).await
+    }
+
+    async fn image_put(&self, sake: &Sake, image: &ImageDigest, layers: &[ImageLayer]) -> Result<()> {
+        let invalid = |reason: String| RuntimeError::Invalid {
+            what: format!("the image {}", image.short()),
+            reason,
+        };
+        let mut files = Vec::new();
+        let mut diffs = Vec::new();
+        for layer in layers {
+            let opened = std::fs::File::open(&layer.blob);
+            files.push(opened.map_err(|e| invalid(format!("{}: {e}", layer.blob.display())))?);
+            diffs.push(
+                layer
+                    .diff
+                    .parse()
+                    .map_err(|_| invalid("a layer has no digest".to_owned()))?,
+            );
+        }
+        let request = Request::ImagePut {
+            sake: sake.clone(),
+            image: image.clone(),
+            diffs,
+        };
+        match self.link.ask_with_files(&request, &files).await? {
+            Answer::Done => Ok(()),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn image_list(&self) -> Result<BTreeSet<ImageDigest>> {
+        match self.link.ask(&Request::ImageList).await? {
+            Answer::Images(images) => Ok(images),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    async fn image_remove(&self, image: &ImageDigest) -> Result<()> {
+        self.done(Request::ImageRemove { image: image.clone() }).await
     }
 
     fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource> {

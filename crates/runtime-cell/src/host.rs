@@ -8,6 +8,7 @@ mod build;
 mod door;
 mod environment;
 mod exec;
+mod image;
 mod jobs;
 mod knock;
 mod launch;
@@ -30,6 +31,7 @@ use crate::{
     sandbox::{cgroup::Cgroups, conmon::Programs, etc, idmap, network, trial},
 };
 use environment::Environment;
+pub use image::ImageConfig;
 use log_files::LogKeeper;
 use model::{Capabilities, EnvironmentId, Generation, InstanceId, Limits, Staging};
 pub use options::FEATURES;
@@ -80,6 +82,8 @@ pub struct HostConfig {
     pub oci: Option<OciKind>,
     /// The monitor.
     pub conmon: PathBuf,
+    /// How large images may be, and who unpacks them.
+    pub images: ImageConfig,
 }
 
 impl HostConfig {
@@ -106,6 +110,7 @@ impl HostConfig {
             log_bytes: 4 << 20,
             oci: None,
             conmon: PathBuf::from("/usr/bin/conmon"),
+            images: ImageConfig::default(),
         }
     }
 }
@@ -157,6 +162,8 @@ pub(crate) struct Host {
     changes: broadcast::Sender<EnvironmentId>,
     logs: LogKeeper,
     desk: door::Desk,
+    /// Whose turn it is to unpack an image.
+    unpacking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -226,6 +233,7 @@ impl Host {
             changes: broadcast::channel(256).0,
             desk: door::Desk::default(),
             logs: LogKeeper::new(),
+            unpacking: tokio::sync::Mutex::default(),
             config,
         })
     }
@@ -297,7 +305,7 @@ fn capabilities() -> Capabilities {
         services: true,
         objects: false,
         host_roots: true,
-        images: false,
+        images: true,
         engines: resolve::engines(),
         snapshots: true,
         freeze: true,

@@ -10,5 +10,6 @@ pub mod pool;
 mod protocol;
 mod sandbox;
 mod sys;
+pub mod unpacker;
 
 pub use client::{CellDialer, CellRuntime};

@@ -3,8 +3,8 @@
 //! Each holds environment and, where it is visible to the whole machine, instance: everything can be found by listing.
 
 use model::{
-    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, InstanceId, JobName, Mount, MountKind, Resource,
-    Root, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
+    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, JobName, Mount, MountKind,
+    Resource, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
 };
 use runtime::SourceKey;
 
@@ -114,6 +114,11 @@ pub(crate) fn needs_layer(workload: &Workload, mount: &Mount) -> bool {
     !mount.read_only || !mount_points(workload, mount, "").is_empty()
 }
 
+/// The private writable layer of one container over its image.
+pub(crate) fn image_layer(unit: &UnitName, image: &ImageDigest) -> String {
+    format!("r{}{}", &image.hex()[..10], layer_suffix(unit))
+}
+
 /// What the names of all layers of a container end in.
 pub(crate) fn layer_suffix(unit: &UnitName) -> String {
     format!("-{}", pool_name(unit.as_str()))
@@ -122,7 +127,7 @@ pub(crate) fn layer_suffix(unit: &UnitName) -> String {
 /// Whether a name in the pool is a layer of this container.
 pub(crate) fn is_layer_of(in_pool: &str, unit: &UnitName) -> bool {
     in_pool
-        .strip_prefix('c')
+        .strip_prefix(['c', 'r'])
         .and_then(|rest| rest.get(10..))
         .is_some_and(|rest| rest == layer_suffix(unit))
 }
@@ -238,9 +243,6 @@ pub(crate) fn layers(
     unit: &UnitName,
     workload: &Workload,
 ) -> std::collections::BTreeSet<String> {
-    if matches!(workload.root, Root::Image { .. }) {
-        return std::collections::BTreeSet::new();
-    }
     let written = workload.mounts.iter().filter_map(|m| match &m.kind {
         MountKind::Source { source, .. } if needs_layer(workload, m) => {
             Some(layer(unit, source, spec.sources.get(source)?))
@@ -248,7 +250,8 @@ pub(crate) fn layers(
         MountKind::Built { job, .. } => Some(built_layer(unit, &spec.product(job)?)),
         _ => None,
     });
-    written.collect()
+    let image = workload.root.image().map(|image| image_layer(unit, image));
+    written.chain(image).collect()
 }
 
 #[cfg(test)]

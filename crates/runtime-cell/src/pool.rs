@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! sources/<key>                  read-only, filled by an unprivileged process before it was sealed
+//! images/<digest>                read-only, unpacked by a process without rights before it was sealed
 //! environments/<env>/<volume>    writable, bounded
 //! snapshots/<id>/tree            read-only; the time of the directory around it is that of the last use
 //! ```
@@ -15,6 +16,7 @@
 
 mod error;
 mod image;
+mod images;
 mod inventory;
 mod ioctl;
 mod marker;
@@ -48,6 +50,7 @@ pub use volumes::{Origin, Owner};
 
 const SOURCES: &str = "sources";
 const ENVIRONMENTS: &str = "environments";
+const IMAGES: &str = "images";
 const SNAPSHOTS: &str = "snapshots";
 const TEMPORARY: &str = ".tmp-";
 const UNMOUNT_BOUND: Duration = Duration::from_secs(10);
@@ -164,7 +167,12 @@ impl Pool {
             group_base,
             changing: Mutex::new(()),
         };
-        for (name, mode) in [(SOURCES, 0o711), (ENVIRONMENTS, 0o700), (SNAPSHOTS, 0o700)] {
+        for (name, mode) in [
+            (SOURCES, 0o711),
+            (IMAGES, 0o700),
+            (ENVIRONMENTS, 0o700),
+            (SNAPSHOTS, 0o700),
+        ] {
             directory_ensure(&pool.root.join(name), mode)?;
         }
         orderly::unmark(&pool.root, !pool.environment_list()?.is_empty())?;

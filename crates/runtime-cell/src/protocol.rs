@@ -3,14 +3,28 @@
 //! The host treats every request as hostile: frames are capped before they are parsed, and ids and names are types that
 //! refuse what could be a path.
 
+use images::BlobDigest;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, SecretRef,
-    ServiceName, SnapshotId, Stage, VolumeName,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource,
+    SecretRef, ServiceName, SnapshotId, Stage, VolumeName,
 };
 use runtime::{JobOutcome, LogQuery, Room, RuntimeError, Sake, SourceKey, Target};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, fmt, io};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest},
+    net::UnixStream,
+};
 
 /// The control socket below the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -53,6 +67,16 @@ pub(crate) enum Request {
     SourceList,
     SourceRemove {
         key: SourceKey,
+    },
+    /// Followed by one byte that the files of the layers come with.
+    ImagePut {
+        sake: Sake,
+        image: ImageDigest,
+        diffs: Vec<BlobDigest>,
+    },
+    ImageList,
+    ImageRemove {
+        image: ImageDigest,
     },
     Apply {
         spec: Box<EnvironmentSpec>,
@@ -130,6 +154,7 @@ pub(crate) enum Answer {
     Exists(bool),
     Path(std::path::PathBuf),
     Sources(Vec<SourceKey>),
+    Images(BTreeSet<ImageDigest>),
     Observation(Option<Box<Observation>>),
     Job(JobOutcome),
     Snapshots(Vec<SnapshotId>),
@@ -268,6 +293,46 @@ pub(crate) async fn write_json(stream: &mut (impl AsyncWrite + Unpin), value: &i
 /// Parses the body of a frame.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// The most files that travel with one byte: the kernel's own bound, less a little.
+const FILES_MAX: usize = 250;
+
+/// Sends one byte that these files come with.
+pub(crate) async fn send_files(stream: &UnixStream, files: &[std::fs::File]) -> io::Result<()> {
+    let descriptors: Vec<_> = files.iter().map(std::os::fd::AsFd::as_fd).collect();
+    stream
+        .async_io(Interest::WRITABLE, || {
+            let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                return Err(io::Error::other("too many files for one message"));
+            }
+            sendmsg(stream, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+            Ok(())
+        })
+        .await
+}
+
+/// Receives one byte and the files that it comes with.
+pub(crate) async fn receive_files(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    stream
+        .async_io(Interest::READABLE, || {
+            let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0];
+            let mut buffers = [IoSliceMut::new(&mut byte)];
+            let received = recvmsg(stream, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            if received.bytes == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let rights = |message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            };
+            Ok(control.drain().filter_map(rights).flatten().collect())
+        })
+        .await
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! System calls for which no safe wrapper exists. Apart from the pool's ioctls this is the only file with `unsafe` in it.
+//! System calls for which no safe wrapper exists. Apart from the pool's ioctls `unsafe` stands here and below only.
 #![allow(unsafe_code)]
+
+pub(crate) mod confined;
 
 use std::{
     ffi::CString,
@@ -179,4 +181,11 @@ pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
 pub(crate) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned, so it stays the same and open for as long as it is registered.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// A second descriptor for what this number stands for, closed on exec.
+pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: borrowed for this call only; a number that stands for nothing makes the call fail.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number.max(0)) };
+    borrowed.try_clone_to_owned()
 }

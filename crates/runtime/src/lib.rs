@@ -21,10 +21,13 @@ pub use error::RuntimeError;
 use futures::stream::BoxStream;
 pub use model::Capabilities;
 use model::{
-    CommitId, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, ServiceName,
-    SnapshotId, SourceName, Stage, VolumeName,
+    CommitId, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource,
+    ServiceName, SnapshotId, SourceName, Stage, VolumeName,
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 pub use stream::{Connection, Exec, ExecExit, LogLine, LogQuery, LogStream};
 use tokio::sync::broadcast;
 
@@ -117,6 +120,15 @@ pub enum Target {
     Administration,
 }
 
+/// One layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageLayer {
+    /// A file with the layer's archive, compressed or not, that whoever brings it may read.
+    pub blob: PathBuf,
+    /// The digest of the archive once it is uncompressed: `sha256:` and hexadecimal digits.
+    pub diff: String,
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JobOutcome {
@@ -146,6 +158,16 @@ pub trait Runtime: Send + Sync {
 
     /// Removes a source that no environment uses; nothing happens if it is not there.
     async fn source_remove(&self, key: &SourceKey) -> Result<()>;
+
+    /// Brings an image to a runtime with [`model::Feature::BroughtImages`], unless it is there: its layers, the lowest first. From
+    /// then on it is read-only; what an interrupted call left is no image. [`RuntimeError::Invalid`] if the layers can not be one.
+    async fn image_put(&self, sake: &Sake, image: &ImageDigest, layers: &[ImageLayer]) -> Result<()>;
+
+    /// The images that were brought to the runtime.
+    async fn image_list(&self) -> Result<BTreeSet<ImageDigest>>;
+
+    /// Removes an image that no environment's generation names; nothing happens if it is not there. What runs from it goes on.
+    async fn image_remove(&self, image: &ImageDigest) -> Result<()>;
 
     /// All that [`Self::apply`] of this stage would make, by its deterministic names. Pure: written to the ledger first.
     fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource>;

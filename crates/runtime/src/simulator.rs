@@ -90,7 +90,7 @@ impl Simulator {
             services: true,
             objects: false,
             host_roots: true,
-            images: false,
+            images: true,
             engines: vec![
                 engine("postgres", 15, "15.18"),
                 engine("redis", 7, "7.0.15"),
@@ -98,7 +98,7 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
-            features: [Feature::NativeBuilds].into(),
+            features: [Feature::NativeBuilds, Feature::BroughtImages].into(),
         })
     }
 

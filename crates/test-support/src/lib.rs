@@ -2,4 +2,5 @@
 
 pub mod gitea;
 pub mod hooks;
+pub mod image;
 pub mod registry;

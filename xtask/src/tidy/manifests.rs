@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("planner", &["model"]),
     ("secrets", &["model"]),
     ("runtime", &["model"]),
-    ("runtime-cell", &["model", "runtime"]),
+    ("runtime-cell", &["images", "model", "runtime"]),
     ("runtime-docker", &["model", "runtime"]),
     ("runtime-kubernetes", &["model", "runtime"]),
     ("data", &["model"]),

@@ -97,6 +97,7 @@ impl Assembly<'_> {
         Some((
             Root::Image {
                 reference: image.clone(),
+                pinned: None,
             },
             None,
         ))

@@ -57,6 +57,8 @@ pub(crate) fn lack(feature: Feature) -> (bool, &'static str) {
         Feature::Terminal => (false, "no terminal is attached"),
         Feature::RestartLimit => (false, "restarts are bounded by a growing pause"),
         Feature::StartInterval => (false, "until it is ready, a service is probed often"),
+        // No key of a Compose file asks for it.
+        Feature::BroughtImages => (false, "the runtime fetches images itself"),
     }
 }
 

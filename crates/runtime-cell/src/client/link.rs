@@ -60,6 +60,19 @@ impl Link {
         self.open_with_answer(request).await.map(|(answer, _)| answer)
     }
 
+    /// Asks, with files that the host is to have, and returns the answer.
+    pub(crate) async fn ask_with_files(&self, request: &Request, files: &[std::fs::File]) -> Result<Answer> {
+        let mut stream = self.send(request).await?;
+        crate::protocol::send_files(&stream, files)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
+        let body = read_frame(&mut stream, ANSWER_MAX)
+            .await
+            .map_err(|e| self.unreachable(&e))?;
+        let body = body.ok_or_else(|| self.unreachable(&io::ErrorKind::UnexpectedEof.into()))?;
+        self.read(&body)
+    }
+
     /// Asks for a stream, and returns it when it was accepted.
     pub(crate) async fn open(&self, request: &Request) -> Result<UnixStream> {
         match self.open_with_answer(request).await? {

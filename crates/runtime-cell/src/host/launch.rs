@@ -10,7 +10,7 @@ use crate::{
     names::{self, UnitName},
     pool::{Origin, Owner},
     sandbox::{
-        bundle::{self, Entry, Plan},
+        bundle::{self, Entry, ImageRoot, Plan},
         conmon::{Container, ContainerError, Running, remove_directory},
         idmap,
         network::{Hub, container_address},
@@ -41,6 +41,8 @@ const LAYER_BYTES: u64 = 1 << 30;
 const BUILD_BYTES: u64 = 64 << 30;
 /// Of the processors, beside 1024 of every service.
 const BUILD_SHARES: u64 = 64;
+/// Where the root of a container from an image is mounted while the container is made.
+const ROOT: &str = "root";
 /// What an engine may put where its administrator finds it: sockets and configuration.
 const ADMINISTRATION_BYTES: u64 = 16 << 20;
 const ADMINISTRATION_FILES: u32 = 1024;
@@ -75,7 +77,10 @@ fn refused(cell: &Cell, container: &Container, error: ContainerError) -> Runtime
         ContainerError::Refused(reason) if reason.contains(NO_SPACE) => without_space(what, reason, container),
         ContainerError::Refused(reason) => RuntimeError::Invalid {
             what,
-            reason: explained(&reason, || bundle::command(&container.bundle)).unwrap_or(reason),
+            reason: explained(&reason, cell.manner.root.is_some(), || {
+                bundle::command(&container.bundle)
+            })
+            .unwrap_or(reason),
         },
         other => failed(format!("starting {what}"), &other),
     }
@@ -99,7 +104,7 @@ fn without_space(what: String, reason: String, container: &Container) -> Runtime
 
 /// What the author of a command can do about it, where the runtime's words are about the command: those of runc, then those of
 /// crun, which does not always name it.
-fn explained(reason: &str, command: impl FnOnce() -> Option<String>) -> Option<String> {
+fn explained(reason: &str, image: bool, command: impl FnOnce() -> Option<String>) -> Option<String> {
     let of_runc = || reason.split_once("exec: \"")?.1.split_once("\": ");
     let of_crun = || reason.split_once("executable file `")?.1.split_once("` ");
     if let Some((command, why)) = of_runc().or_else(of_crun) {
@@ -110,7 +115,7 @@ fn explained(reason: &str, command: impl FnOnce() -> Option<String>) -> Option<S
             missing
                 .iter()
                 .any(|words| why.contains(words))
-                .then(|| not_there(command))
+                .then(|| not_there(command, image))
         }
     } else if reason.starts_with("open executable: ") {
         command().map(|command| not_executable(&command))
@@ -123,7 +128,13 @@ fn not_executable(command: &str) -> String {
     format!("the command `{command}` may not be run\nhint: make the file executable and commit that")
 }
 
-fn not_there(command: &str) -> String {
+fn not_there(command: &str, image: bool) -> String {
+    if image {
+        return format!(
+            "the command `{command}` is not in the image\nhint: look at `entrypoint` and `command`; a file of the checkout \
+             has to be mounted where it is named"
+        );
+    }
     format!(
         "the command `{command}` is not there\nhint: install its package on this machine: services with \
          `host: true` run from the machine's packages; or name a file of the checkout by its path"
@@ -166,6 +177,16 @@ impl Host {
         let room = if resolved.builds { BUILD_BYTES } else { LAYER_BYTES };
         for layer in &resolved.layers {
             self.lay(cell, layer, resolved.limits.disk_bytes.unwrap_or(room))?;
+        }
+        if let Some(root) = &resolved.image {
+            self.pool
+                .volume_create(
+                    cell.environment.as_str(),
+                    &root.layer,
+                    &Origin::Image(root.image.hex().to_owned()),
+                    resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES),
+                )
+                .map_err(|e| pool_error(action(), e))?;
         }
         let container = self.container(&cell.environment, &cell.unit);
         fs::DirBuilder::new()
@@ -255,13 +276,21 @@ impl Host {
             disk_bytes: None,
             ..resolved.limits
         };
+        let who = self.who(cell, resolved)?;
         Ok(Plan {
             host_name: cell.unit.plain().chars().take(63).collect(),
             address: container_address(cell.number),
             argv: resolved.argv.clone(),
             variables: resolved.variables.clone(),
             working_directory: resolved.working_directory.clone(),
-            user: cell.manner.user,
+            user: who.uid,
+            group: who.gid,
+            groups: who.groups,
+            home: who.home,
+            image: resolved.image.as_ref().map(|image| ImageRoot {
+                path: staging.join(ROOT),
+                read_only: image.read_only,
+            }),
             mounts,
             limits,
             shares: resolved.builds.then_some(BUILD_SHARES),
@@ -349,6 +378,10 @@ impl Host {
             } else {
                 idmap::mount(source.as_fd(), &target, cell.namespace.as_fd(), mount.read_only).map_err(io)?;
             }
+        }
+        if let Some(root) = &cell.manner.root {
+            let (source, _) = self.open_disk(cell, root)?;
+            idmap::mount(source.as_fd(), &staging.join(ROOT), cell.namespace.as_fd(), false).map_err(io)?;
         }
         // The monitor refuses a bundle in which it was before.
         for left in ["ctl", "winsz", "attach", "container.pid", "monitor.pid", "oom"] {
@@ -589,7 +622,7 @@ mod tests {
 
     #[test]
     fn both_runtimes_words_about_a_command_become_the_same_ones_for_its_author() {
-        let told = |reason: &str| explained(reason, || Some("./start".into())).unwrap_or_default();
+        let told = |reason: &str| explained(reason, false, || Some("./start".into())).unwrap_or_default();
         let missing = [
             "runc create failed: unable to start container process: exec: \"nonesuch\": executable file not found in $PATH",
             "executable file `nonesuch` not found in $PATH: No such file or directory",
@@ -610,7 +643,7 @@ mod tests {
                 "{reason}"
             );
         }
-        assert_eq!(explained("no space left on device", || None), None);
+        assert_eq!(explained("no space left on device", false, || None), None);
     }
 
     #[test]

@@ -6,15 +6,21 @@ use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 4] = [
+pub const FEATURES: [Feature; 6] = [
     Feature::Hostname,
     Feature::Hosts,
     Feature::NativeBuilds,
     Feature::Ulimits,
+    Feature::Users,
+    Feature::BroughtImages,
 ];
 
 /// The most lines of `/etc/hosts`.
 const HOSTS_MAX: usize = 100;
+/// The longest name of a user or group, `user:group` together.
+const USER_MAX: usize = 200;
+/// The most further groups.
+const GROUPS_MAX: usize = 32;
 /// The bounds that may be set. Priorities are none of them: raising one is a privilege.
 const BOUNDS: [(&str, Resource); 13] = [
     ("as", Resource::As),
@@ -51,7 +57,19 @@ pub(crate) fn checked(options: &Options) -> Result<Options, String> {
             ));
         }
     }
+    let words = options.user.iter().chain(&options.groups);
+    if let Some(word) = words
+        .clone()
+        .find(|word| word.len() > USER_MAX || word.chars().any(char::is_control))
+    {
+        return Err(format!("`{}` can not be a user or group", word.escape_debug()));
+    }
+    if options.groups.len() > GROUPS_MAX {
+        return Err(format!("more than {GROUPS_MAX} groups"));
+    }
     Ok(Options {
+        user: options.user.clone(),
+        groups: options.groups.clone(),
         hostname: options.hostname.clone(),
         hosts: options.hosts.clone(),
         ulimits: bounds(&options.ulimits)?,

@@ -119,6 +119,9 @@ pub(crate) struct Manner {
     pub(crate) volumes: Vec<String>,
     /// The engine's socket for its administrator, below the container's own administration directory.
     pub(crate) administration: Option<String>,
+    /// Its root, if that is not the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<DiskMount>,
 }
 
 /// What tells that a container is ready.

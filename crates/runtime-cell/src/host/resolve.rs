@@ -11,10 +11,11 @@ use crate::{
     },
     names::{self, UnitName},
     protocol::SecretValues,
-    sandbox::bundle::check_target,
+    sandbox::bundle::{check_target, check_target_in_image},
 };
 use model::{
-    Engine, EngineOffer, EnvironmentSpec, HealthTest, Job, MountKind, Restart, Root, Service, Value, Workload,
+    Engine, EngineOffer, EnvironmentSpec, HealthTest, ImageDigest, Job, MountKind, Restart, Root, Service, Value,
+    Workload,
 };
 use runtime::{RuntimeError, SourceKey};
 use rustix::process::Signal;
@@ -57,6 +58,17 @@ pub(crate) enum Below {
     Snapshot(String),
 }
 
+/// What the root of a container is made from that is not the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImageRoot {
+    /// The image.
+    pub(crate) image: ImageDigest,
+    /// The name in the pool of the private writable layer over it.
+    pub(crate) layer: String,
+    /// Whether the container may only read it.
+    pub(crate) read_only: bool,
+}
+
 /// All that is needed to make a container. Holds secret values: no `Debug`.
 #[derive(Clone)]
 pub(crate) struct Resolved {
@@ -70,6 +82,8 @@ pub(crate) struct Resolved {
     pub(crate) places: Vec<(String, Place)>,
     /// Layers that its mounts need.
     pub(crate) layers: Vec<Layer>,
+    /// The image that its root is made from.
+    pub(crate) image: Option<ImageRoot>,
     /// What is remembered.
     pub(crate) manner: Manner,
     /// The engine, if it is one.
@@ -282,13 +296,6 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         return Err(author.invalid(format!("more than {MAX_MOUNTS} mounts")));
     }
     let engine = match &workload.root {
-        Root::Image { reference } => {
-            return Err(RuntimeError::Unsupported {
-                runtime: NAME.to_owned(),
-                what: format!("the image `{}`", reference.escape_debug()),
-                hint: "run it from the host's packages, or use the docker or kubernetes runtime".into(),
-            });
-        }
         Root::Build(build) => {
             return Err(RuntimeError::Unsupported {
                 runtime: NAME.to_owned(),
@@ -296,14 +303,18 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
                 hint: "run it from the host's packages".into(),
             });
         }
-        Root::Host => None,
+        Root::Host | Root::Image { .. } => None,
         Root::Engine(engine) => Some(resolve_engine(author, workload, engine)?),
     };
     let mut layers = Vec::new();
     let mut mounts = Vec::new();
     let mut places = Vec::new();
     for mount in &workload.mounts {
-        check_target(&mount.target).map_err(|reason| author.invalid(reason))?;
+        let check = match workload.root {
+            Root::Image { .. } => check_target_in_image,
+            _ => check_target,
+        };
+        check(&mount.target).map_err(|reason| author.invalid(reason))?;
         let place = match author.disk(mount, &mut layers)? {
             Some(disk) => {
                 mounts.push(disk);
@@ -320,6 +331,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         };
         places.push((mount.target.clone(), place));
     }
+    let image = image_root(author, workload)?;
     let volumes = workload.mounts.iter().filter_map(|m| match &m.kind {
         MountKind::Volume { volume } => Some(volume.to_string()),
         _ => None,
@@ -338,6 +350,11 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         mounts,
         volumes: volumes.collect(),
         administration: None,
+        root: image.as_ref().map(|image| DiskMount {
+            origin: DiskOrigin::Volume(image.layer.clone()),
+            subpath: String::new(),
+            read_only: false,
+        }),
     };
     let working_directory = workload.working_dir.clone().unwrap_or_else(|| "/".into());
     let mut resolved = Resolved {
@@ -346,6 +363,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         working_directory,
         places,
         layers,
+        image,
         manner,
         engine: None,
         builds: false,
@@ -367,11 +385,31 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
     Ok(resolved)
 }
 
+fn image_root(author: &Author<'_>, workload: &Workload) -> Result<Option<ImageRoot>, RuntimeError> {
+    let Root::Image { reference, pinned } = &workload.root else {
+        return Ok(None);
+    };
+    let image = pinned.clone().ok_or_else(|| {
+        author.invalid(format!(
+            "nobody has said what the image `{}` stands for",
+            reference.escape_debug()
+        ))
+    })?;
+    Ok(Some(ImageRoot {
+        layer: names::image_layer(author.unit, &image),
+        image,
+        read_only: workload.read_only,
+    }))
+}
+
 fn use_host(author: &Author<'_>, workload: &Workload, resolved: &mut Resolved) -> Result<(), RuntimeError> {
     let parts = [&workload.entrypoint, &workload.command];
     resolved.argv = parts.into_iter().flatten().flatten().cloned().collect();
     if resolved.argv.is_empty() {
-        return Err(author.invalid("it has no command; one that runs from the host's packages needs one"));
+        return Err(author.invalid(match workload.root {
+            Root::Image { .. } => "it has no command, and its image names none",
+            _ => "it has no command; one that runs from the host's packages needs one",
+        }));
     }
     if !Path::new(&resolved.working_directory).is_absolute() {
         return Err(author.invalid("the working directory is not absolute"));

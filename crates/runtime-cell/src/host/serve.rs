@@ -6,7 +6,7 @@ use crate::{
     names::UnitName,
     protocol::{
         Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, WireError, frame, parse,
-        read_frame, write_json,
+        read_frame, receive_files, write_json,
     },
 };
 use model::{EnvironmentId, Power, ServiceName};
@@ -178,6 +178,12 @@ async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request) -> 
             Ok(()) => return Ok(()),
             Err(error) => Err(error),
         },
+        Request::ImagePut { sake, image, diffs } => {
+            let files = timeout(REQUEST_PATIENCE, receive_files(stream)).await??;
+            let host = Arc::clone(host);
+            let put = tokio::spawn(async move { host.image_put(&sake, image, &diffs, files).await });
+            put.await?.map(done)
+        }
         other => {
             // What was begun is finished, also when the caller hangs up: it can be asked again.
             let host = Arc::clone(host);
@@ -195,6 +201,8 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::SourceSeal { sake, key } => done(host.block(move |h| h.source_seal(&sake, &key)).await?),
         Request::SourceList => Answer::Sources(host.block(|h| h.source_list()).await?),
         Request::SourceRemove { key } => done(host.block(move |h| h.source_remove(&key)).await?),
+        Request::ImageList => Answer::Images(host.block(|h| h.image_list()).await?),
+        Request::ImageRemove { image } => done(host.block(move |h| h.image_remove(&image)).await?),
         Request::Apply { spec, stage, secrets } => done(host.apply(&spec, &stage, &secrets).await?),
         Request::Observe { environment } => Answer::Observation(host.observe(&environment).map(Box::new)),
         Request::JobRun { spec, job, secrets } => Answer::Job(host.job_run(&spec, &job, &secrets).await?),
@@ -234,7 +242,11 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::Inventory { environment } => {
             Answer::Resources(host.block(move |h| h.inventory(environment.as_ref())).await?)
         }
-        Request::Dial { .. } | Request::Logs { .. } | Request::Exec { .. } | Request::Changes => {
+        Request::ImagePut { .. }
+        | Request::Dial { .. }
+        | Request::Logs { .. }
+        | Request::Exec { .. }
+        | Request::Changes => {
             return Err(RuntimeError::Invalid {
                 what: "request".into(),
                 reason: "it streams".into(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::io_error;
-use super::{ENVIRONMENTS, Place, Pool, PoolError, Qgroup, QuotaKind, SNAPSHOTS, SOURCES, TEMPORARY};
+use super::{ENVIRONMENTS, IMAGES, Place, Pool, PoolError, Qgroup, QuotaKind, SNAPSHOTS, SOURCES, TEMPORARY};
 use super::{image, ioctl, names, quota, subvolume};
 
 /// A subvolume of the pool.
@@ -69,6 +69,7 @@ impl Pool {
         }
         if environment.is_none() {
             places.push(self.root.join(SOURCES));
+            places.push(self.root.join(IMAGES));
             let snapshots = self.root.join(SNAPSHOTS);
             places.extend(
                 self.directory_names(&snapshots)?
@@ -123,7 +124,7 @@ impl Pool {
     /// Removes what a crash left: half-made subvolumes, places of snapshots without one, groups without an environment.
     pub(super) fn sweep(&self) -> Result<(), PoolError> {
         let _changing = self.changing();
-        let mut places = vec![self.root.join(SOURCES)];
+        let mut places = vec![self.root.join(SOURCES), self.root.join(IMAGES)];
         let mut groups = Vec::new();
         for name in self.environment_list()? {
             let directory = self.root.join(ENVIRONMENTS).join(name);

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::XattrFlags;
 
 use super::error::io_error;
-use super::{ENVIRONMENTS, Pool, PoolError, QuotaKind, SNAPSHOTS, SOURCES, TEMPORARY, ioctl, names, quota, subvolume};
+use super::{
+    ENVIRONMENTS, IMAGES, Pool, PoolError, QuotaKind, SNAPSHOTS, SOURCES, TEMPORARY, ioctl, names, quota, subvolume,
+};
 
 /// Says what a volume was made from. Services can neither see nor change it: that takes a capability over the host.
 const ORIGIN_ATTRIBUTE: &str = "trusted.maquette.origin";
@@ -30,6 +32,8 @@ pub enum Origin {
     Empty(Owner),
     /// A writable snapshot of a sealed source.
     Source(String),
+    /// A writable snapshot of an image.
+    Image(String),
     /// A writable snapshot of a snapshot, for example of a golden.
     Snapshot(String),
 }
@@ -39,6 +43,7 @@ impl Origin {
         match self {
             Self::Empty(_) => "nothing".to_owned(),
             Self::Source(key) => format!("source {key}"),
+            Self::Image(id) => format!("image {id}"),
             Self::Snapshot(id) => format!("snapshot {id}"),
         }
     }
@@ -262,6 +267,7 @@ impl Pool {
         let (kind, id, path) = match origin {
             Origin::Empty(_) => return Ok(None),
             Origin::Source(key) => ("source", key, self.root.join(SOURCES).join(key)),
+            Origin::Image(id) => ("image", id, self.root.join(IMAGES).join(id)),
             Origin::Snapshot(id) => ("snapshot", id, self.root.join(SNAPSHOTS).join(id).join("tree")),
         };
         names::check(kind, id)?;

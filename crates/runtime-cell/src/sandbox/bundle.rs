@@ -2,6 +2,10 @@
 //!
 //! Pure where possible: [`config`] builds the document, [`write`] puts it and the root's mount points on disk.
 
+mod image;
+
+pub(crate) use image::{ImageRoot, check_target_in_image};
+
 use super::{cgroup, etc, idmap, seccomp};
 use model::{Limits, Options};
 use serde_json::{Value, json};
@@ -87,8 +91,16 @@ pub(crate) struct Plan {
     pub(crate) variables: Vec<(String, String)>,
     /// Where it starts.
     pub(crate) working_directory: String,
-    /// User and group inside.
+    /// User inside.
     pub(crate) user: u32,
+    /// Group inside.
+    pub(crate) group: u32,
+    /// Further groups.
+    pub(crate) groups: Vec<u32>,
+    /// Where that user is at home, if somebody says so.
+    pub(crate) home: Option<String>,
+    /// Its root, if that is not made from the host's.
+    pub(crate) image: Option<image::ImageRoot>,
     /// In order, after the system's own.
     pub(crate) mounts: Vec<(String, Entry)>,
     /// Bounds.
@@ -125,6 +137,16 @@ impl fmt::Debug for Plan {
 
 /// A mount target that stays where it says. Errors are for the author of the stack.
 pub(crate) fn check_target(target: &str) -> Result<(), String> {
+    let path = plain_target(target)?;
+    if target == "/" || RESERVED.iter().any(|r| path.starts_with(r)) {
+        return Err(format!(
+            "nothing can be mounted at `{target}`: the sandbox itself is there"
+        ));
+    }
+    Ok(())
+}
+
+fn plain_target(target: &str) -> Result<&Path, String> {
     let path = Path::new(target);
     let plain = path
         .components()
@@ -141,18 +163,17 @@ pub(crate) fn check_target(target: &str) -> Result<(), String> {
             target.escape_debug()
         ));
     }
-    if target == "/" || RESERVED.iter().any(|r| path.starts_with(r)) {
-        return Err(format!(
-            "nothing can be mounted at `{target}`: the sandbox itself is there"
-        ));
-    }
-    Ok(())
+    Ok(path)
 }
 
 /// Writes the bundle. The directory must not exist; its parents must let everybody pass.
 pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
     let mut directory = fs::DirBuilder::new();
     directory.mode(0o711).create(bundle)?;
+    if plan.image.is_some() {
+        image::write_files(bundle, plan)?;
+        return write_config(bundle, plan);
+    }
     let root = bundle.join("rootfs");
     directory.mode(0o755).recursive(true).create(&root)?;
     for name in EMPTY_DIRECTORIES {
@@ -170,6 +191,13 @@ pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
     }
     let own = root.join(etc::OWN_FILES);
     directory.create(&own)?;
+    write_names(&own, plan)?;
+    make_targets(&root, plan)?;
+    write_config(bundle, plan)
+}
+
+/// The files that differ from container to container.
+fn write_names(own: &Path, plan: &Plan) -> io::Result<()> {
     let mut hosts = format!(
         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {}\n",
         plan.address, plan.host_name
@@ -181,15 +209,17 @@ pub(crate) fn write(bundle: &Path, plan: &Plan) -> io::Result<()> {
         hosts.push_str(&format!("{address} {name}\n"));
     }
     fs::write(own.join("hosts"), hosts)?;
-    fs::write(own.join("hostname"), format!("{}\n", plan.own_name()))?;
-    make_targets(&root, plan)?;
+    fs::write(own.join("hostname"), format!("{}\n", plan.own_name()))
+}
+
+fn write_config(bundle: &Path, plan: &Plan) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     let file = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(bundle.join("config.json"))?;
-    serde_json::to_writer(io::BufWriter::new(file), &config(plan))?;
+    serde_json::to_writer(io::BufWriter::new(file), &config_in(bundle, plan))?;
     Ok(())
 }
 
@@ -213,16 +243,20 @@ fn make_targets(root: &Path, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// The whole `config.json`.
+/// The whole `config.json` of a container that needs no files of its bundle but its root.
 pub(crate) fn config(plan: &Plan) -> Value {
+    config_in(Path::new("."), plan)
+}
+
+fn config_in(bundle: &Path, plan: &Plan) -> Value {
     let namespaces = ["user", "pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({ "type": kind }));
     let mapping = json!([{ "containerID": 0, "hostID": plan.range.first, "size": idmap::WIDTH }]);
     json!({
         "ociVersion": "1.0.2",
         "hostname": plan.own_name(),
-        "root": { "path": "rootfs", "readonly": true },
+        "root": plan.image.as_ref().map_or_else(|| json!({ "path": "rootfs", "readonly": true }), ImageRoot::root),
         "process": process(plan, &plan.argv, &[]),
-        "mounts": mounts(plan),
+        "mounts": mounts(bundle, plan),
         "linux": {
             "cgroupsPath": plan.cgroup,
             "namespaces": namespaces,
@@ -247,20 +281,23 @@ pub(crate) fn command(bundle: &Path) -> Option<String> {
 pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) -> Value {
     let mut variables: Vec<String> = Vec::new();
     let all = plan.variables.iter().chain(extra);
-    for (key, default) in [("PATH", DEFAULT_PATH), ("HOME", "/tmp")] {
+    for (key, default) in [("PATH", DEFAULT_PATH), ("HOME", plan.home.as_deref().unwrap_or("/tmp"))] {
         if !all.clone().any(|(name, _)| name == key) {
             variables.push(format!("{key}={default}"));
         }
     }
     variables.extend(all.map(|(name, value)| format!("{name}={value}")));
-    let none: [&str; 0] = [];
+    let capabilities = match plan.image {
+        Some(_) => image::capabilities(plan.user),
+        None => image::no_capabilities(),
+    };
     let mut process = json!({
         "terminal": false,
-        "user": { "uid": plan.user, "gid": plan.user },
+        "user": { "uid": plan.user, "gid": plan.group, "additionalGids": plan.groups },
         "args": argv,
         "env": variables,
         "cwd": plan.working_directory,
-        "capabilities": { "bounding": none, "effective": none, "permitted": none, "inheritable": none, "ambient": none },
+        "capabilities": capabilities,
         "noNewPrivileges": true,
     });
     if !plan.options.ulimits.is_empty() {
@@ -298,22 +335,24 @@ fn resources(plan: &Plan) -> Value {
     resources
 }
 
-fn mounts(plan: &Plan) -> Vec<Value> {
-    let tmpfs = |target: &str, mode: &str, size: u64| {
-        let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).to_vec();
-        options.extend(mode.split(',').map(str::to_owned));
-        options.push(format!("size={size}"));
-        json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
-    };
-    let bind = |target: &str, source: &Path, directory: bool, read_only: bool| {
-        let mut options = vec!["rbind", "nosuid", "nodev", if read_only { "ro" } else { "rw" }];
-        // Each also for what the machine has mounted below. Nothing is below a file, and crun refuses to look.
-        if directory {
-            options.extend(["rnosuid", "rnodev"]);
-            options.extend(read_only.then_some("rro"));
-        }
-        json!({ "destination": target, "type": "bind", "source": source, "options": options })
-    };
+fn tmpfs(target: &str, mode: &str, size: u64) -> Value {
+    let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).to_vec();
+    options.extend(mode.split(',').map(str::to_owned));
+    options.push(format!("size={size}"));
+    json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
+}
+
+fn bind(target: &str, source: &Path, directory: bool, read_only: bool) -> Value {
+    let mut options = vec!["rbind", "nosuid", "nodev", if read_only { "ro" } else { "rw" }];
+    // Each also for what the machine has mounted below. Nothing is below a file, and crun refuses to look.
+    if directory {
+        options.extend(["rnosuid", "rnodev"]);
+        options.extend(read_only.then_some("rro"));
+    }
+    json!({ "destination": target, "type": "bind", "source": source, "options": options })
+}
+
+fn mounts(bundle: &Path, plan: &Plan) -> Vec<Value> {
     let mut all = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] }),
@@ -321,20 +360,13 @@ fn mounts(plan: &Plan) -> Vec<Value> {
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
         tmpfs("/dev/shm", "mode=1777", DEFAULT_TMPFS),
-        tmpfs("/tmp", "mode=1777", DEFAULT_TMPFS * 4),
-        tmpfs("/run", "mode=1777", DEFAULT_TMPFS),
-        bind("/etc", &plan.etc, true, true),
     ];
-    for name in HOST_DIRECTORIES {
-        let host = Path::new("/").join(name);
-        if host.is_dir() && !host.is_symlink() {
-            all.push(bind(&format!("/{name}"), &host, true, true));
-            // In a user namespace crun takes none of them along by itself.
-            for point in mounted_below(&host) {
-                all.push(bind(&point.display().to_string(), &point, point.is_dir(), true));
-            }
-        }
+    if plan.image.is_some() {
+        all.extend(image::mounts(bundle, &plan.etc));
+    } else {
+        all.extend(host_mounts(&plan.etc));
     }
+
     for (target, entry) in &plan.mounts {
         all.push(match entry {
             Entry::Bind {
@@ -347,6 +379,26 @@ fn mounts(plan: &Plan) -> Vec<Value> {
                 tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))
             }
         });
+    }
+    all
+}
+
+/// What stands in for a root: parts of the host's, and memory.
+fn host_mounts(etc: &Path) -> Vec<Value> {
+    let mut all = vec![
+        tmpfs("/tmp", "mode=1777", DEFAULT_TMPFS * 4),
+        tmpfs("/run", "mode=1777", DEFAULT_TMPFS),
+        bind("/etc", etc, true, true),
+    ];
+    for name in HOST_DIRECTORIES {
+        let host = Path::new("/").join(name);
+        if host.is_dir() && !host.is_symlink() {
+            all.push(bind(&format!("/{name}"), &host, true, true));
+            // In a user namespace crun takes none of them along by itself.
+            for point in mounted_below(&host) {
+                all.push(bind(&point.display().to_string(), &point, point.is_dir(), true));
+            }
+        }
     }
     all
 }

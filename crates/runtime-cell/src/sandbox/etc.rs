@@ -38,13 +38,15 @@ pub(crate) const OWN_FILES: &str = ".cell";
 const MAX_DEPTH: u32 = 8;
 const MAX_FILE: u64 = 4 << 20;
 
-const PASSWD: &str = "root:x:0:0:root:/tmp:/bin/sh\n\
+/// The users that the host's packages find.
+pub(crate) const PASSWD: &str = "root:x:0:0:root:/tmp:/bin/sh\n\
 daemon:x:1:1:daemon:/nonexistent:/usr/sbin/nologin\n\
 www-data:x:33:33:www-data:/nonexistent:/usr/sbin/nologin\n\
 engine:x:999:999:engine:/run/maquette:/usr/sbin/nologin\n\
 service:x:1000:1000:service:/tmp:/bin/sh\n\
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const GROUP: &str =
+/// Their groups.
+pub(crate) const GROUP: &str =
     "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nengine:x:999:\nservice:x:1000:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
 protocols: files\nservices: files\n";

@@ -97,12 +97,17 @@ pub(crate) fn mount(
     } else {
         fs::File::create(target)?;
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let full = sys::not_the_disk("fs.mount-max");
-    let tree = open_tree(source, c"", flags).map_err(|error| full(error.into()))?;
-    sys::mount_map_ids(tree.as_fd(), namespace, read_only)?;
+    let tree = detached(source, namespace, read_only)?;
     move_mount(tree.as_fd(), c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|error| full(error.into()))
+        .map_err(|error| sys::not_the_disk("fs.mount-max")(error.into()))
+}
+
+/// A mount of `source` with mapped ids that is nowhere: whoever has the descriptor can reach it.
+pub(crate) fn detached(source: BorrowedFd<'_>, namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, c"", flags).map_err(|error| sys::not_the_disk("fs.mount-max")(error.into()))?;
+    sys::mount_map_ids(tree.as_fd(), namespace, read_only)?;
+    Ok(tree)
 }
 
 /// Unmounts and removes everything directly below a directory, then the directory. Nothing happens if it is gone.

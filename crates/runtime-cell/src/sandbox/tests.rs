@@ -55,6 +55,10 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         variables: vec![],
         working_directory: "/app".into(),
         user: 0,
+        group: 0,
+        groups: vec![],
+        home: None,
+        image: None,
         mounts: vec![(
             "/app".into(),
             bundle::Entry::Bind {

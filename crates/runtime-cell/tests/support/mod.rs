@@ -72,6 +72,10 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     let mut config = HostConfig::new(instance, directory.join("run"), directory.join("state"), pool);
     config.dial_uids = vec![DIALER];
     config.door_uid = Some(DOORKEEPER);
+    config.images.unpacker = ["--exact", "unpacker_process", "--ignored", "--nocapture"]
+        .map(str::to_owned)
+        .to_vec();
+    config.images.bytes = 256 << 20;
     config.oci = std::env::var(OCI).ok().map(|name| name.parse().unwrap());
     if let Some(uid) = std::env::var(CONTROL)
         .ok()

@@ -298,6 +298,7 @@ async fn unsupported(bench: &Bench<'_>) -> Outcome {
         let mut service = bench.server("image");
         service.workload.root = Root::Image {
             reference: "registry.invalid/image:1".to_owned(),
+            pinned: None,
         };
         spec = spec.with("image", service)?;
     } else {

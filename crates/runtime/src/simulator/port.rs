@@ -8,16 +8,20 @@ use super::{
     world::{World, invalid, not_found},
 };
 use crate::{
-    Checkout, Connection, Exec, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake, Secrets,
-    SourceKey, Target,
+    Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake,
+    Secrets, SourceKey, Target,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, JobName, Observation, Power, Resource, Root, ServiceName,
-    SnapshotId, Stack, Stage, VolumeName, Workload,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource, Root,
+    ServiceName, SnapshotId, Stack, Stage, VolumeName, Workload,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -88,7 +92,7 @@ impl Simulator {
     fn check_root(&self, what: &str, workload: &Workload) -> Result<()> {
         match &workload.root {
             Root::Host if !self.capabilities.host_roots => Err(self.unsupported(what.to_owned(), "give it an image")),
-            Root::Image { reference } if !self.capabilities.images => Err(self.unsupported(
+            Root::Image { reference, .. } if !self.capabilities.images => Err(self.unsupported(
                 format!("{what} with the image {reference}"),
                 "run it from the host's packages",
             )),
@@ -96,7 +100,7 @@ impl Simulator {
                 let offers = &self.capabilities.engines;
                 let fits =
                     |offer: &&model::EngineOffer| offer.kind == engine.kind && engine.versions.contains(offer.major);
-                if offers.iter().any(|offer| fits(&offer)) || self.capabilities.images {
+                if offers.iter().any(|offer| fits(&offer)) || (offers.is_empty() && self.capabilities.images) {
                     return Ok(());
                 }
                 let there: Vec<String> = offers
@@ -180,6 +184,30 @@ impl Runtime for Simulator {
     async fn source_remove(&self, key: &SourceKey) -> Result<()> {
         let call = self.enter(Operation::SourceRemove, None, format!("{key:?}"))?;
         self.world().sources.remove(key);
+        call.leave(Ok(()))
+    }
+
+    async fn image_put(&self, sake: &Sake, image: &ImageDigest, layers: &[ImageLayer]) -> Result<()> {
+        let call = self.enter(Operation::ImagePut, None, image.to_string())?;
+        self.world().for_sake_of(sake)?;
+        if layers.iter().any(|layer| !layer.blob.is_file()) {
+            return Err(RuntimeError::Invalid {
+                what: format!("the image {}", image.short()),
+                reason: "one of its layers can not be read".to_owned(),
+            });
+        }
+        self.world().images.insert(image.clone());
+        call.leave(Ok(()))
+    }
+
+    async fn image_list(&self) -> Result<BTreeSet<ImageDigest>> {
+        let call = self.enter(Operation::ImageList, None, String::new())?;
+        call.leave(Ok(self.world().images.clone()))
+    }
+
+    async fn image_remove(&self, image: &ImageDigest) -> Result<()> {
+        let call = self.enter(Operation::ImageRemove, None, image.to_string())?;
+        self.world().images.remove(image);
         call.leave(Ok(()))
     }
 

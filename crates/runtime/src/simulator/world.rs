@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey};
 use model::{
-    Digest, EnvironmentId, EnvironmentSpec, Generation, Job, JobFact, JobName, MountKind, Observation, Power, Restart,
-    Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, Value, VolumeFact, VolumeName,
-    VolumeOrigin, Workload,
+    Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobFact, JobName, MountKind, Observation,
+    Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, Value, VolumeFact,
+    VolumeName, VolumeOrigin, Workload,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -29,6 +29,7 @@ pub(super) struct World {
     pub(super) environments: BTreeMap<EnvironmentId, Cell>,
     pub(super) snapshots: BTreeMap<SnapshotId, Content>,
     pub(super) sources: BTreeMap<SourceKey, Arc<TempDir>>,
+    pub(super) images: BTreeSet<ImageDigest>,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) job_scripts: BTreeMap<String, VecDeque<JobBehaviour>>,
     pub(super) answers: BTreeMap<String, Answer>,
@@ -393,6 +394,14 @@ impl World {
                 .services
                 .get(name)
                 .ok_or_else(|| not_found(format!("service {name}")))?;
+            if let Some(image) = service
+                .workload
+                .root
+                .image()
+                .filter(|image| !self.images.contains(image))
+            {
+                return Err(not_found(format!("the image {}", image.short())));
+            }
             let behaviour = self
                 .behaviours
                 .get(name.as_str())

@@ -1,0 +1,183 @@
+//! What official images do when they start.
+
+use crate::{
+    rig::Packed,
+    support::{Rig, exec, ready, spec, up},
+};
+use model::{Generation, HealthCheck, HealthTest, Mount, MountKind, Options};
+use runtime::{Runtime as _, Target};
+use test_support::image::Entry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const ENTRYPOINT: &str = "#!/bin/sh\nset -e\necho starting as $(id -u)\nmkdir -p /var/cache/web /run/web\nchown -R 101:102 /var/cache/web /run/web\n\
+                          exec su web -s /bin/sh -c \"exec $*\"\n";
+
+async fn answer(runtime: &runtime_cell::CellRuntime, environment: &model::EnvironmentId, port: u16) -> String {
+    let mut connection = runtime
+        .dial(environment, &"web".parse().unwrap(), Target::Port(port))
+        .await
+        .unwrap();
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_root_entrypoint_that_chowns_and_drops_its_rights_serves_on_port_80() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[
+        Entry::program("docker-entrypoint.sh", ENTRYPOINT),
+        Entry::file("var/www/index.html", "hello from the image"),
+    ]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let mut web = packed.service(&["httpd", "-f", "-p", "80", "-h", "/var/www"], &[80]);
+    web.workload.entrypoint = Some(vec!["/docker-entrypoint.sh".to_owned()]);
+    web.health = Some(HealthCheck {
+        test: HealthTest::Exec(vec!["wget".into(), "-q".into(), "-O-".into(), "http://web/".into()]),
+        interval_ms: 200,
+        timeout_ms: 5000,
+        retries: 20,
+        start_period_ms: 20_000,
+        start_interval_ms: None,
+    });
+    let made = spec(environment.clone(), &[("web", web)]);
+    up(&runtime, &made).await;
+    ready(&runtime, &environment, "web").await;
+    assert!(
+        answer(&runtime, &environment, 80)
+            .await
+            .contains("hello from the image")
+    );
+    let (status, owner) = exec(
+        &runtime,
+        &environment,
+        "web",
+        &["stat", "-c", "%u:%g", "/var/cache/web"],
+    )
+    .await;
+    assert_eq!((status, owner.trim()), (Some(0), "101:102"));
+    let (_, user) = exec(&runtime, &environment, "web", &["stat", "-c", "%u:%g", "/proc/1"]).await;
+    assert_eq!(user.trim(), "101:102", "the service itself is not root any more");
+    let (_, names) = exec(
+        &runtime,
+        &environment,
+        "web",
+        &["cat", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"],
+    )
+    .await;
+    assert!(
+        names.contains(" web\n") && names.contains("nameserver ") && names.ends_with("web\n"),
+        "{names}"
+    );
+    runtime.remove(&environment, Generation(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_by_name_has_its_groups_and_its_home_and_a_working_directory_is_made() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let mut app = packed.service(&["sleep", "1000"], &[]);
+    app.workload.options = Options {
+        user: Some("node".into()),
+        ..Options::default()
+    };
+    app.workload.working_dir = Some("/srv/app".into());
+    app.workload
+        .environment
+        .insert("NODE_ENV".into(), "production".to_owned().into());
+    let mut nobody = app.clone();
+    nobody.workload.options.user = Some("nobody-knows-me".into());
+    let made = spec(environment.clone(), &[("app", app)]);
+    up(&runtime, &made).await;
+    ready(&runtime, &environment, "app").await;
+    let (_, seen) = exec(
+        &runtime,
+        &environment,
+        "app",
+        &[
+            "sh",
+            "-c",
+            "id; pwd; echo $HOME $NODE_ENV; touch /etc/x 2>&1; cat /proc/1/status",
+        ],
+    )
+    .await;
+    assert!(
+        seen.starts_with(
+            "uid=1000(node) gid=1000(node) groups=1000(node),2000(media)\n/srv/app\n/home/node production\n"
+        ),
+        "{seen}"
+    );
+    assert!(seen.contains("touch: /etc/x: Permission denied"), "{seen}");
+    assert!(seen.contains("CapEff:\t0000000000000000"), "{seen}");
+    assert!(seen.contains("NoNewPrivs:\t1"), "{seen}");
+    let other = rig.environment();
+    let made = spec(other.clone(), &[("app", nobody)]);
+    runtime
+        .apply(&made, &model::Stage::Envelope, &runtime::NoSecrets)
+        .await
+        .unwrap();
+    let error = runtime
+        .apply(&made, &crate::support::all(&made), &runtime::NoSecrets)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("the image has no user `nobody-knows-me`"),
+        "{error}"
+    );
+    for id in [environment, other] {
+        runtime.remove(&id, Generation(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_container_writes_is_its_own_and_read_only_is_read_only() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[Entry::file("etc/setting", "as delivered")]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let writer = packed.service(
+        &["sh", "-c", "echo changed > /etc/setting; mkdir /data; sleep 1000"],
+        &[],
+    );
+    let mut reader = packed.service(&["sleep", "1000"], &[]);
+    reader.workload.read_only = true;
+    reader.workload.mounts.push(Mount {
+        target: "/var/run/app".into(),
+        kind: MountKind::Tmpfs {
+            size_bytes: Some(1 << 20),
+        },
+        read_only: false,
+    });
+    let made = spec(environment.clone(), &[("reader", reader), ("writer", writer)]);
+    up(&runtime, &made).await;
+    ready(&runtime, &environment, "writer").await;
+    ready(&runtime, &environment, "reader").await;
+    let cat = ["cat", "/etc/setting"];
+    assert_eq!(exec(&runtime, &environment, "writer", &cat).await.1.trim(), "changed");
+    assert_eq!(exec(&runtime, &environment, "reader", &cat).await.1, "as delivered");
+    let attempt = exec(&runtime, &environment, "reader", &["touch", "/etc/x"]).await;
+    assert!(attempt.1.contains("Read-only file system"), "{attempt:?}");
+    let attempt = exec(&runtime, &environment, "reader", &["touch", "/var/run/app/x"]).await;
+    assert_eq!(attempt.0, Some(0), "{attempt:?}");
+    // A second environment sees what was delivered, whatever the first has done.
+    let second = rig.environment();
+    packed.put(&runtime, &second).await.unwrap();
+    let other = spec(second.clone(), &[("web", packed.service(&["sleep", "1000"], &[]))]);
+    up(&runtime, &other).await;
+    ready(&runtime, &second, "web").await;
+    assert_eq!(exec(&runtime, &second, "web", &cat).await.1, "as delivered");
+    for id in [environment, second] {
+        runtime.remove(&id, Generation(1)).await.unwrap();
+    }
+    assert!(runtime.inventory(None).await.unwrap().is_empty());
+    assert_eq!(runtime.image_list().await.unwrap(), [packed.image.clone()].into());
+    runtime.image_remove(&packed.image).await.unwrap();
+    assert!(runtime.image_list().await.unwrap().is_empty());
+}
