@@ -47,6 +47,7 @@ fn context() -> Result<Context, Box<dyn std::error::Error>> {
         without: std::collections::BTreeSet::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
+        images: None,
     })
 }
 

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod explain;
+mod image;
 mod root;
 mod wishes;
 
@@ -17,8 +18,8 @@ use crate::{
     tree::Tree,
 };
 use model::{
-    Capabilities, Condition, Limits, Mount, Restart, Root, Service, ServiceName, ServiceStack, SourceName, Value,
-    Workload,
+    Capabilities, Condition, ImageFacts, Limits, Mount, Restart, Root, Service, ServiceName, ServiceStack, SourceName,
+    Value, Workload,
 };
 use std::{cell::OnceCell, collections::BTreeMap};
 
@@ -37,6 +38,8 @@ pub(crate) struct Assembly<'a> {
     /// The documented values: part of the environment of whatever is no engine.
     pub(crate) documented: &'a Values,
     pub(crate) capabilities: &'a Capabilities,
+    /// What the images say, where somebody has looked.
+    pub(crate) images: Option<&'a BTreeMap<String, ImageFacts>>,
     pub(crate) limits: Limits,
     pub(crate) paths: OnceCell<Vec<String>>,
 }
@@ -93,7 +96,11 @@ impl Assembly<'_> {
         // What is mounted inside of another mount comes after it.
         mounts.sort_by(|a, b| a.target.cmp(&b.target));
         let (entrypoint, command) = self.command(declared, &root);
-        let workload = Workload {
+        let facts = match &root {
+            Root::Image { reference, .. } => self.image_facts(reference),
+            _ => None,
+        };
+        let mut workload = Workload {
             read_only: body.read_only || root == Root::Host,
             entrypoint,
             command,
@@ -114,6 +121,19 @@ impl Assembly<'_> {
         {
             ports.insert(0, known.port);
         }
+        let mut health = body.health.as_ref().map(|(_, health)| health.clone());
+        let mut stop_signal = body.stop_signal.clone();
+        if let Some(facts) = facts {
+            image::complete(&mut workload, facts, &body.environment, self.documented);
+            health = health.or_else(|| facts.health.clone().filter(|_| !body.health_off));
+            stop_signal = stop_signal.or_else(|| facts.stop_signal.clone());
+            // A port that an image names is asked only where somebody waits for an answer: a worker of the same image has none.
+            if ports.is_empty() && self.is_waited_for(name) && health.is_none()
+                || self.public.contains(name) && ports.is_empty()
+            {
+                ports.clone_from(&facts.ports);
+            }
+        }
         let public_port = self.public_port(declared, &mut ports, explanation);
         Some(Service {
             workload,
@@ -121,9 +141,9 @@ impl Assembly<'_> {
             ports,
             public_port,
             depends_on: self.needs(body),
-            health: body.health.as_ref().map(|(_, health)| health.clone()),
+            health,
             restart: body.restart.unwrap_or(Restart::Never),
-            stop_signal: body.stop_signal.clone(),
+            stop_signal: stop_signal.unwrap_or_else(|| "SIGTERM".to_owned()),
             stop_grace_ms: body.stop_grace_ms,
             networks: BTreeMap::new(),
             restarts_with: body
@@ -220,6 +240,10 @@ impl Assembly<'_> {
             _ => ports.first().copied(),
         };
         let Some(port) = port else {
+            if self.image_may_tell(name) {
+                explanation.fall_back(key, "the port that its image names");
+                return None;
+            }
             let at = said.map(|(at, _)| at);
             let message = format!("service `{name}` is public and has no port");
             self.settings.error_hint(

@@ -423,6 +423,7 @@ impl Reader<'_> {
             source: &self.context.source,
             documented: &documented,
             capabilities: self.capabilities,
+            images: self.context.images.as_ref(),
             limits: policy.limits,
             paths: OnceCell::new(),
         };

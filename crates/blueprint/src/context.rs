@@ -1,9 +1,9 @@
 //! What a blueprint is read for: the values that a stack may use.
 
 use crate::{escape::tame, interpolate::Values};
-use model::{BranchName, CommitId, Digest, HostLabel, ProjectName, ServiceName, SourceName, service_label};
+use model::{BranchName, CommitId, Digest, HostLabel, ImageFacts, ProjectName, ServiceName, SourceName, service_label};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much of a title is handed on, in characters.
 const TITLE_MAX: usize = 200;
@@ -54,6 +54,10 @@ pub struct Context {
     /// not trusted.
     #[serde(default)]
     pub secrets: BTreeSet<String>,
+    /// What the images of the stack say, by reference; absent where nobody has looked: then nothing is said against what an image
+    /// could make good.
+    #[serde(default)]
+    pub images: Option<BTreeMap<String, ImageFacts>>,
 }
 
 /// A pull request.

@@ -148,6 +148,35 @@ impl Blobs {
         Ok(collected)
     }
 
+    /// Removes the blobs that were written first, until those that are left have at most `most` bytes together; none that was last
+    /// written after `before`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what was removed until then stays removed.
+    pub fn trim(&self, most: u64, before: SystemTime) -> Result<Collected> {
+        let dir = self.dir.join("sha256");
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(Error::io("read", &dir))? {
+            let path = entry.map_err(Error::io("read", &dir))?.path();
+            let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
+            let written = metadata.modified().map_err(Error::io("read", &path))?;
+            all.push((written, metadata.len(), path));
+        }
+        all.sort();
+        let mut total: u64 = all.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut collected = Collected::default();
+        for (written, bytes, path) in all {
+            if total <= most || written >= before {
+                break;
+            }
+            fs::remove_file(&path).map_err(Error::io("removed", &path))?;
+            total -= bytes;
+            collected.blobs += 1;
+            collected.bytes += bytes;
+        }
+        Ok(collected)
+    }
+
     fn place(&self, digest: &BlobDigest) -> PathBuf {
         self.dir.join("sha256").join(digest.hex())
     }

@@ -46,6 +46,19 @@ pub trait Progress: Send + Sync {
     fn received(&self, layer: &BlobDigest, bytes: u64);
 }
 
+/// What a name stands for now, before anything of a layer was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// What the registry says that the name stands for: an image, or an index that lists its platforms.
+    pub told: BlobDigest,
+    /// The manifest for this machine's platform.
+    pub digest: BlobDigest,
+    /// What its containers run.
+    pub config: ImageConfig,
+    /// All layers as they are fetched, in bytes.
+    pub bytes: u64,
+}
+
 /// An image whose blobs are in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -88,6 +101,45 @@ impl Client {
         manifest::current(self, image).await
     }
 
+    /// Looks at an image without its layers: manifest and configuration. `told` is what [`Self::current`] said.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn describe(
+        &self,
+        blobs: &Blobs,
+        image: &Reference,
+        told: BlobDigest,
+        platform: &Platform,
+        limits: &Limits,
+    ) -> Result<Described> {
+        let manifest = manifest::find(self, blobs, &image.at(told), platform, limits).await?;
+        let (config, _) = self.config(blobs, image, &manifest).await?;
+        Ok(Described {
+            told,
+            digest: manifest.digest,
+            config,
+            bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+        })
+    }
+
+    async fn config(
+        &self,
+        blobs: &Blobs,
+        image: &Reference,
+        manifest: &manifest::Manifest,
+    ) -> Result<(ImageConfig, Vec<BlobDigest>)> {
+        let wanted = &manifest.config;
+        self.blob(blobs, &image.at(manifest.digest), wanted, &Quiet).await?;
+        let Some(bytes) = blobs.read(&wanted.digest, MAX_MANIFEST)? else {
+            return Err(unsupported(
+                image,
+                "its configuration was removed while it was pulled".to_owned(),
+            ));
+        };
+        ImageConfig::parse(image, &bytes)
+    }
+
     /// Fetches what of an image is not in the store yet.
     ///
     /// # Errors
@@ -103,15 +155,7 @@ impl Client {
         let manifest = manifest::find(self, blobs, image, platform, limits).await?;
         let pinned = image.at(manifest.digest);
         let config_digest = manifest.config.digest;
-        let quiet = Quiet;
-        self.blob(blobs, &pinned, &manifest.config, &quiet).await?;
-        let Some(bytes) = blobs.read(&config_digest, MAX_MANIFEST)? else {
-            return Err(unsupported(
-                image,
-                "its configuration was removed while it was pulled".to_owned(),
-            ));
-        };
-        let (config, diffs) = ImageConfig::parse(image, &bytes)?;
+        let (config, diffs) = self.config(blobs, image, &manifest).await?;
         if diffs.len() != manifest.layers.len() {
             return Err(unsupported(
                 image,
@@ -133,8 +177,11 @@ impl Client {
             })
             .collect();
         progress.layers(&layers);
-        futures::stream::iter(&manifest.layers)
-            .map(|layer| self.blob(blobs, &pinned, layer, progress))
+        let mut fetching = Vec::new();
+        for layer in &manifest.layers {
+            fetching.push(self.blob(blobs, &pinned, layer, progress));
+        }
+        futures::stream::iter(fetching)
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await?;

@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// The developer in the demo, who has no privileges
     #[command(hide = true)]
     DemoDeveloper(DeveloperArgs),
+    /// Unpack an image for the cell host, which starts this without any rights
+    #[command(hide = true)]
+    UnpackImage,
     /// Print the id of the installation
     #[command(hide = true)]
     InstanceId(InstanceArgs),

@@ -94,7 +94,7 @@ fn capabilities() -> Capabilities {
         services: true,
         objects: false,
         host_roots: true,
-        images: false,
+        images: true,
         engines,
         snapshots: true,
         freeze: true,
@@ -150,6 +150,7 @@ fn context(directory: &Path) -> Result<Context, Failure> {
         without: std::collections::BTreeSet::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
+        images: None,
     })
 }
 

@@ -35,6 +35,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::CellHost(args) => process::cell_host::run(&args),
+        Command::UnpackImage => {
+            runtime_cell::unpacker::main()
+                .map_err(|error| Failure::new(1, format!("only the cell host starts this: {error}")))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve(args) => process::serve::run(&args),
         Command::InstanceId(args) => process::instance::run(&args),
         Command::Door(args) => process::door::run(&args),

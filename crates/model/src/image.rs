@@ -1,5 +1,6 @@
 //! Images as environments pin them.
 
+use crate::HealthCheck;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -62,6 +63,31 @@ impl From<ImageDigest> for String {
     fn from(digest: ImageDigest) -> Self {
         digest.to_string()
     }
+}
+
+/// What an image says of its containers; a stack may say otherwise of each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFacts {
+    /// Which image its reference stands for.
+    pub digest: ImageDigest,
+    /// The program and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// The arguments that follow.
+    pub command: Vec<String>,
+    /// Environment variables, in order.
+    pub environment: Vec<(String, String)>,
+    /// Absolute path.
+    pub working_dir: Option<String>,
+    /// Who it runs as, in the image's own words.
+    pub user: Option<String>,
+    /// TCP ports that it says it listens on.
+    pub ports: Vec<u16>,
+    /// Paths that hold data.
+    pub volumes: Vec<String>,
+    /// The signal that asks it to stop.
+    pub stop_signal: Option<String>,
+    /// What tells that it is ready.
+    pub health: Option<HealthCheck>,
 }
 
 #[cfg(test)]

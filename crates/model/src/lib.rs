@@ -32,7 +32,7 @@ pub use egress::{EGRESS_PORT, Egress, HostName, HostPattern, InvalidHost, Reacha
 pub use fact::{DoorFact, JobFact, Observation, PassedFact, Power, RefusedFact, ServiceFact, ServiceState, VolumeFact};
 pub use host::{HostLabel, InvalidHostLabel, environment_label, service_label, slug};
 pub use id::{EnvironmentId, Generation, InstanceId, InvalidId, SnapshotId};
-pub use image::{ImageDigest, InvalidImageDigest};
+pub use image::{ImageDigest, ImageFacts, InvalidImageDigest};
 pub use ledger::{LedgerEntry, Receipt, Resource};
 pub use name::{BranchName, InvalidName, JobName, NetworkName, ProjectName, ServiceName, SourceName, VolumeName};
 pub use options::{Options, Pull, Ulimit};

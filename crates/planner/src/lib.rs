@@ -11,8 +11,8 @@ mod service;
 mod step;
 
 use model::{
-    Capabilities, DataFact, EnvironmentSpec, Generation, Observation, Power, ServiceName, SnapshotId, SourceName,
-    Timestamp,
+    Capabilities, DataFact, EnvironmentSpec, Generation, ImageDigest, Observation, Power, ServiceName, SnapshotId,
+    SourceName, Timestamp,
 };
 pub use retry::{ATTEMPTS_MAX, GATEWAY, ROOM, backoff, waits_for};
 pub use run::kept_snapshot;
@@ -59,6 +59,10 @@ pub struct Observed {
     pub runtime: Option<Observation>,
     /// Sources of the desired generation that the runtime holds.
     pub sources: BTreeSet<SourceName>,
+    /// Images that were brought to the runtime.
+    pub images: BTreeSet<ImageDigest>,
+    /// How far images are that are being brought, in words.
+    pub fetching: BTreeMap<ImageDigest, String>,
     /// Snapshots that exist.
     pub snapshots: BTreeSet<SnapshotId>,
     /// Snapshots that could not be made, with the reason.

@@ -2,8 +2,8 @@
 
 use crate::{Action, Observed, Plan, StepState, service};
 use model::{
-    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, JobEvent, Power, Root, ServiceName,
-    ServiceStack, SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin,
+    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, Feature, ImageDigest, JobEvent, Power, Root,
+    ServiceName, ServiceStack, SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin, Workload,
 };
 use std::collections::BTreeSet;
 
@@ -34,6 +34,7 @@ pub(crate) fn plan(
             observed,
             now,
             settled,
+            brought: capabilities.features.contains(&Feature::BroughtImages),
         }
         .plan(&mut plan),
         (stack, _) => whole(&mut plan, spec, stack, observed, now, settled),
@@ -141,6 +142,13 @@ struct Levels<'a> {
     observed: &'a Observed,
     now: Timestamp,
     settled: bool,
+    /// Whether images have to be brought to the runtime.
+    brought: bool,
+}
+
+/// The id of the step that brings an image.
+fn image_step(image: &ImageDigest) -> String {
+    format!("image:{}", image.short())
 }
 
 impl Levels<'_> {
@@ -148,6 +156,7 @@ impl Levels<'_> {
         self.snapshots(plan);
         self.keep_and_release(plan);
         self.envelope(plan);
+        self.images(plan);
         self.builds(plan);
         for name in self.order() {
             self.service(plan, &name);
@@ -308,6 +317,30 @@ impl Levels<'_> {
         plan.push_when_free("envelope", Action::Apply(Stage::Envelope), after, done_if(complete));
     }
 
+    /// Images come while network and engines are made; what runs from one waits for it.
+    fn images(&self, plan: &mut Plan) {
+        if !self.brought {
+            return;
+        }
+        for (image, reference) in self.spec.images() {
+            let id = image_step(&image);
+            let state = match self.observed.fetching.get(&image) {
+                _ if self.observed.images.contains(&image) => StepState::Done,
+                Some(progress) => StepState::InProgress {
+                    waiting_for: progress.clone(),
+                    until: None,
+                },
+                None => StepState::Ready,
+            };
+            plan.push(id, Action::Image { image, reference }, Vec::new(), state);
+        }
+    }
+
+    /// The step that a container has to wait for before it can be made.
+    fn image_of(&self, workload: &Workload) -> Option<String> {
+        workload.root.image().filter(|_| self.brought).map(image_step)
+    }
+
     fn service(&self, plan: &mut Plan, name: &ServiceName) {
         let wanted = &self.stack.services[name];
         let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
@@ -358,6 +391,7 @@ impl Levels<'_> {
 
     fn service_after(&self, name: &ServiceName) -> Vec<String> {
         let mut after = vec!["envelope".to_owned()];
+        after.extend(self.image_of(&self.stack.services[name].workload));
         for dependency in self.stack.services[name].depends_on.keys() {
             after.push(format!("service:{dependency}"));
             if self.stack.data.contains_key(dependency) {
@@ -448,6 +482,7 @@ impl Levels<'_> {
                 continue;
             }
             let mut after = vec!["envelope".to_owned()];
+            after.extend(self.image_of(&job.workload));
             for need in &job.needs {
                 after.push(format!("service:{need}"));
                 if self.stack.data.contains_key(need) {

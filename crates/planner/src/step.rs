@@ -1,6 +1,6 @@
 //! Plans and their steps.
 
-use model::{JobName, Power, ServiceName, SnapshotId, SourceName, Stage, Timestamp, VolumeName};
+use model::{ImageDigest, JobName, Power, ServiceName, SnapshotId, SourceName, Stage, Timestamp, VolumeName};
 use serde::Serialize;
 
 /// What a step does.
@@ -9,6 +9,13 @@ use serde::Serialize;
 pub enum Action {
     /// Bring a source's commit to the runtime.
     Source(SourceName),
+    /// Bring an image to the runtime.
+    Image {
+        /// Which.
+        image: ImageDigest,
+        /// A name that stood for it when the generation was made.
+        reference: String,
+    },
     /// Wait until somebody else has made this snapshot.
     AwaitSnapshot(SnapshotId),
     /// Let the environment run again, because something is to be changed in it.
@@ -98,6 +105,7 @@ impl Step {
     pub fn title(&self) -> String {
         match &self.action {
             Action::Source(source) => format!("Fetch the files of {source}"),
+            Action::Image { reference, .. } => format!("Fetch the image {reference}"),
             Action::AwaitSnapshot(_) => "Prepare the database golden".to_owned(),
             Action::Wake => "Wake up".to_owned(),
             Action::Keep { service, .. } => format!("Keep a copy of {service}'s data"),

@@ -3,6 +3,7 @@
 use crate::{
     context::{Context, Trouble},
     heads::PolicyHead,
+    image,
     project::{Project, Source},
     repository::{CommitTree, RepositoryError},
     scope::Scope,
@@ -10,6 +11,7 @@ use crate::{
 };
 use blueprint::{Address, Blueprint, Policy, Problem, Problems, Severity};
 use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
+use std::collections::BTreeMap;
 use store::EnvironmentRow;
 
 /// What an environment is made from, or the problems that keep it from being made.
@@ -22,13 +24,22 @@ pub(crate) struct Unusable {
     pub(crate) message: String,
     /// All of them, with excerpts and hints, line by line.
     pub(crate) lines: Vec<String>,
+    /// What could not be done, if it was not reading.
+    pub(crate) step: Option<String>,
+    /// What would help.
+    pub(crate) hint: Option<String>,
 }
+
+/// What helps against problems of the files.
+const CHECK: &str = "`maquette check` shows the same problems on your machine";
 
 impl From<String> for Unusable {
     fn from(message: String) -> Self {
         Self {
             lines: vec![message.clone()],
             message,
+            step: None,
+            hint: Some(CHECK.to_owned()),
         }
     }
 }
@@ -56,6 +67,8 @@ impl From<Problems> for Unusable {
         Self {
             message,
             lines: problems.to_string().lines().map(str::to_owned).collect(),
+            step: None,
+            hint: Some(CHECK.to_owned()),
         }
     }
 }
@@ -234,7 +247,9 @@ pub(crate) async fn of_policy_branch(
     about.branch = Some(source.policy_branch.clone());
     let head = context.repositories.tree(&project.name, &source.name, commit).await?;
     let policy = context.repositories.tree(&project.name, &source.name, commit).await?;
-    Ok(read(context, head, policy, about).await)
+    // Nothing runs from it but engines: what its images say is of no interest.
+    let (reading, ..) = read_once(context, head, policy, about).await;
+    Ok(reading)
 }
 
 /// The policy at a commit, a digest that is the same for commits that say the same, and whether it could be read. A policy that
@@ -291,22 +306,61 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
         without: std::collections::BTreeSet::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
+        images: None,
     }
 }
 
-/// Reading a tree blocks, so it happens on a thread that may.
+/// Reads a tree; where its stack runs images a second time, with what they say.
 async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: blueprint::Context) -> Reading {
-    let capabilities = context.runtime.capabilities().clone();
-    let reading = tokio::task::spawn_blocking(move || Blueprint::read(&head, Some(&policy), &about, &capabilities));
-    let blueprint = match reading.await {
-        Ok(read) => read?,
-        Err(_) => return Err("the blueprint could not be read to its end".to_owned().into()),
+    let (first, trees) = read_once(context, head, policy, about.clone()).await;
+    let first = first?;
+    let wanted: BTreeMap<String, String> = image::names_of(&first.stack)
+        .into_iter()
+        .map(|(name, (_, who))| (name, who))
+        .collect();
+    let (false, Some((head, policy))) = (wanted.is_empty(), trees) else {
+        return Ok(first);
     };
-    Ok(ReadBlueprint {
+    let known = image::all(context, wanted).await.map_err(|missing| Unusable {
+        message: missing.message,
+        lines: missing.lines,
+        step: Some(missing.step),
+        hint: missing.hint,
+    })?;
+    let notes: Vec<String> = known.values().filter_map(|known| known.note.clone()).collect();
+    let images = known.into_iter().map(|(name, known)| (name, known.facts)).collect();
+    let about = blueprint::Context {
+        images: Some(images),
+        ..about
+    };
+    let (second, _) = read_once(context, head, policy, about).await;
+    let mut second = second?;
+    second.notes.extend(notes);
+    Ok(second)
+}
+
+/// Reading a tree blocks, so it happens on a thread that may. Gives the trees back.
+async fn read_once(
+    context: &Context,
+    head: CommitTree,
+    policy: CommitTree,
+    about: blueprint::Context,
+) -> (Reading, Option<(CommitTree, CommitTree)>) {
+    let capabilities = context.runtime.capabilities().clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = Blueprint::read(&head, Some(&policy), &about, &capabilities);
+        (read, (head, policy))
+    });
+    let Ok((read, trees)) = reading.await else {
+        let unusable: Unusable = "the blueprint could not be read to its end".to_owned().into();
+        return (Err(unusable), None);
+    };
+    let reading = read.map_err(Unusable::from).map(|blueprint| ReadBlueprint {
         limits: blueprint.policy.limits,
         left_out: blueprint.left_out,
         // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
         notes: Vec::new(),
         stack: blueprint.stack,
-    })
+    });
+    (reading, Some(trees))
 }

@@ -4,6 +4,7 @@ use crate::{
     clock::Clock,
     front::InFront,
     heads::Heads,
+    image::{ImageSource, Images},
     keep::{Keep, LostAccess},
     nudge::Nudges,
     project::Project,
@@ -31,6 +32,8 @@ pub struct Settings {
     pub lost_access: LostAccess,
     /// Engines that are started ahead of the environments that will need them.
     pub spares: SpareSettings,
+    /// Where images come from; without it none can be had.
+    pub images: Option<Arc<ImageSource>>,
     /// Through what public services are asked before they count as live.
     pub front: InFront,
 }
@@ -44,6 +47,7 @@ impl Default for Settings {
             keep: Keep::default(),
             lost_access: LostAccess::default(),
             spares: SpareSettings::default(),
+            images: None,
             front: InFront::default(),
         }
     }
@@ -60,6 +64,7 @@ pub(crate) struct Context {
     pub(crate) nudges: Nudges,
     pub(crate) settings: Settings,
     pub(crate) spares: Spares,
+    pub(crate) images: Images,
 }
 
 impl Context {

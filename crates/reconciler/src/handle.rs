@@ -141,11 +141,13 @@ impl Reconciler {
             nudges: Nudges::default(),
             settings: self.settings,
             spares: task::spares::Spares::default(),
+            images: crate::image::Images::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(task::environments::run(Arc::clone(&context)));
         tasks.spawn(task::runtime_changes::run(Arc::clone(&context)));
         tasks.spawn(task::goldens::run(Arc::clone(&context)));
+        tasks.spawn(task::images::run(Arc::clone(&context)));
         tasks.spawn(task::announce::run(Arc::clone(&context)));
         tasks.spawn(task::sweep::run(Arc::clone(&context)));
         tasks.spawn(task::spares::run(Arc::clone(&context)));

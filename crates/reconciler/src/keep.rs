@@ -12,6 +12,10 @@ pub struct Keep {
     pub golden_age: Duration,
     /// Such goldens of all projects together.
     pub goldens: usize,
+    /// Images that no environment wants: this long after somebody wanted them last. Under pressure in the pool they go earlier.
+    pub image_age: Duration,
+    /// Such images.
+    pub images: usize,
     /// The newest generations of an environment, with their steps and tries.
     pub generations: usize,
     /// Environments that have ended, with what happened to them.
@@ -37,6 +41,8 @@ impl Default for Keep {
         Self {
             golden_age: 14 * DAY,
             goldens: 50,
+            image_age: 7 * DAY,
+            images: 50,
             generations: 20,
             ended_age: 30 * DAY,
             ended: 1000,

@@ -1,8 +1,10 @@
 //! The configuration file, `maquette-server.yaml`: what an operator sets. Unknown keys are refused with a hint.
 
+mod images;
 mod keep;
 mod spares;
 
+pub use images::{CredentialsError, ImagesConfig, RegistryConfig};
 pub use keep::{KeepConfig, LostAccessConfig};
 use model::{BranchName, ProjectName, SourceName};
 use serde::Deserialize;
@@ -44,6 +46,9 @@ pub struct ServerConfig {
     /// Engines that are started ahead of the environment that will need them.
     #[serde(default)]
     pub spares: SparesConfig,
+    /// Images that services run from.
+    #[serde(default)]
+    pub images: ImagesConfig,
     /// How long and how much is kept that nobody needs at present.
     #[serde(default)]
     pub keep: KeepConfig,

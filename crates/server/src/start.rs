@@ -115,6 +115,12 @@ pub enum StartError {
     /// A repository can not be used.
     #[error("a source can not be used")]
     Source(#[source] SourceError),
+    /// A file of credentials can not be used.
+    #[error("a registry can not be asked")]
+    Credentials(#[source] crate::config::CredentialsError),
+    /// Images can not be fetched or kept.
+    #[error("images can not be fetched")]
+    Images(#[source] images::Error),
     /// Git can not be run.
     #[error("git can not be used")]
     Git(#[source] GitError),
@@ -204,6 +210,7 @@ impl Server {
             .map_err(StartError::Token)?;
         let opened = sources::open(config, &store).await.map_err(StartError::Source)?;
         let git = Git::new(state.path().join("git-home"), GitLimits::default()).map_err(StartError::Git)?;
+        let images = config.images.source(&state.path().join("images"))?;
         let reconciler = Reconciler {
             store: store.clone(),
             runtime: Arc::clone(&runtime),
@@ -220,6 +227,7 @@ impl Server {
                     let front = GatewayFront::new(config.gateway.listen, word.clone());
                     Arc::new(front) as Arc<dyn Front>
                 })),
+                images: Some(Arc::new(images)),
                 ..Settings::default()
             },
         };

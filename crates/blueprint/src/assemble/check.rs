@@ -40,7 +40,9 @@ impl Assembly<'_> {
                 else {
                     continue;
                 };
-                if *condition == Condition::Healthy && service.health.is_none() && service.ports.is_empty() {
+                let silent = service.health.is_none() && service.ports.is_empty();
+                let may_tell = need.parse().is_ok_and(|need| self.image_may_tell(&need));
+                if *condition == Condition::Healthy && silent && !may_tell {
                     self.compose.error_hint(
                         *at,
                         format!("service `{name}` waits for `{need}` to be healthy, and nothing tells whether it is"),

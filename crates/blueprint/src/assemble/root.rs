@@ -97,7 +97,7 @@ impl Assembly<'_> {
         Some((
             Root::Image {
                 reference: image.clone(),
-                pinned: None,
+                pinned: self.image_facts(image).map(|facts| facts.digest.clone()),
             },
             None,
         ))

@@ -55,6 +55,7 @@ pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, at: &Key, node: &Node,
         }
     }
     if off {
+        body.health_off = true;
         return;
     }
     let Some(exec) = exec else {

@@ -84,6 +84,7 @@ pub(crate) fn context() -> Context {
         without: std::collections::BTreeSet::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
+        images: None,
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     host.dial_uids = vec![gateway.uid];
     host.door_uid = Some(door_user.uid);
     host.oci = oci_runtime(&config);
+    host.images.bytes = config.images.unpacked_bytes();
     if args.door {
         door::keep(&config, &args.config, &door_user)?;
     }

@@ -7,6 +7,7 @@ use crate::{
     egress,
     golden::is_mended,
     heads::PolicyHead,
+    image,
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
     trust::{self, Trust},
@@ -40,6 +41,7 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     let inputs = inputs(context, environment, &policy, &visible, trust);
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?
+        && !image::has_changed(context, environment, known).await?
     {
         return Ok(newest);
     }
@@ -132,6 +134,7 @@ async fn assemble(
             let mut stack = blueprint.stack;
             trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
+            row.notes.extend(moved_images(newest, &stack));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
                 Some(spare) => adopt::volumes(
                     context.runtime.capabilities(),
@@ -150,14 +153,35 @@ async fn assemble(
         Err(problems) => {
             row.outcome = Some(Outcome::Failed);
             row.failure = Some(Failure {
-                step: "blueprint".to_owned(),
+                step: problems.step.unwrap_or_else(|| "blueprint".to_owned()),
                 message: problems.message,
-                hint: Some("`maquette check` shows the same problems on your machine".to_owned()),
+                hint: problems.hint,
                 log: problems.lines,
             });
         }
     }
     Ok(row)
+}
+
+/// What people should know of names of images that stand for something else than in the generation before.
+fn moved_images(newest: Option<&GenerationRow>, stack: &ServiceStack) -> Vec<String> {
+    let Some(before) = newest.map(|newest| image::names(&newest.spec)) else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    for (name, (pinned, _)) in image::names_of(stack) {
+        let was = before.get(&name).and_then(|(was, _)| was.clone());
+        if let (Some(was), Some(now)) = (was, pinned)
+            && was != now
+        {
+            notes.push(format!(
+                "The image {name} has moved: it was {}, it is {}.",
+                was.short(),
+                now.short()
+            ));
+        }
+    }
+    notes
 }
 
 /// Decides for every volume whether what is in it stays. Returns what people should know.

@@ -1,7 +1,7 @@
 //! Carries out one step. Everything here may be done twice and may be interrupted anywhere.
 
 use super::verify::verify;
-use crate::{context::Context, database, text::chain};
+use crate::{context::Context, database, image::bring, text::chain};
 use model::{EnvironmentId, EnvironmentSpec, Generation, Stage, VolumeOrigin};
 use planner::Action;
 use runtime::NoSecrets;
@@ -94,6 +94,7 @@ impl Job {
         };
         match action {
             Action::Source(source) => self.source(spec, source).await,
+            Action::Image { image, reference } => bring(&self.context, &self.sake(), image, reference).await,
             Action::AwaitSnapshot(_) | Action::Remove | Action::Receipt => Ok(()),
             Action::Wake => self.power(model::Power::Running).await,
             Action::Power(power) => self.power(*power).await,
@@ -131,11 +132,14 @@ impl Job {
             .repositories
             .checkout(&spec.project, source, commit)
             .map_err(|error| StepError::new(chain(&error), true))?;
-        let sake = runtime::Sake {
+        Ok(self.context.runtime.source_put(&self.sake(), &key, &checkout).await?)
+    }
+
+    fn sake(&self) -> runtime::Sake {
+        runtime::Sake {
             environment: self.environment.clone(),
             generation: self.generation,
-        };
-        Ok(self.context.runtime.source_put(&sake, &key, &checkout).await?)
+        }
     }
 
     async fn power(&self, power: model::Power) -> Result<(), StepError> {

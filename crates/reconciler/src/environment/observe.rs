@@ -1,7 +1,9 @@
 //! What is observed of one environment, gathered for the planner.
 
 use crate::context::{Context, Trouble};
-use model::{EnvironmentId, EnvironmentSpec, Generation, ServiceStack, SnapshotId, VolumeOrigin};
+use model::{
+    EnvironmentId, EnvironmentSpec, Feature, Generation, ImageDigest, ServiceStack, SnapshotId, VolumeOrigin,
+};
 use planner::{Attempt, Observed};
 use runtime::SourceKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,9 @@ pub(crate) async fn observe(
     let known = async { Ok(context.store.environment_get(environment).await?) };
     let data = async { Ok(context.store.data_fact_list(environment).await?) };
     let steps = async { Ok(context.store.step_list(environment, row.generation).await?) };
-    let (runtime, known, sources, (snapshots, snapshots_failed), data, attempts, steps) = tokio::try_join!(
+    let images = images(context, &row.spec);
+    let (images, runtime, known, sources, (snapshots, snapshots_failed), data, attempts, steps) = tokio::try_join!(
+        images,
         runtime,
         known,
         sources(context, &row.spec),
@@ -40,6 +44,8 @@ pub(crate) async fn observe(
         runtime,
         running,
         sources,
+        images,
+        fetching: context.images.progress(),
         snapshots,
         snapshots_failed,
         data,
@@ -49,6 +55,19 @@ pub(crate) async fn observe(
         verified: (row.outcome == Some(Outcome::Live)).then_some(row.generation),
         ..Observed::default()
     })
+}
+
+/// The images that were brought to the runtime. A stack without images asks nothing.
+async fn images(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<ImageDigest>, Trouble> {
+    let brought = context
+        .runtime
+        .capabilities()
+        .features
+        .contains(&Feature::BroughtImages);
+    if !brought || spec.images().is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    Ok(context.runtime.image_list().await?)
 }
 
 async fn sources(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<model::SourceName>, Trouble> {

@@ -14,7 +14,7 @@ async fn an_image_gets_no_device_no_mount_and_no_rights_by_a_set_uid_file() {
     let runtime = rig.runtime().await;
     let packed = Packed::with(&[
         Entry::device("dev/kmsg-too"),
-        Entry::program("bin/rooted", std::fs::read("/usr/bin/busybox").unwrap()).mode(0o4755),
+        Entry::program("opt/rooted/id", std::fs::read("/usr/bin/busybox").unwrap()).mode(0o4755),
         Entry::symlink("escape", "/../../../../../../etc"),
         Entry::symlink("etc/resolv.conf", "/../../../run/nowhere/resolv.conf"),
     ]);
@@ -31,7 +31,7 @@ async fn an_image_gets_no_device_no_mount_and_no_rights_by_a_set_uid_file() {
         let (runtime, environment) = (&runtime, &environment);
         async move { exec(runtime, environment, service, &["sh", "-c", line]).await }
     };
-    let (_, id) = run("app", "/bin/rooted id -u").await;
+    let (_, id) = run("app", "/opt/rooted/id -u").await;
     assert_eq!(id.trim(), "1000", "the set-user-id bit has no effect");
     for (line, why) in [
         ("mknod /tmp/d b 8 0", "a block device"),

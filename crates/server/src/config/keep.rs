@@ -17,6 +17,12 @@ pub struct KeepConfig {
     /// Such goldens at most; 50 unless given.
     #[serde(default)]
     pub goldens: Option<usize>,
+    /// Images that no environment wants, in days since somebody wanted them last; 7 unless given.
+    #[serde(default)]
+    pub image_days: Option<u64>,
+    /// Such images at most; 50 unless given.
+    #[serde(default)]
+    pub images: Option<usize>,
     /// Generations of an environment, beside what it would be brought back to; 20 unless given.
     #[serde(default)]
     pub generations: Option<usize>,
@@ -61,6 +67,8 @@ impl KeepConfig {
         Keep {
             golden_age: times(self.golden_days, DAY, own.golden_age),
             goldens: self.goldens.unwrap_or(own.goldens),
+            image_age: times(self.image_days, DAY, own.image_age),
+            images: self.images.unwrap_or(own.images),
             generations: self.generations.unwrap_or(own.generations).max(1),
             ended_age: times(self.ended_days, DAY, own.ended_age),
             ended: self.ended.unwrap_or(own.ended),

@@ -1,0 +1,158 @@
+//! Brings an image to the runtime: its layers from the registry, then from here.
+
+use super::{ImageSource, lock, resource, turn};
+use crate::{context::Context, environment::execute::StepError};
+use images::{BlobDigest, Layer, Progress, Reference};
+use model::ImageDigest;
+use runtime::{ImageLayer, Sake};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use store::ImageRow;
+
+/// How far an image is.
+#[derive(Debug, Default)]
+pub(crate) struct Fetch {
+    /// What of each layer is here, and its size.
+    layers: BTreeMap<BlobDigest, (u64, u64)>,
+    unpacking: bool,
+}
+
+impl fmt::Display for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        let size: u64 = self.layers.values().map(|(_, size)| size).sum();
+        if self.unpacking {
+            return write!(
+                f,
+                "{} layers ({} MB) to be unpacked",
+                self.layers.len(),
+                megabytes(size)
+            );
+        }
+        if self.layers.is_empty() {
+            return f.write_str("the registry");
+        }
+        let here: u64 = self.layers.values().map(|(here, _)| here).sum();
+        let whole = self.layers.values().filter(|(here, size)| here >= size).count();
+        write!(
+            f,
+            "{whole} of {} layers, {} of {} MB",
+            self.layers.len(),
+            megabytes(here),
+            megabytes(size)
+        )
+    }
+}
+
+/// Shows how far an image is for as long as it is there.
+struct Shown {
+    context: Arc<Context>,
+    image: ImageDigest,
+}
+
+impl Shown {
+    fn new(context: &Arc<Context>, image: &ImageDigest) -> Self {
+        lock(&context.images.fetching).insert(image.clone(), Fetch::default());
+        Self {
+            context: Arc::clone(context),
+            image: image.clone(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Fetch)) {
+        if let Some(fetch) = lock(&self.context.images.fetching).get_mut(&self.image) {
+            change(fetch);
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        lock(&self.context.images.fetching).remove(&self.image);
+        // Others may have waited for the same image.
+        self.context.nudges.every_environment();
+    }
+}
+
+impl Progress for Shown {
+    fn layers(&self, layers: &[Layer]) {
+        self.change(|fetch| fetch.layers = layers.iter().map(|layer| (layer.digest, (0, layer.size))).collect());
+    }
+
+    fn received(&self, layer: &BlobDigest, bytes: u64) {
+        self.change(|fetch| {
+            if let Some((here, _)) = fetch.layers.get_mut(layer) {
+                *here = bytes;
+            }
+        });
+    }
+}
+
+/// Brings an image unless the runtime has it. Done twice it does nothing more.
+pub(crate) async fn bring(
+    context: &Arc<Context>,
+    sake: &Sake,
+    image: &ImageDigest,
+    reference: &str,
+) -> Result<(), StepError> {
+    let Some(source) = &context.settings.images else {
+        return Err(StepError::new("this server fetches no images", false));
+    };
+    let turn = turn(&context.images, image);
+    let _turn = turn.lock().await;
+    if context.runtime.image_list().await?.contains(image) {
+        return Ok(());
+    }
+    let shown = Shown::new(context, image);
+    let layers = fetch(source, &shown, image, reference).await?;
+    let resources: Vec<_> = resource(image).into_iter().collect();
+    context.store.ledger_intend(&resources, context.now()).await?;
+    shown.change(|fetch| fetch.unpacking = true);
+    let files: Vec<ImageLayer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
+    context.runtime.image_put(sake, image, &files).await?;
+    let now = context.now();
+    let row = ImageRow {
+        digest: image.clone(),
+        reference: reference.to_owned(),
+        bytes: layers.iter().map(|(_, size)| size).sum(),
+        created: now,
+        last_used: now,
+    };
+    Ok(context.store.image_put(&row).await?)
+}
+
+async fn fetch(
+    source: &ImageSource,
+    shown: &Shown,
+    image: &ImageDigest,
+    reference: &str,
+) -> Result<Vec<(ImageLayer, u64)>, StepError> {
+    let unreadable = || StepError::new(format!("the image {} has no name", reference.escape_debug()), false);
+    let digest: BlobDigest = image.to_string().parse().map_err(|_| unreadable())?;
+    let named: Reference = reference.parse().map_err(|_| unreadable())?;
+    let pulled = source
+        .client
+        .pull(
+            &source.blobs,
+            &named.at(digest),
+            &source.platform,
+            &source.limits,
+            shown,
+        )
+        .await
+        .map_err(|error| {
+            let told = StepError::new(crate::text::chain(&error), error.is_transient());
+            match error.hint() {
+                Some(hint) => told.hint(hint),
+                None => told,
+            }
+        })?;
+    let mut layers = Vec::new();
+    for layer in &pulled.layers {
+        let blob = source.blobs.path(&layer.digest);
+        // Removed in between: the next try fetches it again.
+        let blob = blob.ok_or_else(|| StepError::new(format!("a layer of {named} is gone again"), true))?;
+        let diff = layer.diff.to_string();
+        layers.push((ImageLayer { blob, diff }, layer.size));
+    }
+    Ok(layers)
+}
