@@ -158,6 +158,7 @@ impl World {
         let stack = spec.services().unwrap();
         match action {
             Action::Source(source) => drop(self.observed.sources.insert(source.clone())),
+            Action::Image { image, .. } => drop(self.observed.images.insert(image.clone())),
             Action::AwaitSnapshot(id) => panic!("{id} can not be carried out"),
             Action::Wake => self.runtime(spec).power = Power::Running,
             Action::Keep { service, snapshot, .. } => {

@@ -1,0 +1,160 @@
+//! Images end to end: a real registry, the three processes, real cells, a visitor.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "only tests are here"
+)]
+
+#[path = "../program/bench.rs"]
+#[allow(dead_code, reason = "the other test program uses more of it")]
+mod bench;
+#[path = "../refused/rig.rs"]
+#[allow(dead_code, reason = "the other test program uses more of it")]
+mod rig;
+
+use forge::local::FileChange;
+use rig::{Rig, Visitor};
+use rustix::process::geteuid;
+use serde_json::json;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+use test_support::{
+    image::{Entry, Image, base, layer},
+    registry::Registry,
+};
+use tokio::time::sleep;
+
+/// As official images have it: root furnishes the place, another user serves on port 80.
+const ENTRYPOINT: &str = "#!/bin/sh\nset -e\nmkdir -p /var/cache/web\nchown -R 101:102 /var/cache/web /var/www\n\
+                          exec su web -s /bin/sh -c \"exec $*\"\n";
+
+fn web(page: &str) -> Image {
+    let entries = [
+        Entry::program("docker-entrypoint.sh", ENTRYPOINT),
+        Entry::file("var/www/index.html", page),
+    ];
+    let config = json!({
+        "Entrypoint": ["/docker-entrypoint.sh"],
+        "Cmd": ["httpd", "-f", "-p", "80", "-h", "."],
+        "WorkingDir": "/var/www",
+        "Env": ["PATH=/bin"],
+        "ExposedPorts": { "80/tcp": {} },
+        "StopSignal": "SIGINT",
+        "Healthcheck": { "Test": ["CMD-SHELL", "wget -q -O- http://127.0.0.1/"], "Interval": 200_000_000 },
+    });
+    Image::new(vec![base().unwrap(), layer(&entries).unwrap()], &config)
+}
+
+/// By a name, with a working directory of its own, and nothing in the Compose file that says so.
+fn worker() -> Image {
+    let config = json!({
+        "User": "node",
+        "Cmd": ["sh", "-c", "id; pwd; exec sleep 100000"],
+        "WorkingDir": "/srv/worker",
+        "Env": ["PATH=/bin", "NODE_ENV=production"],
+        "ExposedPorts": { "9999/tcp": {} },
+    });
+    Image::new(vec![base().unwrap()], &config)
+}
+
+fn compose(registry: &str, tag: &str) -> FileChange {
+    FileChange::write(
+        "compose.yaml",
+        format!(
+            "services:\n  web:\n    image: {registry}/team/web:{tag}\n    ports: [\"8080:80\"]\n    depends_on: [worker]\n  \
+             worker:\n    image: {registry}/team/worker\n"
+        ),
+    )
+}
+
+async fn started(registry: &Registry) -> Rig {
+    let files = [
+        compose(&registry.name(), "1"),
+        FileChange::write("maquette.yaml", "policy: { baseline: none }\n"),
+    ];
+    let mut rig = Rig::new(&files).await;
+    let config = rig.config();
+    let text = fs::read_to_string(&config).unwrap();
+    let images = format!(
+        "images: {{ poll_seconds: 1, registries: {{ \"{}\": {{ private: true, insecure: true }} }} }}\nspares: {{ per_project: 0 }}\n",
+        registry.name()
+    );
+    fs::write(&config, text + &images).unwrap();
+    rig.start().await;
+    rig
+}
+
+/// Waits until a page of the environment says this.
+async fn page(rig: &Rig, label: &str, wanted: &str) {
+    let since = Instant::now();
+    let visitor = Visitor::new(rig, label).await;
+    loop {
+        let (status, text) = visitor.get("/").await;
+        if status == 200 && text.contains(wanted) {
+            return;
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "never `{wanted}`: {status} {text}\n{}",
+            rig.log()
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing() {
+    if !geteuid().is_root() {
+        eprintln!("left out: cells need root");
+        return;
+    }
+    let mut registry = Registry::start().unwrap();
+    let name = registry.name();
+    web("the first page").push(&name, "team/web", "1").await.unwrap();
+    worker().push(&name, "team/worker", "latest").await.unwrap();
+    let mut rig = started(&registry).await;
+
+    let (number, commit) = rig.change("topic", &[FileChange::write("x", "y")]).await;
+    let label = format!("pr-{number}");
+    rig.comment(number, &["live** with", commit.short()]).await;
+    page(&rig, &label, "the first page").await;
+    let log = rig.ok(&["logs", &label, "worker"]).await;
+    assert!(log.contains("uid=1000(node)") && log.contains("/srv/worker"), "{log}");
+    let steps = rig.json(&["why", &label]).await;
+    let titles = steps.to_string();
+    assert!(titles.contains(&format!("Fetch the image {name}/team/web:1")), "{titles}");
+
+    // A tag that moves is noticed without a push, and rolled out like one.
+    web("the second page").push(&name, "team/web", "1").await.unwrap();
+    page(&rig, &label, "the second page").await;
+    let said = rig.says(&["why", &label], &["has moved"]).await;
+    assert!(said.contains("team/web:1"), "{said}");
+
+    // What does not exist is told within seconds, with the service and what helps; the live one stays.
+    let since = Instant::now();
+    let missing = rig.push("topic", &[compose(&name, "2")]).await;
+    rig.says(&["why", &label], &["service web: ", "team/web:2 does not exist at", "was the image pushed?"])
+        .await;
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
+    page(&rig, &label, "the second page").await;
+    // Pushed later, it is taken by itself.
+    web("the third page").push(&name, "team/web", "2").await.unwrap();
+    page(&rig, &label, "the third page").await;
+    rig.comment(number, &["live** with", missing.short()]).await;
+
+    // A registry that is away holds up nothing that is known.
+    registry.pause();
+    let more = rig.push("topic", &[FileChange::write("x", "z")]).await;
+    let body = rig.comment(number, &["live** with", more.short()]).await;
+    assert!(body.contains("is taken as it was before"), "{body}");
+    registry.resume().unwrap();
+
+    let receipt = rig.json(&["delete", "--yes", "--watch", &label]).await;
+    let entries = receipt["entries"].as_array().unwrap();
+    assert!(!entries.is_empty() && entries.iter().all(|entry| entry["gone"].is_u64()), "{receipt:#}");
+    rig.stop().await;
+}
