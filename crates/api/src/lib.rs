@@ -11,6 +11,7 @@ mod door;
 mod environment;
 mod frame;
 mod golden;
+mod image;
 mod logs;
 mod openapi;
 mod problem;
@@ -26,6 +27,7 @@ pub use environment::{
 };
 pub use frame::{ExecEnd, ExecRequest, FRAME_MAX, Frame, FrameError, PROTOCOL};
 pub use golden::{GoldenList, GoldenView};
+pub use image::{ImageList, ImageView};
 pub use logs::{LogLineView, LogQuery, LogStreamView};
 pub use openapi::openapi;
 pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};

@@ -5,8 +5,8 @@
 
 use crate::{
     ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
-    GoldenList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink, SpareList,
-    StepsView, UpdateRequest, WhyView,
+    GoldenList, ImageList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink,
+    SpareList, StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -35,6 +35,7 @@ impl Modify for Bearer {
         project_nudge,
         spare_list,
         golden_list,
+        image_list,
         environment_list,
         environment_create,
         environment_get,
@@ -91,6 +92,11 @@ operation!(
     /// Databases that were made once, of which environments get clones
     #[utoipa::path(get, path = "/api/v1/goldens", tag = "environments", responses((status = 200, body = GoldenList)))]
     golden_list
+);
+operation!(
+    /// Images that were brought to the runtime, and that services run from
+    #[utoipa::path(get, path = "/api/v1/images", tag = "environments", responses((status = 200, body = ImageList)))]
+    image_list
 );
 operation!(
     /// Environments

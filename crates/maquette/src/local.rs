@@ -2,6 +2,7 @@
 
 mod directory;
 mod goldens;
+mod images;
 mod spares;
 
 use crate::{
@@ -306,6 +307,7 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
     let mut findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
     findings.extend(spares::findings(&config));
     findings.extend(goldens::findings(&config, spares::now()));
+    findings.extend(images::findings(&config, spares::now()));
     let worst = doctor_of_cells::worst(&findings);
     let code = if worst == Status::Fail {
         ExitCode::from(1)

@@ -410,7 +410,8 @@ impl Levels<'_> {
         for job in self.stack.jobs.values().filter(|job| job.on == JobEvent::Build) {
             let there = |product| self.observed.snapshots.contains(&product);
             let state = done_if(self.spec.product(&job.name).is_none_or(there));
-            let after = vec!["envelope".to_owned()];
+            let mut after = vec!["envelope".to_owned()];
+            after.extend(self.image_of(&job.workload));
             plan.push_when_free(
                 format!("job:{}", job.name),
                 Action::Build(job.name.clone()),

@@ -90,6 +90,7 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
     (Method::POST, "/api/v1/projects/{project}/nudge", Operation::Change),
     (Method::GET, "/api/v1/spares", Operation::Look),
     (Method::GET, "/api/v1/goldens", Operation::Look),
+    (Method::GET, "/api/v1/images", Operation::Look),
     (Method::GET, "/api/v1/environments", Operation::Look),
     (Method::POST, "/api/v1/environments", Operation::Change),
     (Method::GET, "/api/v1/environments/{environment}", Operation::Look),

@@ -4,6 +4,7 @@ pub(crate) mod environments;
 pub(crate) mod exec;
 pub(crate) mod extract;
 pub(crate) mod goldens;
+pub(crate) mod images;
 pub(crate) mod links;
 pub(crate) mod logs;
 pub(crate) mod projects;

@@ -3,7 +3,7 @@
 use crate::{
     access,
     app::App,
-    handle::{environments, exec, goldens, links, logs, projects, spares, webhooks},
+    handle::{environments, exec, goldens, images, links, logs, projects, spares, webhooks},
     problem::Problem,
 };
 use api::ProblemCode;
@@ -28,6 +28,7 @@ pub fn router(app: App) -> Router {
         .route("/projects/{project}/nudge", post(projects::nudge))
         .route("/spares", get(spares::list))
         .route("/goldens", get(goldens::list))
+        .route("/images", get(images::list))
         .route("/environments", get(environments::list).post(environments::create))
         .route(
             "/environments/{environment}",

@@ -126,7 +126,10 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     assert!(log.contains("uid=1000(node)") && log.contains("/srv/worker"), "{log}");
     let steps = rig.json(&["why", &label]).await;
     let titles = steps.to_string();
-    assert!(titles.contains(&format!("Fetch the image {name}/team/web:1")), "{titles}");
+    assert!(
+        titles.contains(&format!("Fetch the image {name}/team/web:1")),
+        "{titles}"
+    );
 
     // A tag that moves is noticed without a push, and rolled out like one.
     web("the second page").push(&name, "team/web", "1").await.unwrap();
@@ -137,8 +140,11 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     // What does not exist is told within seconds, with the service and what helps; the live one stays.
     let since = Instant::now();
     let missing = rig.push("topic", &[compose(&name, "2")]).await;
-    rig.says(&["why", &label], &["service web: ", "team/web:2 does not exist at", "was the image pushed?"])
-        .await;
+    rig.says(
+        &["why", &label],
+        &["service web: ", "team/web:2 does not exist at", "was the image pushed?"],
+    )
+    .await;
     assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
     page(&rig, &label, "the second page").await;
     // Pushed later, it is taken by itself.
@@ -153,8 +159,17 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     assert!(body.contains("is taken as it was before"), "{body}");
     registry.resume().unwrap();
 
+    let doctor = rig.run(&["doctor", "--config", rig.config().to_str().unwrap()]).await;
+    assert!(
+        doctor.out.contains("images") && doctor.out.contains("team/web:2, "),
+        "{doctor:?}"
+    );
+
     let receipt = rig.json(&["delete", "--yes", "--watch", &label]).await;
     let entries = receipt["entries"].as_array().unwrap();
-    assert!(!entries.is_empty() && entries.iter().all(|entry| entry["gone"].is_u64()), "{receipt:#}");
+    assert!(
+        !entries.is_empty() && entries.iter().all(|entry| entry["gone"].is_u64()),
+        "{receipt:#}"
+    );
     rig.stop().await;
 }

@@ -1,9 +1,7 @@
 //! What is observed of one environment, gathered for the planner.
 
 use crate::context::{Context, Trouble};
-use model::{
-    EnvironmentId, EnvironmentSpec, Feature, Generation, ImageDigest, ServiceStack, SnapshotId, VolumeOrigin,
-};
+use model::{EnvironmentId, EnvironmentSpec, Feature, Generation, ImageDigest, ServiceStack, SnapshotId, VolumeOrigin};
 use planner::{Attempt, Observed};
 use runtime::SourceKey;
 use std::collections::{BTreeMap, BTreeSet};
