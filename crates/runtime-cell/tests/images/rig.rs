@@ -8,14 +8,14 @@ use std::fs;
 use test_support::image::{Entry, base, digest, layer};
 
 /// An image as it lies on the disk before it is brought.
-pub struct Packed {
-    pub image: ImageDigest,
+pub(crate) struct Packed {
+    pub(crate) image: ImageDigest,
     layers: Vec<ImageLayer>,
     _directory: tempfile::TempDir,
 }
 
 impl Packed {
-    pub fn of(layers: &[Vec<u8>]) -> Self {
+    pub(crate) fn of(layers: &[Vec<u8>]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut all = Vec::new();
         let mut names = String::new();
@@ -36,11 +36,11 @@ impl Packed {
     }
 
     /// Busybox, and this on top of it.
-    pub fn with(entries: &[Entry]) -> Self {
+    pub(crate) fn with(entries: &[Entry]) -> Self {
         Self::of(&[base().unwrap(), layer(entries).unwrap()])
     }
 
-    pub async fn put(&self, runtime: &CellRuntime, environment: &EnvironmentId) -> Result<(), RuntimeError> {
+    pub(crate) async fn put(&self, runtime: &CellRuntime, environment: &EnvironmentId) -> Result<(), RuntimeError> {
         let sake = Sake {
             environment: environment.clone(),
             generation: Generation(1),
@@ -49,7 +49,7 @@ impl Packed {
     }
 
     /// A service of it.
-    pub fn service(&self, argv: &[&str], ports: &[u16]) -> Service {
+    pub(crate) fn service(&self, argv: &[&str], ports: &[u16]) -> Service {
         let mut service = service(argv, ports);
         service.workload.root = Root::Image {
             reference: "registry.example/look-alike:1".to_owned(),
@@ -61,7 +61,7 @@ impl Packed {
 }
 
 /// What is in the pool of images.
-pub fn in_pool(rig: &Rig) -> Vec<String> {
+pub(crate) fn in_pool(rig: &Rig) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(rig.directory.join("pool/images"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

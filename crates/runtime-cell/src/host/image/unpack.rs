@@ -111,8 +111,8 @@ impl Host {
             stdin.write_all(&serde_json::to_vec(&order)?)?;
         }
         let said = read_until(answers.into(), Instant::now() + self.config.images.patience)?;
-        let lines = said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.last().map(|line| Ok(serde_json::from_slice(line)?)).transpose()
+        let mut lines = said.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.next().map(|line| Ok(serde_json::from_slice(line)?)).transpose()
     }
 }
 

@@ -73,7 +73,7 @@ fn a_container_has_no_capabilities_and_only_the_variables_that_it_was_given() {
 
 #[test]
 fn every_host_directory_is_read_only() {
-    for mount in mounts(&plan()) {
+    for mount in mounts(Path::new("/bundle"), &plan()) {
         if mount["type"] == "bind" {
             assert!(mount["options"].as_array().unwrap().contains(&json!("ro")), "{mount}");
             assert!(mount["options"].as_array().unwrap().contains(&json!("rro")), "{mount}");
