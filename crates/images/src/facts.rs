@@ -41,8 +41,7 @@ fn health(health: &ImageHealth) -> Option<HealthCheck> {
     let argv = match health.test.split_first() {
         Some((kind, words)) if kind == "CMD" => words.to_vec(),
         Some((kind, words)) if kind == "CMD-SHELL" => {
-            let shell = ["/bin/sh", "-c"].map(str::to_owned);
-            shell.into_iter().chain([words.join(" ")]).collect()
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), words.join(" ")]
         }
         _ => return None,
     };

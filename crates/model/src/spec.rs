@@ -1,8 +1,8 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind, Network,
-    NetworkName, ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
+    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind,
+    Network, NetworkName, ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
