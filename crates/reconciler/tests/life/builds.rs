@@ -96,7 +96,8 @@ async fn what_an_approved_commit_of_a_fork_builds_is_its_own_and_it_has_half_of_
     assert_eq!(now.len(), 2, "the same commit, and nothing shared: {now:?}");
     assert!(made.iter().all(|product| now.contains(product)));
 
-    let limits = async |id: &model::EnvironmentId| bench.store.generation_newest(id).await.unwrap().unwrap().spec.limits;
+    let limits =
+        async |id: &model::EnvironmentId| bench.store.generation_newest(id).await.unwrap().unwrap().spec.limits;
     let (whole, half) = (limits(&row.id).await, limits(&fork.id).await);
     let pairs = [
         (whole.memory_bytes, half.memory_bytes),
