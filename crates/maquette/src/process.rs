@@ -2,7 +2,8 @@
 //!
 //! `serve` (the control plane), `gateway` and `door` run as users without privileges, one each; `cell-host` as root. Whoever starts
 //! `serve` as root gets all of them; each of the others outlives it and is found again: the cell host by its socket, the gateway and
-//! the door by the locks that they hold. Each comes back when it is killed: its keeper looks after it, and the cell host after the door.
+//! the door by the locks that they hold. Each of these comes back when it is killed: its keeper looks after it, and the cell host after
+//! the door. The control plane comes back, and a keeper does, when somebody starts `serve` again; a service manager does that for all.
 
 pub(crate) mod cell_host;
 pub(crate) mod door;
@@ -12,6 +13,7 @@ pub(crate) mod keeper;
 mod places;
 pub(crate) mod running;
 pub(crate) mod serve;
+mod spawn;
 pub(crate) mod stop;
 pub(crate) mod user;
 

@@ -23,6 +23,9 @@ pub enum FrontError {
     /// What stands in front is not there. Nothing follows from that for the service.
     #[error("{0}")]
     Away(String),
+    /// What stands in front does not know the address at all: it was not told of it. Waiting does not help.
+    #[error("{0}")]
+    Misdirected(String),
     /// The address does not lead to the service.
     #[error("the address does not lead to it")]
     NoRoute,

@@ -1,4 +1,4 @@
-//! The cell host: the one process that is root.
+//! The cell host: the one process that does something and is root. Its keeper, which only waits, is root, too.
 
 use super::{
     door, instance, keeper, load, log, places, running,
@@ -116,6 +116,14 @@ fn restrict(data: &Path, user: &User) -> io::Result<()> {
         .open(data)?;
     fchown(&directory, Some(0), Some(user.gid))?;
     directory.set_permissions(Permissions::from_mode(0o710))
+}
+
+/// Whether the cell host that runs is one that a keeper starts: these are told the instance. The unit of a service manager does
+/// not say it, and has no need of a keeper.
+pub(super) fn is_kept(config: &ServerConfig) -> bool {
+    running::arguments(&pid_file(config))
+        .iter()
+        .any(|word| word == "--instance")
 }
 
 /// The file that tells of a running cell host.

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
         leave_session();
     }
     if args.keep {
-        return keeper::gateway(args);
+        return keeper::of_gateway(args);
     }
     log("gateway");
     if geteuid().is_root() {
@@ -31,6 +31,36 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
     let config = load(&args.config)?;
     block_on(serve(&config))??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do about a gateway that runs with another configuration.
+pub(super) const OTHER_CONFIGURATION: &str =
+    "systemctl restart maquette-gateway, or where no units are used: maquette stop, and start it again";
+/// The longest note of a configuration, in bytes.
+const NOTE_MAX: u64 = 1 << 20;
+
+/// What of the configuration a gateway keeps until it ends.
+fn note(config: &ServerConfig) -> String {
+    format!("{:?} {:?}\n", config.gateway.listen, config.gateway.bases)
+}
+
+fn note_file(config: &ServerConfig) -> PathBuf {
+    config.gateway_run_dir().join("gateway.config")
+}
+
+/// Whether the gateway that runs was started with this configuration.
+pub(super) fn is_current(config: &ServerConfig) -> bool {
+    running::read(&note_file(config), NOTE_MAX).is_some_and(|found| found == note(config))
+}
+
+/// Notes what it is started with, for the control plane.
+fn write_note(config: &ServerConfig) -> Result<(), Failure> {
+    let path = note_file(config);
+    let part = path.with_extension("config.part");
+    fs::write(&part, note(config))
+        .and_then(|()| fs::set_permissions(&part, fs::Permissions::from_mode(0o660)))
+        .and_then(|()| fs::rename(&part, &path))
+        .map_err(|error| Failure::new(1, format!("{} can not be written: {error}", path.display())))
 }
 
 /// The file that tells of a running gateway.
@@ -53,6 +83,7 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
     let mode = fs::Permissions::from_mode(0o660);
     fs::set_permissions(&pid_file, mode)
         .map_err(|error| Failure::new(1, format!("{} can not be shown: {error}", pid_file.display())))?;
+    write_note(config)?;
     let settings = settings(config)?;
     let address = config.gateway.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {

@@ -4,7 +4,7 @@
 //! each of the two; it opens nothing but the file that tells of it, listens to nobody, and knows one command. Where a service
 //! manager does this work (`deploy/systemd`) there is no keeper.
 
-use super::{asked_to_end, cell_host, load, log, running, serve};
+use super::{asked_to_end, cell_host, gateway, load, log, running, serve};
 use crate::{
     cli::{CellHostArgs, GatewayArgs},
     exit::Failure,
@@ -13,7 +13,7 @@ use server::config::ServerConfig;
 use std::{
     ffi::OsString,
     os::unix::{net::UnixStream, process::ExitStatusExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is looked whether the first one answers.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether one that another keeper has started still runs.
+const LOOK_AT_OTHER: Duration = Duration::from_millis(500);
 /// One that ran so long did not end because of how it was started: the pauses begin anew.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -41,6 +43,8 @@ pub(crate) fn gateway_pid_file(config: &ServerConfig) -> PathBuf {
 struct Kept {
     what: &'static str,
     pid_file: PathBuf,
+    /// What it holds itself while it runs.
+    held: PathBuf,
     arguments: Vec<OsString>,
     answers: Box<dyn Fn() -> bool>,
 }
@@ -64,19 +68,21 @@ pub(crate) fn run(args: &CellHostArgs) -> Result<ExitCode, Failure> {
     until_asked(&Kept {
         what: "the cell host",
         pid_file: pid_file(&config),
+        held: cell_host::pid_file(&config),
         arguments,
         answers: Box::new(move || UnixStream::connect(&control).is_ok()),
     })
 }
 
 /// Keeps the gateway.
-pub(crate) fn gateway(args: &GatewayArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn of_gateway(args: &GatewayArgs) -> Result<ExitCode, Failure> {
     super::leave_session();
     log("gateway-keeper");
     let config = load(&args.config)?;
     until_asked(&Kept {
         what: "the gateway",
         pid_file: gateway_pid_file(&config),
+        held: gateway::pid_file(&config),
         arguments: vec![
             "gateway".into(),
             "--config".into(),
@@ -108,7 +114,14 @@ fn until_asked(kept: &Kept) -> Result<ExitCode, Failure> {
 async fn keep(kept: &Kept) -> Result<ExitCode, Failure> {
     let end = asked_to_end()?;
     let mut pause = FIRST_PAUSE;
-    let mut answered = false;
+    let mut answered = running::is_held(&kept.held);
+    if answered {
+        tracing::info!("{} runs already and is looked after from now on", kept.what);
+        tokio::select! {
+            () = end.cancelled() => return Ok(ExitCode::SUCCESS),
+            () = until_free(&kept.held) => tracing::warn!("{} has ended and is started again", kept.what),
+        }
+    }
     loop {
         let since = Instant::now();
         let mut child = start(kept)?;
@@ -132,6 +145,13 @@ async fn keep(kept: &Kept) -> Result<ExitCode, Failure> {
             () = end.cancelled() => return Ok(ExitCode::SUCCESS),
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
+    }
+}
+
+/// Waits for the end of a process that another keeper has started.
+async fn until_free(held: &Path) {
+    while running::is_held(held) {
+        tokio::time::sleep(LOOK_AT_OTHER).await;
     }
 }
 

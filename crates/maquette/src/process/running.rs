@@ -7,8 +7,10 @@ use rustix::{
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    thread::sleep,
+    time::Duration,
 };
 
 /// The file that a process holds while it runs. Dropping it ends that.
@@ -16,6 +18,10 @@ use std::{
 pub(crate) struct Held {
     _file: File,
 }
+
+/// Whoever looks whether a file is held holds it for that moment.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes the file; `None` if another process holds it.
 pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
@@ -26,10 +32,15 @@ pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
         .write(true)
         .mode(0o600)
         .open(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let mut looks = 0;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if looks < LOOKS => sleep(PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        looks += 1;
     }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
@@ -54,14 +65,50 @@ pub(crate) fn is_held(path: &Path) -> bool {
     )
 }
 
-/// The process that holds the file, if it runs this very program: a number in a file is not enough to end anything by.
-pub(crate) fn holder(path: &Path) -> Option<Pid> {
+/// The text of a small file that may be another user's; `None` if there is none, or if it is larger than that.
+pub(crate) fn read(path: &Path, max: u64) -> Option<String> {
+    let mut text = String::new();
+    let read = look(path).ok()?.take(max + 1).read_to_string(&mut text).ok()?;
+    (read as u64 <= max).then_some(text)
+}
+
+/// The number that stands in a file that is held.
+fn noted(path: &Path) -> Option<Pid> {
     if !is_held(path) {
         return None;
     }
-    let mut text = String::new();
-    look(path).ok()?.take(20).read_to_string(&mut text).ok()?;
-    let pid = Pid::from_raw(text.trim().parse().ok()?)?;
+    Pid::from_raw(read(path, 20)?.trim().parse().ok()?)
+}
+
+/// The command line of the process that holds the file.
+pub(crate) fn arguments(path: &Path) -> Vec<String> {
+    let line = noted(path).and_then(|pid| fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok());
+    line.unwrap_or_default()
+        .split(|byte| *byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
+/// Whether a service manager has started the process that holds the file: then it is in a unit's control group.
+pub(crate) fn is_of_a_service(path: &Path) -> bool {
+    let groups = noted(path).and_then(|pid| fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).ok());
+    groups.is_some_and(|groups| groups.lines().any(|line| line.ends_with(".service")))
+}
+
+/// The effective user of a process.
+fn user_of(pid: Pid) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The process that holds the file, if it runs this very program as the file's user: a number in a file is not enough to end
+/// anything by.
+pub(crate) fn holder(path: &Path) -> Option<Pid> {
+    let pid = noted(path)?;
+    if user_of(pid)? != fs::symlink_metadata(path).ok()?.uid() {
+        return None;
+    }
     let name = |link: &str| {
         let target = fs::read_link(link).ok()?.to_string_lossy().into_owned();
         Some(target.trim_end_matches(" (deleted)").to_owned())
@@ -98,6 +145,10 @@ mod tests {
         assert!(is_held(&path));
         assert!(hold(&path).unwrap().is_none());
         assert_eq!(holder(&path), Pid::from_raw(i32::try_from(std::process::id()).unwrap()));
+        // Who can write the file may write any number into it.
+        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+        assert_eq!(holder(&path), None);
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
         drop(held);
         assert!(!is_held(&path));
         assert_eq!(holder(&path), None);

@@ -2,7 +2,8 @@
 //! itself never is root.
 
 use super::{
-    asked_to_end, block_on, gateway, instance, keeper, load, log, running,
+    asked_to_end, block_on, cell_host, gateway, instance, keeper, load, log, running,
+    spawn::{spawn, spawn_as},
     user::{self, User},
 };
 use crate::{cli::ServeArgs, exit::Failure};
@@ -13,7 +14,7 @@ use std::{
     io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::Path,
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode},
     sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
@@ -27,6 +28,8 @@ const CELL_HOST: Duration = Duration::from_secs(120);
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long the gateway may take.
 const GATEWAY: Duration = Duration::from_secs(10);
+/// How long it may take to end: what is in flight is completed.
+const GATEWAY_END: Duration = Duration::from_secs(40);
 /// How often it is looked whether the gateway runs.
 const LOOK: Duration = Duration::from_secs(2);
 /// A gateway that can not be started is tried again after this.
@@ -68,19 +71,20 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
     let answers = || UnixStream::connect(&control).is_ok();
     if args.alone {
         tracing::debug!("somebody else starts the cell host");
-    } else if answers() {
-        tracing::info!("the cell host runs already");
     } else if running::is_held(&keeper::pid_file(config)) {
-        tracing::info!("the cell host is being started again");
+        tracing::info!("the cell host is looked after already");
         wait_until(answers)?;
+    } else if answers() && !cell_host::is_kept(config) {
+        tracing::info!("the cell host runs already");
     } else {
+        // One that runs without its keeper goes on; the new keeper waits for its end.
         let arguments = ["cell-host".into(), "--keep".into(), "--config".into()];
         let values = [
             config_path.clone().into_os_string(),
             "--instance".into(),
             instance.as_str().into(),
         ];
-        let child = spawn(arguments.into_iter().chain(values), None)?;
+        let child = spawn(arguments.into_iter().chain(values))?;
         wait_for(child, "the cell host", CELL_HOST, answers)?;
     }
     if !args.alone {
@@ -115,9 +119,16 @@ fn listenable(config: &ServerConfig) -> Result<(), Failure> {
     })
 }
 
-/// Starts the gateway's keeper as the gateway's user, unless it runs.
+/// Starts the gateway's keeper as the gateway's user, unless it runs. A gateway that was started with another configuration is
+/// ended before: it would refuse what it does not know.
 fn gateway_as(user: &User, config_path: &Path, config: &ServerConfig) -> Result<(), Failure> {
-    if running::is_held(&keeper::gateway_pid_file(config)) || running::is_held(&gateway::pid_file(config)) {
+    let pid_file = gateway::pid_file(config);
+    let kept = running::is_held(&keeper::gateway_pid_file(config));
+    let runs = kept || running::is_held(&pid_file);
+    if runs && !gateway::is_current(config) {
+        tracing::info!("the gateway runs with another configuration and is started again");
+        end_gateway(config)?;
+    } else if kept || (runs && running::is_of_a_service(&pid_file)) {
         tracing::info!("the gateway runs already");
         return Ok(());
     }
@@ -127,7 +138,7 @@ fn gateway_as(user: &User, config_path: &Path, config: &ServerConfig) -> Result<
         "--config".into(),
         config_path.as_os_str().to_owned(),
     ];
-    let child = spawn(arguments.into_iter(), Some(user))?;
+    let child = spawn_as(user, config.gateway.listen.port(), arguments)?;
     wait_for(child, "the gateway", GATEWAY, gateway_answers(config))
 }
 
@@ -140,21 +151,25 @@ pub(super) fn gateway_answers(config: &ServerConfig) -> impl Fn() -> bool + Send
     }
 }
 
-/// Starts a process of ours in a session of its own. It outlives this one.
-fn spawn(arguments: impl Iterator<Item = std::ffi::OsString>, user: Option<&User>) -> Result<Child, Failure> {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0(super::NAME)
-        .args(arguments)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid);
+/// Ends a gateway and its keeper, which would start it again.
+fn end_gateway(config: &ServerConfig) -> Result<(), Failure> {
+    let files = [keeper::gateway_pid_file(config), gateway::pid_file(config)];
+    for file in &files {
+        if let Some(pid) = running::holder(file) {
+            // It may have ended just now.
+            let _ = running::end(pid);
+        }
     }
-    command
-        .spawn()
-        .map_err(|error| Failure::new(1, format!("a process could not be started: {error}")))
+    let since = Instant::now();
+    while files.iter().any(|file| running::is_held(file)) {
+        if since.elapsed() > GATEWAY_END {
+            return Err(
+                Failure::new(1, "a gateway with another configuration does not end").hint(gateway::OTHER_CONFIGURATION)
+            );
+        }
+        sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Waits for a cell host that its keeper starts.
@@ -208,13 +223,26 @@ async fn control_plane(args: &ServeArgs, config: &ServerConfig) -> Result<(), Fa
                 None => failure,
             }
         })?;
+    let runs = running::is_held(&gateway::pid_file(config));
+    let is_current = !runs || gateway::is_current(config);
     if args.alone {
+        if !is_current {
+            tracing::warn!(
+                "the gateway runs with another configuration: {}",
+                gateway::OTHER_CONFIGURATION
+            );
+        }
         server.ended().await;
         return Ok(());
     }
-    if running::is_held(&gateway::pid_file(config)) {
+    if runs && is_current {
         tracing::info!("the gateway runs already");
     } else {
+        if runs {
+            let config = config.clone();
+            let ended = tokio::task::spawn_blocking(move || end_gateway(&config)).await;
+            ended.map_err(|error| Failure::of(&error))??;
+        }
         start_gateway(path, config).await?;
     }
     tokio::join!(server.ended(), keep_gateway(path, config, &end));
@@ -243,16 +271,12 @@ async fn keep_gateway(path: &Path, config: &ServerConfig, end: &CancellationToke
 
 async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure> {
     let path = path.canonicalize().map_err(|error| failed(path, &error))?;
-    let child = spawn(
-        [
-            "gateway".into(),
-            "--own-session".into(),
-            "--config".into(),
-            path.into_os_string(),
-        ]
-        .into_iter(),
-        None,
-    )?;
+    let child = spawn([
+        "gateway".into(),
+        "--own-session".into(),
+        "--config".into(),
+        path.into_os_string(),
+    ])?;
     let answers = gateway_answers(config);
     let waited = tokio::task::spawn_blocking(move || wait_for(child, "the gateway", GATEWAY, answers)).await;
     waited.map_err(|error| Failure::of(&error))?

@@ -73,7 +73,7 @@ async fn through(context: &Context, front: &dyn Front, entrance: &Entrance) -> R
                 sleep(PAUSE).await;
                 continue;
             }
-            FrontError::Away(_) if elapsed < AWAY => {
+            FrontError::Away(_) | FrontError::Misdirected(_) if elapsed < AWAY => {
                 sleep(PAUSE).await;
                 continue;
             }
@@ -86,6 +86,12 @@ async fn through(context: &Context, front: &dyn Front, entrance: &Entrance) -> R
                 let error = StepError::new(message, true)
                     .hint("nothing is wrong with the pull request: it goes on by itself when the gateway is there");
                 StepError { waits: true, ..error }
+            }
+            FrontError::Misdirected(why) => {
+                let message = format!("{service} could not be asked through the gateway: {why}");
+                StepError::new(message, true).hint(
+                    "the gateway runs with an older configuration: it has to be started again by whoever runs Maquette",
+                )
             }
             FrontError::Silent(why) => {
                 let message = format!("{service} does not answer at {address}: {why}");

@@ -83,6 +83,12 @@ impl GatewayFront {
 impl Front for GatewayFront {
     async fn ask(&self, entrance: &Entrance) -> Result<u16, FrontError> {
         let (status, body) = self.exchange(entrance).await?;
+        if status == StatusCode::MISDIRECTED_REQUEST {
+            return Err(FrontError::Misdirected(format!(
+                "the gateway at {} serves nothing at {}",
+                self.address, entrance.authority
+            )));
+        }
         let answer = match status {
             StatusCode::OK => serde_json::from_slice(&body).ok(),
             _ => None,
