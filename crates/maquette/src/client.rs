@@ -3,9 +3,17 @@
 use crate::{cli::Connection, exit::Failure};
 use api::{BASE_PATH, ProblemDetails};
 use reqwest::{Client, Method, RequestBuilder, Response, header};
+use rustix::fs::OFlags;
 use serde::{Serialize, de::DeserializeOwned};
 use server::StateDir;
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{self, Read as _},
+    net::{IpAddr, TcpListener},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -13,6 +21,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(70);
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 20;
+
+/// The longest address or token in a state directory, in bytes.
+const TOLD_MAX: u64 = 4096;
 
 /// The variable that may hold the token. There is no option for it: everybody on a machine sees the options of a process.
 const TOKEN_VARIABLE: &str = "MAQUETTE_TOKEN";
@@ -30,16 +41,16 @@ impl Api {
         let state = StateDir::new(&connection.state_dir);
         let address = match &connection.server {
             Some(address) => address.clone(),
-            None => read(
+            None => of_this_machine(told(
                 &state.server_address(),
                 "the server's address",
                 "--server or MAQUETTE_SERVER",
-            )?,
+            )?)?,
         };
         let token = match (std::env::var(TOKEN_VARIABLE), &connection.token_file) {
             (Ok(token), None) => token,
             (_, Some(file)) => read(file, "a token", "another --token-file")?,
-            (Err(_), None) => read(&state.operator_token(), "a token", "--token-file or MAQUETTE_TOKEN")?,
+            (Err(_), None) => told(&state.operator_token(), "a token", "--token-file or MAQUETTE_TOKEN")?,
         };
         let builder = Client::builder()
             .connect_timeout(CONNECT)
@@ -122,17 +133,56 @@ impl Api {
     }
 }
 
-fn read(path: &std::path::Path, what: &str, instead: &str) -> Result<String, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        let failure = Failure::unreachable(format!(
-            "no server is known: {what} is not in {} ({error})",
-            path.display()
-        ));
-        failure.hint(format!(
-            "start `maquette serve`, name its state directory with --state-dir, or give {instead}"
-        ))
-    })?;
+fn unknown(path: &Path, what: &str, instead: &str, error: &io::Error) -> Failure {
+    Failure::unreachable(format!(
+        "no server is known: {what} is not in {} ({error})",
+        path.display()
+    ))
+    .hint(format!(
+        "start `maquette serve`, name its state directory with --state-dir, or give {instead}"
+    ))
+}
+
+fn read(path: &Path, what: &str, instead: &str) -> Result<String, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| unknown(path, what, instead, &error))?;
     Ok(text.trim().to_owned())
+}
+
+/// What the server tells in its state directory. Root reads there, too, but is not led to other files by whoever owns it.
+fn told(path: &Path, what: &str, instead: &str) -> Result<String, Failure> {
+    let attempt = || -> io::Result<String> {
+        let owner = fs::metadata(path.parent().unwrap_or(path))?.uid();
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = fs::File::options()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() || (found.uid() != owner && found.uid() != 0) {
+            return Err(io::Error::other("it is no file of the server's"));
+        }
+        let mut text = String::new();
+        file.take(TOLD_MAX).read_to_string(&mut text)?;
+        Ok(text.trim().to_owned())
+    };
+    attempt().map_err(|error| unknown(path, what, instead, &error))
+}
+
+/// The server whose state directory is here listens here: nothing is sent elsewhere because a file says so.
+fn of_this_machine(address: String) -> Result<String, Failure> {
+    let host = url::Url::parse(&address).ok().and_then(|url| match url.host()? {
+        url::Host::Ipv4(ip) => Some(IpAddr::from(ip)),
+        url::Host::Ipv6(ip) => Some(IpAddr::from(ip)),
+        url::Host::Domain(_) => None,
+    });
+    // An address of another machine can not be bound to.
+    if address.starts_with("unix:") || host.is_some_and(|ip| TcpListener::bind((ip, 0)).is_ok()) {
+        return Ok(address);
+    }
+    Err(
+        Failure::unreachable("the address in the state directory is not one of this machine")
+            .hint("--server names the server to ask"),
+    )
 }
 
 /// The innermost reason: what the kernel said.
@@ -187,6 +237,36 @@ pub(crate) fn segment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_owns_a_state_directory_does_not_lead_root_elsewhere() {
+        use std::os::unix::fs::{chown, symlink};
+        let place = tempfile::tempdir().unwrap();
+        let (state, token) = (place.path().join("state"), place.path().join("state/operator.token"));
+        fs::create_dir(&state).unwrap();
+        chown(&state, Some(12_345), None).unwrap();
+        let tell = || told(&token, "a token", "--token-file").map_err(|failure| failure.to_string());
+        fs::write(&token, "theirs\n").unwrap();
+        chown(&token, Some(12_345), None).unwrap();
+        assert_eq!(tell().unwrap(), "theirs");
+        chown(&token, Some(54_321), None).unwrap();
+        assert!(tell().unwrap_err().contains("no file of the server's"));
+        fs::remove_file(&token).unwrap();
+        let other = place.path().join("other");
+        fs::write(&other, "root's").unwrap();
+        symlink(&other, &token).unwrap();
+        assert!(tell().is_err());
+        for (address, own) in [
+            ("http://127.0.0.1:7070", true),
+            ("http://[::1]:7070", true),
+            ("unix:/run/x", true),
+            ("http://192.0.2.1:7070", false),
+            ("http://example.org", false),
+            ("nothing", false),
+        ] {
+            assert_eq!(of_this_machine(address.to_owned()).is_ok(), own, "{address}");
+        }
+    }
 
     #[test]
     fn names_and_queries_can_not_break_out_of_their_place() {

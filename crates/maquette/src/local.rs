@@ -9,6 +9,7 @@ use crate::{
     cli::{CheckArgs, DoctorArgs, InitArgs, PlanArgs},
     exit::Failure,
     process::cell_host::{oci_runtime, pool_config},
+    render::tame,
 };
 use blueprint::{Address, Blueprint, Context, Policy, Problems, Severity};
 use directory::Directory;
@@ -325,7 +326,8 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
             Status::Warn => "warn",
             Status::Fail => "FAIL",
         };
-        let _ = writeln!(text, "{mark}  {}: {}", finding.check, finding.meaning);
+        // Some of it was said by the server, which may not be root.
+        let _ = writeln!(text, "{mark}  {}: {}", tame(&finding.check), tame(&finding.meaning));
         if let Some(mend) = &finding.mend {
             let _ = writeln!(text, "        mend: {mend}");
         }

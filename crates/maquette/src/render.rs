@@ -37,7 +37,7 @@ fn took(milliseconds: u64) -> String {
 }
 
 /// Text of strangers, safe for a terminal.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

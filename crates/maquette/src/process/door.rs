@@ -1,6 +1,6 @@
 //! The door's process, and what looks after it: a thread of the cell host, unless a service manager does.
 
-use super::{leave_session, load, log, running, user::User};
+use super::{leave_session, load, log, running, spawn, user::User};
 use crate::{cli::DoorArgs, exit::Failure};
 use rustix::process::geteuid;
 use server::config::ServerConfig;
@@ -89,6 +89,8 @@ fn start_and_wait(config_path: &Path, uid: u32, gid: u32) -> io::Result<ExitStat
         .arg0(super::NAME)
         .args(["door".as_ref(), "--config".as_ref(), config_path.as_os_str()])
         .current_dir("/")
+        .env_clear()
+        .envs(spawn::kept())
         .uid(uid)
         .gid(gid)
         .stdin(Stdio::null())

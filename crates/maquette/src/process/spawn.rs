@@ -30,17 +30,19 @@ pub(super) fn spawn_as(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Child, Failure> {
     let mut command = command(arguments);
-    command
-        .uid(user.uid)
-        .gid(user.gid)
-        .env_clear()
-        .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.uid(user.uid).gid(user.gid).env_clear().envs(kept());
     if is_privileged(port) {
         spawn_for_low_ports(&mut command)
     } else {
         command.spawn()
     }
     .map_err(|error| failed(&error))
+}
+
+/// The environment variables of a process of another user.
+pub(super) fn kept() -> impl Iterator<Item = (&'static str, OsString)> {
+    KEPT.into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn command(arguments: impl IntoIterator<Item = OsString>) -> Command {

@@ -8,6 +8,7 @@ use crate::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -61,7 +62,19 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     assert_eq!(Process::CellHost.pid(&rig), Some(host), "it did not notice");
     assert_eq!(visitor.get("/page.txt").await.0, 200);
 
-    // Nobody looks after the keeper but the next `maquette serve`.
+    // Nobody looks after the keeper but the next `maquette serve`, also while the cell host goes on.
+    kill(keeper);
+    until(&rig, "the keeper stays", || Process::Keeper.pid(&rig).is_none()).await;
+    let second = serve_beside(&rig).await;
+    assert!(second.contains("uses"), "{second}");
+    until(&rig, "no keeper", || Process::Keeper.pid(&rig).is_some()).await;
+    assert_eq!(Process::CellHost.pid(&rig), Some(host), "it did not notice");
+    kill(host);
+    mend(&mut rig, Process::CellHost, host).await;
+    let host = Process::CellHost.pid(&rig).unwrap();
+    let keeper = Process::Keeper.pid(&rig).unwrap();
+
+    // Both at once.
     kill(keeper);
     until(&rig, "the keeper stays", || Process::Keeper.pid(&rig).is_none()).await;
     assert_eq!(Process::CellHost.pid(&rig), Some(host), "it goes on without its keeper");
@@ -85,4 +98,34 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     assert_eq!(processes(&rig), 0);
     sleep(Duration::from_millis(500)).await;
     assert_eq!(processes(&rig), 0, "one was started again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_runs_with_another_configuration_is_started_again() {
+    let mut rig = running().await;
+    let (serve, gateway) = (Process::Serve.pid(&rig).unwrap(), Process::Gateway.pid(&rig).unwrap());
+    kill_process(serve, Signal::TERM).unwrap();
+    mend(&mut rig, Process::Serve, serve).await;
+    assert_eq!(Process::Gateway.pid(&rig), Some(gateway), "nothing has changed for it");
+
+    let before = rig.gateway;
+    rig.gateway = free_port();
+    rig.configure();
+    let serve = Process::Serve.pid(&rig).unwrap();
+    kill_process(serve, Signal::TERM).unwrap();
+    mend(&mut rig, Process::Serve, serve).await;
+    assert_ne!(Process::Gateway.pid(&rig), Some(gateway));
+    assert!(TcpStream::connect(("127.0.0.1", rig.gateway)).is_ok());
+    assert!(
+        TcpStream::connect(("127.0.0.1", before)).is_err(),
+        "the other one goes on"
+    );
+    // It is looked after as before.
+    let gateway = Process::Gateway.pid(&rig).unwrap();
+    kill(gateway);
+    mend(&mut rig, Process::Gateway, gateway).await;
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

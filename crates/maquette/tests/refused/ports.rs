@@ -34,6 +34,27 @@ async fn a_port_that_is_taken_is_named_with_the_setting_that_changes_it() {
     rig.start().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_listens_where_only_root_may_and_has_no_other_right() {
+    let mut rig = Rig::new(&[]).await;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    rig.gateway = (600..1024).rev().find(free).unwrap();
+    rig.configure();
+    rig.start().await;
+    let pid = std::fs::read_to_string(rig.run_dir.join("gateway/gateway.pid")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+    let rights = |kind: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(kind));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    // CAP_NET_BIND_SERVICE
+    for kind in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
+        assert_eq!(rights(kind), 1 << 10, "{kind} {status}");
+    }
+    let variables = std::fs::read(format!("/proc/{}/environ", pid.trim())).unwrap();
+    assert!(!String::from_utf8_lossy(&variables).contains(crate::rig::CANARY));
+}
+
 #[tokio::test]
 async fn the_demo_names_the_port_and_its_flag_before_it_makes_anything() {
     let state = tempfile::tempdir().unwrap();

@@ -73,6 +73,18 @@ async fn a_gateway_that_is_away_is_waited_for_and_that_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_was_not_told_of_the_address_is_not_waited_for() {
+    let gate = Gate::new(Err(FrontError::Misdirected(
+        "it serves nothing at that address".to_owned(),
+    )));
+    let bench = behind(&gate).await;
+    let number = bench.open("feature").await;
+    bench.reaches(number, Phase::Failed, None).await;
+    bench.comment_says(number, "it serves nothing at that address").await;
+    bench.comment_says(number, "older configuration").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_gives_no_answer_fails_with_its_words() {
     let gate = Gate::new(Err(FrontError::Silent("it closed the connection".to_owned())));
     let bench = behind(&gate).await;

@@ -48,9 +48,10 @@ fn tried(there: &[Oci]) -> Result<Vec<Tried>, String> {
     let mut made = fs::DirBuilder::new();
     made.mode(0o711).create(&directory).map_err(said)?;
     let attempt = || -> Result<Vec<Tried>, String> {
-        let groups = Cgroups::open(&name).map_err(said)?;
         let shared = directory.join("etc");
         etc::write(&shared).map_err(said)?;
+        // Last of what can fail: from here on it is removed.
+        let groups = Cgroups::open(&name).map_err(said)?;
         let ground = trial::Ground {
             groups: &groups,
             directory: &directory,
