@@ -188,7 +188,15 @@ pub fn run(config: HostConfig) -> Result<(), HostError> {
     let result = runtime.block_on(async {
         let host = Arc::new(Host::open(config)?);
         host.adopt_all().await;
-        serve::serve(host).await
+        let served = serve::serve(Arc::clone(&host)).await;
+        // Whoever shuts the machine down ends this process first and writes everything to disk at last; a power cut does not.
+        if let Err(error) = host.pool.orderly_mark() {
+            tracing::warn!(
+                error = chain(&error),
+                "databases will be told to be damaged after a restart of the machine"
+            );
+        }
+        served
     });
     runtime.shutdown_background();
     result

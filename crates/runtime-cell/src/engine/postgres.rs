@@ -61,7 +61,7 @@ pub(super) fn run(request: &EngineRequest<'_>, installed: &Installed) -> Result<
     let wanted = arguments(request.command)?;
     let mut argv = vec![program("postgres"), "-D".to_owned(), data.clone()];
     let mut set = |name: &str, value: &str| argv.extend(["-c".to_owned(), format!("{name}={value}")]);
-    // A clone is thrown away after a host crash, so nothing has to be safe on disk at commit.
+    // Nobody's only copy, so nothing has to be safe on disk at commit. After a crash of the machine the host says so.
     for (name, value) in [
         ("fsync", "off"),
         ("synchronous_commit", "off"),

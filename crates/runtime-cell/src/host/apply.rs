@@ -24,6 +24,9 @@ use model::{
 use runtime::RuntimeError;
 use std::{collections::BTreeSet, sync::Arc};
 
+/// Said of what uses a volume that may be damaged. Nothing is made anew by itself: it may be whole, and is somebody's work.
+const TORN: &str = "the machine went down without warning while its database ran: what was written last may be damaged or \
+    missing; `maquette recreate` makes it anew";
 const VOLUME_BYTES: u64 = 2 << 30;
 
 impl Host {
@@ -142,7 +145,9 @@ impl Host {
             record.limits = limits;
             record.allow(spec);
             for (name, volume) in &stack.volumes {
-                record.volumes.insert(name.to_string(), volume.incarnation);
+                if record.volumes.insert(name.to_string(), volume.incarnation) != Some(volume.incarnation) {
+                    record.torn.remove(name.as_str());
+                }
             }
             record.envelope = record.envelope.max(Some(spec.generation));
         })?;
@@ -307,6 +312,7 @@ impl Host {
                 .or_else(|| record.free_number(MAX_CONTAINERS));
             if let Some(number) = number {
                 let time = now();
+                let torn = resolved.manner.volumes.iter().any(|name| record.torn.contains(name));
                 let fresh = UnitRecord {
                     digest,
                     number,
@@ -314,7 +320,7 @@ impl Host {
                     since: time,
                     started: time,
                     restarts: 0,
-                    message: None,
+                    message: torn.then(|| TORN.to_owned()),
                     launched: false,
                     timed_out: false,
                     underway: Underway::Start,
@@ -416,7 +422,8 @@ impl Host {
         self.update(environment, |record| {
             record
                 .volumes
-                .retain(|name, _| stack.volumes.keys().any(|v| v.as_str() == name))
+                .retain(|name, _| stack.volumes.keys().any(|v| v.as_str() == name));
+            record.torn.retain(|name| record.volumes.contains_key(name));
         })
     }
 

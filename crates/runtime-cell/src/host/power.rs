@@ -16,7 +16,7 @@ use crate::{
 use futures::future::join_all;
 use model::{Condition, EnvironmentId, Generation, Power, ServiceName, ServiceState};
 use runtime::RuntimeError;
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a service that is started again waits for what it depends on before it tries without.
@@ -156,10 +156,18 @@ impl Host {
     /// Finds the environments of earlier processes again.
     pub(crate) async fn adopt_all(self: &Arc<Self>) {
         let directory = self.config.state_dir.join("environments");
-        let Ok(entries) = fs::read_dir(directory) else { return };
-        for entry in entries.flatten() {
+        let suspect = self.pool.volumes_suspect().unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether the machine went down in order is not known");
+            true
+        });
+        let mut noted = true;
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             match Record::load(&entry.path()) {
-                Ok(Some(record)) if entry.file_name().to_str() == Some(record.environment.as_str()) => {
+                Ok(Some(mut record)) if entry.file_name().to_str() == Some(record.environment.as_str()) => {
+                    if suspect && record.boot != self.boot {
+                        record.tear();
+                        noted &= self.note_torn(&record, &entry.path());
+                    }
                     self.adopt(record).await
                 }
                 Ok(_) => {
@@ -168,6 +176,25 @@ impl Host {
                 Err(error) => tracing::warn!(path = %entry.path().display(), %error, "a record can not be read"),
             }
         }
+        if suspect
+            && noted
+            && let Err(error) = self.pool.suspect_clear()
+        {
+            tracing::warn!(%error, "the pool goes on saying that the machine went down without warning");
+        }
+    }
+
+    /// Writes down which volumes are torn. What can not be written down is found out again by the next host.
+    fn note_torn(&self, record: &Record, directory: &Path) -> bool {
+        if record.torn.is_empty() {
+            return true;
+        }
+        tracing::warn!(environment = %record.environment, volumes = ?record.torn, "the machine went down while databases ran");
+        let saved = record.save(directory);
+        if let Err(error) = &saved {
+            tracing::warn!(environment = %record.environment, %error, "a record was not saved");
+        }
+        saved.is_ok()
     }
 
     async fn adopt(self: &Arc<Self>, mut record: Record) {

@@ -7,7 +7,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -37,6 +37,9 @@ pub(crate) struct Record {
     pub(crate) limits: Limits,
     /// The volumes that it has, by their names, with the incarnation.
     pub(crate) volumes: BTreeMap<String, Generation>,
+    /// Volumes of databases that ran when the machine went down without warning: what was written last may be half there.
+    #[serde(default)]
+    pub(crate) torn: BTreeSet<String>,
     /// Its containers.
     pub(crate) units: BTreeMap<UnitName, UnitRecord>,
     /// What it may reach.
@@ -224,6 +227,7 @@ impl Record {
             power: Power::Running,
             limits: Limits::default(),
             volumes: BTreeMap::new(),
+            torn: BTreeSet::new(),
             units: BTreeMap::new(),
             exits: Exits::default(),
             told: Told::default(),
@@ -233,6 +237,18 @@ impl Record {
     /// The lowest address that no container has.
     pub(crate) fn free_number(&self, max: u16) -> Option<u16> {
         (1..=max).find(|number| self.units.values().all(|u| u.number != *number))
+    }
+
+    /// Notes that the machine went down without warning. Engines with an administrator run without fsync; one that was stopped
+    /// before had its files written by the kernel in the meantime.
+    pub(crate) fn tear(&mut self) {
+        let ran = |unit: &&UnitRecord| {
+            unit.manner.administration.is_some()
+                && (unit.underway != Underway::Nothing
+                    || !matches!(unit.state, ServiceState::Stopped | ServiceState::Exited { .. }))
+        };
+        let torn = self.units.values().filter(ran).flat_map(|unit| &unit.manner.volumes);
+        self.torn.extend(torn.cloned());
     }
 
     /// Reads the record of an environment; `None` if there is none or it can't be read: what exists is then found by listing.

@@ -1,6 +1,6 @@
 //! Whether the machine went down in order. Engines run without fsync, so after a crash of the machine (not of a process) what
-//! they wrote last may be half there: every writable volume is then suspect and has to be cloned again. An orderly
-//! shutdown leaves a mark, so that a planned reboot costs nobody their data.
+//! they wrote last may be half there: volumes of engines that ran are then suspect, and that is told to people. An orderly
+//! shutdown leaves a mark, so that a planned reboot is no reason to distrust anything.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,7 +16,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     boot_id: String,
-    /// All engines were stopped and everything was on disk when this was written.
+    /// The machine was about to go down in order, or nothing was running, when this was written.
     orderly: bool,
     /// The machine crashed at some time and nobody has dealt with the volumes since.
     suspect: bool,
@@ -62,7 +62,8 @@ impl Pool {
         )
     }
 
-    /// Writes everything to disk and marks that. Only for when all engines have stopped; the next [`Pool::open`] unmarks it.
+    /// Writes everything to disk and marks that. For when nothing will be written any more, or when the machine goes down in order:
+    /// what engines write until then, the kernel writes to disk at the end. The next [`Pool::open`] unmarks it.
     ///
     /// # Errors
     /// When the mark can't be written.

@@ -4,8 +4,9 @@ use crate::{
     SERVER, kill, processes,
     support::{Rig, exec, ready, service, spec, state, up},
 };
-use model::{Generation, Power, Restart, ServiceState};
+use model::{Generation, Mount, MountKind, Power, Restart, ServiceState, Stack, Volume, VolumeOrigin};
 use runtime::Runtime as _;
+use serde_json::Value;
 use std::{
     fs,
     time::{Duration, Instant},
@@ -104,4 +105,68 @@ async fn a_container_that_the_next_host_can_not_find_is_made_anew() {
     ready(&runtime, id, "web").await;
     runtime.remove(id, Generation(1)).await.unwrap();
     assert_eq!(runtime.inventory(None).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_ran_when_the_power_went_is_told_to_be_damaged_and_not_after_an_orderly_reboot() {
+    for orderly in [false, true] {
+        let mut rig = Rig::start();
+        let runtime = rig.runtime().await;
+        let mut db = service(&["sleep", "1000"], &[]);
+        let data = "data".parse().unwrap();
+        db.workload.mounts.push(Mount {
+            target: "/disk".into(),
+            kind: MountKind::Volume { volume: data },
+            read_only: false,
+        });
+        let mut made = spec(rig.environment(), &[("db", db)]);
+        let Stack::Services(stack) = &mut made.stack else {
+            return;
+        };
+        let volume = Volume {
+            origin: VolumeOrigin::Empty,
+            incarnation: Generation(1),
+            limit_bytes: None,
+        };
+        stack.volumes.insert("data".parse().unwrap(), volume);
+        let id = &made.environment;
+        up(&runtime, &made).await;
+        ready(&runtime, id, "db").await;
+        rig.kill_host();
+        // As the next boot finds what an engine with an administrator left.
+        let file = rig
+            .directory
+            .join("state/environments")
+            .join(id.as_str())
+            .join("record.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        record["boot"] = "earlier".into();
+        record["units"]["s-db"]["manner"]["administration"] = ".s.PGSQL.5432".into();
+        fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+        let state_of_pool = format!(r#"{{"boot_id":"earlier","orderly":{orderly},"suspect":false}}"#);
+        fs::write(rig.directory.join("pool/state.json"), state_of_pool).unwrap();
+        for _ in 0..2 {
+            rig.start_host();
+            let runtime = rig.runtime().await;
+            up(&runtime, &made).await;
+            let fact = state(&runtime, id, "db", |s| *s == ServiceState::Ready).await;
+            let told = fact.message.is_some_and(|text| text.contains("without warning"));
+            assert_eq!(told, !orderly);
+            rig.kill_host();
+        }
+        rig.start_host();
+        let runtime = rig.runtime().await;
+        let Stack::Services(stack) = &mut made.stack else {
+            return;
+        };
+        let anew = stack.volumes.get_mut(&"data".parse().unwrap()).unwrap();
+        anew.incarnation = Generation(2);
+        made.generation = Generation(2);
+        // What is made anew is whole.
+        up(&runtime, &made).await;
+        let id = &made.environment;
+        let fact = state(&runtime, id, "db", |s| *s == ServiceState::Ready).await;
+        assert_eq!(fact.message, None);
+        runtime.remove(id, Generation(2)).await.unwrap();
+    }
 }
