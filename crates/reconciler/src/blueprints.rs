@@ -115,7 +115,9 @@ pub(crate) async fn of_environment(
         .repositories
         .tree(&project.name, &source.name, &policy.commit)
         .await?;
+    let troubles = [head.trouble(), policy_tree.trouble()];
     let mut reading = read(context, head, policy_tree, about.clone()).await;
+    troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     if let Ok(blueprint) = &mut reading {
         blueprint.notes.extend(notes);
         if !blueprint.left_out.is_empty() {
@@ -214,7 +216,10 @@ async fn take_services(
             commit: commit.clone(),
             ..about.clone()
         };
-        let found = match read(context, tree, policy, about).await {
+        let troubles = [tree.trouble(), policy.trouble()];
+        let reading = read(context, tree, policy, about).await;
+        troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
+        let found = match reading {
             Ok(mut other) => other.stack.services.remove(&service),
             Err(problems) => return Ok(Err(problems)),
         };
@@ -247,32 +252,39 @@ pub(crate) async fn of_policy_branch(
     about.branch = Some(source.policy_branch.clone());
     let head = context.repositories.tree(&project.name, &source.name, commit).await?;
     let policy = context.repositories.tree(&project.name, &source.name, commit).await?;
+    let troubles = [head.trouble(), policy.trouble()];
     // Nothing runs from it but engines: what its images say is of no interest.
     let (reading, ..) = read_once(context, head, policy, about).await;
+    troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     Ok(reading)
 }
 
-/// The policy at a commit, a digest that is the same for commits that say the same, and whether it could be read. A policy that
-/// can not be read is the strict default.
+/// The policy at a commit, a digest that is the same for commits that say the same, and why it can not be used, if so. A policy that
+/// can not be used is the strict default.
 pub(crate) async fn policy(
     context: &Context,
     project: &ProjectName,
     commit: &CommitId,
-) -> Result<(Policy, Digest, bool), Trouble> {
+) -> Result<(Policy, Digest, Option<String>), Trouble> {
+    let unread = |why: &str| (Policy::default(), Digest::of(why.as_bytes()), Some(why.to_owned()));
     let Some(source) = context.project(project)?.primary() else {
-        return Ok((Policy::default(), Digest::of(b""), false));
+        return Ok(unread("the project has no source"));
     };
     let tree = context.repositories.tree(project, &source.name, commit).await?;
+    let trouble = tree.trouble();
     let read = tokio::task::spawn_blocking(move || match Policy::read(&tree) {
         Ok((policy, _)) => {
             let digest = Digest::of(generations_part(&policy).to_string().as_bytes());
-            (policy, digest, true)
+            (policy, digest, None)
         }
-        Err(problems) => (Policy::default(), Digest::of(problems.to_string().as_bytes()), false),
+        Err(problems) => {
+            let digest = Digest::of(problems.to_string().as_bytes());
+            (Policy::default(), digest, Some(Unusable::from(problems).message))
+        }
     });
-    Ok(read
-        .await
-        .unwrap_or_else(|_| (Policy::default(), Digest::of(b"unread"), false)))
+    let read = read.await;
+    trouble.end(&source.name)?;
+    Ok(read.unwrap_or_else(|_| unread("the policy could not be read to its end")))
 }
 
 /// What a policy says about generations. That which says who has an environment and for how long changes none.

@@ -172,6 +172,12 @@ impl Handle {
         self.context.nudges.project(name);
     }
 
+    /// What people should know while the settings on a project's policy branch can not be used.
+    #[must_use]
+    pub fn policy_note(&self, project: &ProjectName) -> Option<String> {
+        self.context.heads.note(project)
+    }
+
     /// The projects that are looked after.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.context.projects.values()

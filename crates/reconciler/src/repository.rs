@@ -13,7 +13,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
@@ -175,6 +175,7 @@ impl Repositories {
             listing,
             listings: Arc::clone(&self.listings),
             handle: Handle::current(),
+            trouble: GitTrouble::default(),
         })
     }
 
@@ -269,15 +270,41 @@ fn note(finding: &Finding) -> String {
     }
 }
 
+/// How git failed first while files were read through a tree, which itself can only say that there is nothing to read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GitTrouble(Arc<Mutex<Option<GitError>>>);
+
+impl GitTrouble {
+    fn note(&self, error: GitError) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+    }
+
+    /// To be asked before anything is concluded from what was read.
+    ///
+    /// # Errors
+    /// The first failure, if there was one.
+    pub(crate) fn end(&self, source: &SourceName) -> Result<(), RepositoryError> {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or(Ok(()), |error| Err(git_error(source)(error)))
+    }
+}
+
 /// The files of a commit. Reading blocks: it belongs on a blocking thread of a tokio runtime.
 pub(crate) struct CommitTree {
     mirror: Mirror,
     listing: Arc<Listing>,
     listings: Arc<Listings>,
     handle: Handle,
+    trouble: GitTrouble,
 }
 
 impl CommitTree {
+    /// What goes wrong with git from now on.
+    pub(crate) fn trouble(&self) -> GitTrouble {
+        self.trouble.clone()
+    }
+
     /// What people should know of the commit's files, in words.
     pub(crate) async fn notes(&self, source: &SourceName) -> Result<Vec<String>, RepositoryError> {
         let read = self.listing.notes.get_or_try_init(|| async {
@@ -308,7 +335,15 @@ impl Tree for CommitTree {
     fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
         let entry = self.listing.get(path)?;
         let read = self.listings.read(&self.mirror, entry, FILE_BYTES_MAX);
-        self.handle.block_on(read).ok().map(|bytes| Cow::Owned(bytes.to_vec()))
+        match self.handle.block_on(read) {
+            Ok(bytes) => Some(Cow::Owned(bytes.to_vec())),
+            // Of this file, whenever it is read.
+            Err(GitError::Limit { .. }) => None,
+            Err(error) => {
+                self.trouble.note(error);
+                None
+            }
+        }
     }
 
     fn content_id(&self, path: &str) -> Option<String> {
@@ -326,3 +361,6 @@ impl Tree for CommitTree {
         self.listing.by_path().map(|entry| entry.path.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

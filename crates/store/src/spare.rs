@@ -18,7 +18,8 @@ impl Store {
     pub async fn spare_adopt(&self, spare: &EnvironmentId, row: &EnvironmentRow) -> Result<bool> {
         let done = sqlx::query(
             "UPDATE environment SET origin_json = ?2, label = ?3, created = ?4, reason = ?5, approved_commit = ?6, head_json = ?7,
-                 overrides_json = ?8, power = 'running', live = NULL, failed = NULL, live_at = NULL, nudged = NULL
+                 overrides_json = ?8, power = 'running', live = NULL, failed = NULL, live_at = NULL, nudged = NULL,
+                 suspended_json = NULL
              WHERE id = ?1 AND origin_json = ?9 AND project = ?10 AND wanted AND ended IS NULL AND live = newest",
         )
         .bind(spare.as_str())

@@ -205,7 +205,7 @@ pub(crate) static POLICY: [Entry; 11] = [
     ),
     entry(
         "expire_after",
-        "After how long without a push or a visit an environment is removed. Default: 14d. No effect in this version.",
+        "After how long without a push or a visit an environment is removed. Default: 14d. In this version it counts only while the forge can not be read: what is stopped for that, a day after it began at the earliest, is removed after this long.",
         Shape::Duration,
     ),
     entry(

@@ -235,12 +235,18 @@ impl Policy {
                 "expire_after" => set(&mut self.expire_after_ms, duration(report, value, &what)),
                 _ => {}
             }
-            if matches!(key.text.as_str(), "sleep_after" | "expire_after") {
-                report.warn_hint(
+            match key.text.as_str() {
+                "sleep_after" => report.warn_hint(
                     key.at,
-                    format!("`{}` in the policy has no effect yet", key.text),
+                    "`sleep_after` in the policy has no effect yet",
                     "in this version environments run until their pull request is closed",
-                );
+                ),
+                "expire_after" => report.warn_hint(
+                    key.at,
+                    "`expire_after` in the policy counts only while the forge can not be read",
+                    "while it can, environments run in this version until their pull request is closed",
+                ),
+                _ => {}
             }
             note(self, report, key.at, "policy", &key.text, explanation);
         }

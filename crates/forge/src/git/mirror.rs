@@ -177,6 +177,9 @@ impl Mirror {
         }
         // Before they are gone: one that is taken for missing is merely fetched again.
         self.kept().retain(|kept| commits.contains(kept));
+        if script.is_empty() {
+            return Ok(());
+        }
         let run = Run {
             stdin: Some(script.into_bytes()),
             ..Run::default()

@@ -26,7 +26,11 @@ pub(super) fn volumes(
         let stays = |before: &&Volume| {
             before.origin == origin
                 && is_untouched(name, spare, stack)
-                && data.is_none_or(|(service, set)| can_go_on(before, facts.get(service), set))
+                && data.is_none_or(|(service, set)| {
+                    // What seeds were run is not known of a database, only that it has what its set says.
+                    let same_seeds = spare.data.get(service).is_some_and(|made| made.seeds == set.seeds);
+                    same_seeds && can_go_on(before, facts.get(service), set)
+                })
         };
         let incarnation = spare.volumes.get(name).filter(stays).map(|before| before.incarnation);
         decided.insert(name.clone(), (origin, incarnation.unwrap_or(generation)));

@@ -8,6 +8,7 @@ use crate::{
     golden::is_mended,
     heads::PolicyHead,
     image,
+    project::Project,
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
     trust::{self, Trust},
@@ -27,12 +28,15 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     if !environment.origin.is_for_people() {
         return Ok(newest);
     }
-    let project = context.project(&environment.project)?;
-    let approved = project
-        .primary()
+    // Of a project that is not configured any more what there is stays as it is.
+    let approved = context
+        .projects
+        .get(&environment.project)
+        .and_then(Project::primary)
         .and_then(|source| environment.head.get(&source.name))
         .is_some_and(|head| environment.approved_commit.as_ref() == Some(head));
-    let Some(policy) = context.heads.get(&environment.project).filter(|_| approved) else {
+    let policy = context.heads.get(&environment.project);
+    let Some(policy) = policy.filter(|policy| approved && policy.readable) else {
         // What was made for a spare is not this environment's, although it has adopted the spare.
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };

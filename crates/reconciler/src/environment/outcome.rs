@@ -149,7 +149,7 @@ pub(crate) async fn agree(
     newest: &GenerationRow,
 ) -> Result<(), Trouble> {
     let n = newest.generation;
-    let patch = match (newest.outcome, newest.restores) {
+    let mut patch = match (newest.outcome, newest.restores) {
         (Some(Outcome::Live), older) if environment.live != Some(older.unwrap_or(n)) => EnvironmentPatch {
             live: Some(Some(older.unwrap_or(n))),
             live_at: Some(Some(context.now())),
@@ -164,8 +164,14 @@ pub(crate) async fn agree(
             live: Some(None),
             ..EnvironmentPatch::default()
         },
-        _ => return Ok(()),
+        _ => EnvironmentPatch::default(),
     };
+    if newest.restores.is_none() && environment.newest != Some(n) {
+        patch.newest = Some(Some(n));
+    }
+    if patch == EnvironmentPatch::default() {
+        return Ok(());
+    }
     context.store.environment_update(&environment.id, &patch).await?;
     context.nudges.announcements();
     Ok(())

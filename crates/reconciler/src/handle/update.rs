@@ -71,8 +71,11 @@ impl Handle {
         with: &BTreeSet<ServiceName>,
     ) -> Result<(), Intent> {
         let row = self.environment(id).await?;
-        let Some(policy) = self.context.heads.get(&row.project) else {
-            return Err(Intent::Failed("the policy branch has not been read yet".to_owned()));
+        let policy = self.context.heads.get(&row.project);
+        let Some(policy) = policy.filter(|policy| policy.readable) else {
+            return Err(Intent::Failed(
+                "the policy branch has not been read yet, or can not be used".to_owned(),
+            ));
         };
         let mut wanted = row.clone();
         wanted.overrides = Scope::of(&row).changed(without, with).write(&row);

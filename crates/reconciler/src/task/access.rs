@@ -2,17 +2,18 @@
 //!
 //! Nothing may be concluded from a forge that does not answer, that refuses our token or that says "not found" to it, so nothing
 //! is removed for it. But what nobody can look after any more must not run for ever: after a day its environments stop and their
-//! addresses close, and long after that they are removed, with a receipt that says why. Both are counted in time in which
+//! addresses close, and long after that, and never in the same look, they are removed, with a receipt that says why. Both are counted in time in which
 //! somebody looked: a machine that was switched off over the weekend has not lost its access.
 
 use crate::{
     context::{Context, Trouble},
+    heads,
     project::{Project, Source},
     text,
 };
 use forge::ForgeError;
 use model::{Origin, ProjectName};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use store::{EnvironmentPatch, EnvironmentRow, LostAccessRow, Suspension};
 
 /// The longest time between two looks that counts, unless a forge is read less often.
@@ -52,21 +53,30 @@ async fn lost(context: &Context, project: &Project, source: &Source, error: &For
     if row.seen < stop_after {
         return Ok(());
     }
+    let remove_after = remove_after(context, project).await;
     for environment in environments(context, project).await? {
-        if row.seen >= remove_after(context, project) {
-            remove(context, &environment, &row).await?;
-        } else if environment.suspension().is_none() {
+        if environment.suspension().is_none() {
             suspend(context, &environment, &row).await?;
+        } else if row.seen >= remove_after {
+            remove(context, &environment, &row).await?;
         }
     }
     Ok(())
 }
 
-/// The policy's age of expiry; after a restart, when no policy can be read, that of the configuration.
-fn remove_after(context: &Context, project: &Project) -> Duration {
+/// The policy's age of expiry. After a restart, when the policy branch can not be read, that of the policy by which something was
+/// made last; where there is none, that of the configuration.
+async fn remove_after(context: &Context, project: &Project) -> Duration {
     let limits = &context.settings.lost_access;
-    let head = context.heads.get(&project.name);
-    let expiry = head.map_or(limits.remove_after, |head| {
+    let known = context.heads.get(&project.name).filter(|head| head.readable);
+    let known = match known {
+        Some(head) => Some(head),
+        None => heads::last_readable(context, &project.name)
+            .await
+            .unwrap_or_default()
+            .map(Arc::new),
+    };
+    let expiry = known.map_or(limits.remove_after, |head| {
         Duration::from_millis(head.policy.expire_after_ms)
     });
     expiry.max(limits.stop_after)
@@ -132,11 +142,6 @@ async fn remove(context: &Context, environment: &EnvironmentRow, row: &LostAcces
 
 /// What was stopped runs again. The note goes last, so that whoever is interrupted here does the rest the next time.
 async fn back(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
-    let known = context.store.lost_access_list().await?;
-    let ours = |row: &&LostAccessRow| row.project == project.name && row.source == source.name;
-    let Some(row) = known.iter().find(ours) else {
-        return Ok(());
-    };
     let now = context.now();
     for environment in environments(context, project).await? {
         let Some(suspension) = environment.suspension() else {
@@ -157,13 +162,20 @@ async fn back(context: &Context, project: &Project, source: &Source) -> Result<(
             .await?;
         context.nudges.environment(&environment.id);
     }
-    let minutes = now.since(row.since).as_secs() / 60;
-    let text = format!("{} can be read again, after {minutes} min", source.name);
-    context
-        .store
-        .event_add(None, &project.name, now, "access-back", &text)
-        .await?;
-    context.store.lost_access_clear(&project.name, &source.name).await?;
-    context.nudges.announcements();
+    for row in context.store.lost_access_list().await? {
+        // A source that has another name now is noted under the old one for ever, if this is not the place to end it.
+        let is_over = row.source == source.name || project.source(&row.source).is_none();
+        if row.project != project.name || !is_over {
+            continue;
+        }
+        let minutes = now.since(row.since).as_secs() / 60;
+        let text = format!("{} can be read again, after {minutes} min", source.name);
+        context
+            .store
+            .event_add(None, &project.name, now, "access-back", &text)
+            .await?;
+        context.store.lost_access_clear(&project.name, &row.source).await?;
+        context.nudges.announcements();
+    }
     Ok(())
 }

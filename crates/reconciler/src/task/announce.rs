@@ -178,6 +178,9 @@ async fn report(
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
     let mut notes = notes(environment, generations);
+    if environment.ended.is_none() {
+        notes.extend(context.heads.note(&project.name));
+    }
     if live.is_some() && environment.ended.is_none() {
         notes.extend(disk_note(context.runtime.as_ref(), &environment.id).await);
     }

@@ -1,15 +1,17 @@
 //! Removes goldens that nobody wants any more: some time after somebody wanted them last, earlier when the pool is short of room.
 //!
 //! What is wanted is worked out anew each time: what each policy branch says now, what environments were made from and would
-//! be made from if they were made anew, what is being made. Before a project's policy branch was read nothing of it goes.
+//! be made from if they were made anew, what is being made. Before a project's policy branch was read, and while
+//! it can not be used, nothing of it goes.
 
 use crate::{
     context::{Context, Trouble},
     golden::{self, engine_version, golden_for, goldens_of},
+    heads::PolicyHead,
     task::{goldens::golden_of, sweep::used_snapshots},
 };
 use model::{ProjectName, Receipt, SnapshotId, Timestamp};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use store::{GoldenRow, GoldenState};
 
 /// A golden that is wanted is noted as used this often.
@@ -97,7 +99,8 @@ async fn adopt(context: &Context, existing: &BTreeSet<SnapshotId>) -> Result<(),
 
 /// Whether all that a project wants is known. One that is not configured any more wants nothing but what its environments do.
 fn is_known(context: &Context, project: &ProjectName) -> bool {
-    !context.projects.contains_key(project) || context.heads.get(project).is_some()
+    let whole = |head: Arc<PolicyHead>| head.readable && head.stack.is_some();
+    !context.projects.contains_key(project) || context.heads.get(project).is_some_and(whole)
 }
 
 /// Every golden that somebody wants, or would want if he were made anew.

@@ -90,8 +90,7 @@ async fn policy(context: &Context, project: &Project, source: &Source) -> Result
         tracing::warn!(project = %project.name, branch = %source.policy_branch, "the policy branch does not exist");
         return Ok(());
     };
-    let known = context.heads.get(&project.name);
-    if known.as_ref().is_some_and(|head| head.commit == commit) {
+    if context.heads.has_read(&project.name, &commit) {
         return Ok(());
     }
     let via = format!("refs/heads/{}", source.policy_branch);
@@ -100,7 +99,23 @@ async fn policy(context: &Context, project: &Project, source: &Source) -> Result
         .ensure(&project.name, source, &commit, Some(&via))
         .await?;
     let head = heads::read(context, &project.name, &commit).await?;
+    let broken = !head.readable;
+    if broken && context.heads.get(&project.name).is_none() {
+        // What it was made from may be gone from the mirror: then there is nothing to go by.
+        let last = heads::last_readable(context, &project.name).await.unwrap_or_default();
+        if let Some(last) = last {
+            context.heads.put(&project.name, Arc::new(last));
+        }
+    }
     context.heads.put(&project.name, Arc::new(head));
+    if let Some(note) = context.heads.note(&project.name).filter(|_| broken) {
+        tracing::warn!(project = %project.name, "{note}");
+        context
+            .store
+            .event_add(None, &project.name, context.now(), "policy-unreadable", &note)
+            .await?;
+    }
+    context.nudges.announcements();
     context.nudges.goldens();
     context.nudges.every_environment();
     Ok(())

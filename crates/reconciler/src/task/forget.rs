@@ -4,7 +4,10 @@
 //! What stays: what is live and what it would be brought back to, what `why` tells, and what keeps an environment that somebody
 //! deleted from coming back.
 
-use crate::context::{Context, Trouble};
+use crate::{
+    context::{Context, Trouble},
+    task::forges::DELETED,
+};
 use model::{Generation, Origin, ProjectName, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,7 +68,7 @@ fn forgettable(row: &EnvironmentRow, generations: &[GenerationRow], most: usize)
 }
 
 /// Environments that ended long ago, and the oldest of a project with too many. The last one of a pull request that is open says
-/// whether somebody deleted it, and stays.
+/// whether somebody deleted it, and stays; so does a baseline or a spare that somebody deleted.
 async fn ended<'a>(context: &Context, rows: &'a [EnvironmentRow]) -> Result<Vec<&'a EnvironmentRow>, Trouble> {
     let keep = &context.settings.keep;
     let mut open: BTreeSet<(ProjectName, u64)> = BTreeSet::new();
@@ -89,7 +92,9 @@ async fn ended<'a>(context: &Context, rows: &'a [EnvironmentRow]) -> Result<Vec<
             let last = !rows[index + 1..].iter().any(|(_, later)| later.origin == row.origin);
             let is_open =
                 matches!(row.origin, Origin::PullRequest { number } if open.contains(&(row.project.clone(), number)));
-            if (*at < limit || index < beyond) && !(last && is_open) {
+            let deleted = row.overrides.get(DELETED).and_then(serde_json::Value::as_bool) == Some(true);
+            let stays_away = deleted && matches!(row.origin, Origin::Baseline { .. } | Origin::Spare);
+            if (*at < limit || index < beyond) && !(last && (is_open || stays_away)) {
                 gone.push(*row);
             }
         }

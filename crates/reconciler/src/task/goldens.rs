@@ -31,13 +31,16 @@ const GOLDEN: &str = "golden";
 
 pub(crate) async fn run(context: Arc<Context>) {
     let nudged = context.nudges.of_goldens();
+    let mut troubles = 0_u32;
     loop {
-        let pause = match look(&context).await {
+        let looked = look(&context).await;
+        troubles = if looked.is_ok() { 0 } else { troubles.saturating_add(1) };
+        let pause = match looked {
             Ok(true) => UNDER_PRESSURE,
             Ok(false) => INTERVAL.min(context.settings.look_interval),
             Err(trouble) => {
                 tracing::warn!(why = crate::text::chain(&trouble), "could not look after the goldens");
-                Duration::from_secs(1)
+                planner::backoff(troubles)
             }
         };
         tokio::select! {
@@ -62,12 +65,14 @@ async fn look(context: &Context) -> Result<bool, Trouble> {
         }
     }
     for row in context.store.environment_list(None, false).await? {
-        if row.wanted && row.origin != Origin::Golden {
+        if row.wanted && row.origin != Origin::Golden && context.projects.contains_key(&row.project) {
             troubles.note(wanted_by(context, &row).await)?;
         }
     }
+    // What could not be looked after is no reason to keep what nobody wants.
+    let short = collect(context).await?;
     troubles.end()?;
-    collect(context).await
+    Ok(short)
 }
 
 /// The goldens that the newest generation of an environment waits for, or failed for want of.

@@ -84,6 +84,11 @@ async fn look(context: &Context) -> Result<(), Trouble> {
     for project in context.projects.keys() {
         troubles.note(look_at(context, project).await)?;
     }
+    for row in context.store.environment_list(None, false).await? {
+        if row.origin == Origin::Spare && row.wanted && !context.projects.contains_key(&row.project) {
+            troubles.note(end(context, &row, "its project is not configured any more").await)?;
+        }
+    }
     troubles.end()
 }
 
@@ -157,6 +162,11 @@ async fn wanted(context: &Context, project: &ProjectName) -> Result<Wanted, Trou
     let Some(head) = context.heads.get(project) else {
         return Ok(Wanted::Unknown("the policy branch has not been read yet".to_owned()));
     };
+    if !head.readable {
+        return Ok(Wanted::Unknown(
+            "the policy branch's settings can not be used".to_owned(),
+        ));
+    }
     let Some(stack) = head.stack.as_ref() else {
         return Ok(none("the policy branch's stack can not be used"));
     };
@@ -306,7 +316,7 @@ async fn make_if_possible(
         .environment_list(None, false)
         .await?
         .iter()
-        .find(|row| is_busy(row))
+        .find(|row| is_busy(row) && context.projects.contains_key(&row.project))
     {
         return Ok(Some(format!("{} is on its way, which comes first", row.label)));
     }

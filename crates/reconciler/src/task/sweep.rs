@@ -33,7 +33,10 @@ pub(crate) async fn run(context: Arc<Context>) {
 pub(crate) async fn sweep(context: &Context) -> Result<bool, Trouble> {
     strays(context).await?;
     let done = unused(context).await?;
-    forget(context).await?;
+    // One that left something out is soon followed by another.
+    if done {
+        forget(context).await?;
+    }
     Ok(done)
 }
 

@@ -34,6 +34,10 @@ pub(crate) struct Bench {
     pub(crate) handle: Option<Handle>,
     /// Read at each start.
     pub(crate) settings: Settings,
+    /// The name of the project in the configuration, read at each start.
+    pub(crate) project: &'static str,
+    /// The name of its source.
+    pub(crate) source: &'static str,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -94,6 +98,8 @@ impl Bench {
             directory,
             handle: None,
             settings,
+            project: "shop",
+            source: "shop",
             clock,
         };
         bench.start().await;
@@ -103,7 +109,7 @@ impl Bench {
     pub(crate) async fn start(&mut self) {
         let git = Git::new(self.directory.path().join("git"), GitLimits::default()).unwrap();
         let source = Source {
-            name: "shop".parse().unwrap(),
+            name: self.source.parse().unwrap(),
             forge: Arc::clone(&self.gate) as Arc<dyn Forge>,
             repository: self.forge.repository_id().clone(),
             base_branch: branch("main"),
@@ -119,7 +125,7 @@ impl Bench {
             store: self.store.clone(),
             runtime: Arc::new(self.simulator.clone()),
             projects: vec![Project {
-                name: "shop".parse().unwrap(),
+                name: self.project.parse().unwrap(),
                 base,
                 sources: vec![source],
             }],
@@ -139,7 +145,7 @@ impl Bench {
     /// Has the forge looked at.
     pub(crate) fn nudge(&self) {
         if let Some(handle) = &self.handle {
-            handle.nudge_project(&"shop".parse().unwrap());
+            handle.nudge_project(&self.project.parse().unwrap());
         }
     }
 

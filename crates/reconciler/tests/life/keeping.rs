@@ -133,6 +133,60 @@ async fn only_after_the_age_of_expiry_is_anything_removed_and_the_receipt_says_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_age_of_expiry_what_is_removed_was_stopped_before() {
+    let bench = Bench::with(patience(24 * HOUR, 400 * HOUR)).await;
+    bench.rule("{ baseline: none, expire_after: 1h }").await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    bench.gate.set(Door::Silent);
+    until("it is removed", || async {
+        bench.pass(HOUR).await;
+        bench.phase(&row.id).await == Phase::Ended
+    })
+    .await;
+    let events = bench.store.event_list(&row.id, 100).await.unwrap();
+    assert!(events.iter().any(|event| event.kind == "suspended"), "{events:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policys_age_of_expiry_counts_after_a_restart_without_the_forge() {
+    let mut bench = Bench::with(patience(2 * HOUR, 4 * HOUR)).await;
+    bench.rule("{ baseline: none, expire_after: 1000h }").await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    bench.kill();
+    bench.gate.set(Door::Silent);
+    bench.start().await;
+    for _ in 0..100 {
+        bench.pass(HOUR / 2).await;
+    }
+    bench.stands(&row.id, Phase::Suspended).await;
+    assert!(bench.store.environment_get(&row.id).await.unwrap().unwrap().wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspension_is_over_when_the_source_can_be_read_whatever_it_was_called() {
+    let mut bench = Bench::with(patience(2 * HOUR, 400 * HOUR)).await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    bench.gate.set(Door::Refused);
+    until("it is suspended", || async {
+        bench.pass(HOUR).await;
+        bench.phase(&row.id).await == Phase::Suspended
+    })
+    .await;
+    bench.kill();
+    bench.source = "renamed";
+    bench.gate.set(Door::Open);
+    bench.start().await;
+    until("it is resumed, and nothing is noted", || async {
+        let row = bench.store.environment_get(&row.id).await.unwrap().unwrap();
+        row.suspension().is_none() && bench.store.lost_access_list().await.unwrap().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_listing_beside_not_found_removes_nothing() {
     let bench = Bench::with(patience(24 * HOUR, 400 * HOUR)).await;
     let number = bench.open("feature").await;

@@ -13,6 +13,7 @@ mod gate;
 mod goldens;
 mod interrupted;
 mod keeping;
+mod policy;
 mod refused;
 mod spares;
 mod triggers;

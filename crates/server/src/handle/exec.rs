@@ -2,6 +2,7 @@
 
 use crate::{
     app::App,
+    intent,
     problem::{Answer, Problem},
     resolve,
 };
@@ -37,6 +38,7 @@ pub(crate) async fn upgrade(
     mut request: Request,
 ) -> Answer<Response> {
     let row = resolve::environment(&app, &name).await?;
+    intent::must_be_for_people(&row)?;
     let wanted = asks(request.headers())
         .then(|| request.extensions_mut().remove::<OnUpgrade>())
         .flatten();

@@ -108,7 +108,10 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         live: facts.live,
         failed: facts.failed,
         failure: failed.map(failure),
-        notes: reconciler::notes(row, &generations),
+        notes: reconciler::notes(row, &generations)
+            .into_iter()
+            .chain(policy_note(app, row))
+            .collect(),
         reason: row.reason.clone(),
         created: row.created,
         live_at: row.live_at,
@@ -127,6 +130,10 @@ async fn may_reach(app: &App, row: &EnvironmentRow) -> Answer<bool> {
     };
     let known = app.store.pull_request_get(&row.project, &source.name, *number).await?;
     Ok(known.is_none_or(|pull| pull.trusted))
+}
+
+fn policy_note(app: &App, row: &EnvironmentRow) -> Option<String> {
+    app.reconciler.policy_note(&row.project).filter(|_| row.ended.is_none())
 }
 
 /// How it stands, in the words of the comment: where two commits are in play, which of them is live and what became of the other.

@@ -108,6 +108,18 @@ fn what_a_new_environment_would_not_get_is_made_anew() {
 }
 
 #[test]
+fn seeds_that_only_the_branch_has_are_run() {
+    let made = spare(&["1"]);
+    let mut wanted = with_data(&["1"]);
+    let set = wanted.data.get_mut(&"db".parse::<ServiceName>().unwrap()).unwrap();
+    set.seeds = vec![model::SeedFile {
+        path: "seed.sql".to_owned(),
+        digest: Digest::of(b"seed"),
+    }];
+    assert_eq!(adopted(&made, wanted, &made), (2, 1));
+}
+
+#[test]
 fn what_another_engine_wrote_is_made_anew() {
     let spare = spare(&["1"]);
     for (name, incarnations) in [("queue", (1, 2)), ("db", (2, 1))] {

@@ -19,8 +19,9 @@ use store::{EnvironmentPatch, EnvironmentRow};
 
 /// Forges tell times in seconds: for so long a pull request may change again without a later time.
 const SETTLES: Duration = Duration::from_secs(3);
-/// The most comments with our command that are looked at, the newest first. Anybody may write as many as they like.
-const COMMANDS_MAX: usize = 20;
+/// The most authors of comments with our command of whom is asked what they may do, those of the newest comments first. Anybody may
+/// write as many comments as they like.
+const AUTHORS_MAX: usize = 20;
 /// The kinds of events.
 const REFUSED: &str = "not-approved";
 const APPROVED: &str = "approved";
@@ -33,6 +34,8 @@ pub(super) struct Seen(BTreeMap<u64, Look>);
 
 #[derive(Debug)]
 struct Look {
+    /// One that is made anew knows nothing of what was approved before.
+    environment: EnvironmentId,
     updated: Timestamp,
     head: CommitId,
     first: Instant,
@@ -46,23 +49,29 @@ impl Seen {
     }
 
     /// Whether the comments of a pull request have to be read.
-    fn wants(&self, pull: &PullRequest) -> bool {
+    fn wants(&self, environment: &EnvironmentId, pull: &PullRequest) -> bool {
         let known = self.0.get(&pull.number.0);
-        known.is_none_or(|look| look.updated != pull.updated || look.head != pull.head || !look.settled)
+        known.is_none_or(|look| !look.is_of(environment, pull) || !look.settled)
     }
 
-    fn note(&mut self, pull: &PullRequest) {
-        let look = self.0.entry(pull.number.0).or_insert_with(|| Look::of(pull));
-        if look.updated != pull.updated || look.head != pull.head {
-            *look = Look::of(pull);
+    fn note(&mut self, environment: &EnvironmentId, pull: &PullRequest) {
+        let new = || Look::of(environment, pull);
+        let look = self.0.entry(pull.number.0).or_insert_with(new);
+        if !look.is_of(environment, pull) {
+            *look = new();
         }
         look.settled = look.first.elapsed() > SETTLES;
     }
 }
 
 impl Look {
-    fn of(pull: &PullRequest) -> Self {
+    fn is_of(&self, environment: &EnvironmentId, pull: &PullRequest) -> bool {
+        self.environment == *environment && self.updated == pull.updated && self.head == pull.head
+    }
+
+    fn of(environment: &EnvironmentId, pull: &PullRequest) -> Self {
         Self {
+            environment: environment.clone(),
             updated: pull.updated,
             head: pull.head.clone(),
             first: Instant::now(),
@@ -84,14 +93,21 @@ pub(super) async fn look(
     let Some(row) = row.filter(|row| needs_approval(row, source, &pull.head)) else {
         return Ok(());
     };
-    if !seen.wants(pull) {
+    if !seen.wants(&row.id, pull) {
         return Ok(());
     }
     let remarks = source.forge.remarks(&source.repository, pull.number).await?;
     let commands = remarks.iter().rev().filter(|remark| named(&remark.body).is_some());
-    for remark in commands.take(COMMANDS_MAX) {
+    let mut asked: BTreeMap<&str, bool> = BTreeMap::new();
+    for remark in commands {
         let login = remark.author.login.as_str();
-        if !source.forge.permission(&source.repository, login).await?.may_push() {
+        let may_push = match asked.get(login) {
+            Some(may_push) => *may_push,
+            None if asked.len() == AUTHORS_MAX => continue,
+            None => source.forge.permission(&source.repository, login).await?.may_push(),
+        };
+        asked.insert(login, may_push);
+        if !may_push {
             continue;
         }
         match verdict(remark, &pull.head) {
@@ -107,7 +123,7 @@ pub(super) async fn look(
             Verdict::Other => {}
         }
     }
-    seen.note(pull);
+    seen.note(&row.id, pull);
     Ok(())
 }
 

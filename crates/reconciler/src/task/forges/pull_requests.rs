@@ -206,13 +206,14 @@ async fn environment_of(
     }
 }
 
-/// Whether the policy wants environments for pull requests like this one. Nothing is made before the policy was read.
+/// Whether the policy wants environments for pull requests like this one. Nothing is made before the policy was read, or while
+/// it can not be.
 fn is_admitted(context: &Context, project: &Project, pull: &PullRequest) -> bool {
     context
         .heads
         .get(&project.name)
         .zip(pull.base.as_ref())
-        .is_some_and(|(head, _)| uncovered(&head.policy.triggers, pull).is_none())
+        .is_some_and(|(head, _)| head.readable && uncovered(&head.policy.triggers, pull).is_none())
 }
 
 /// Why the policy does not want the environment of this pull request any more, if two reads of it say so. A policy that was not
