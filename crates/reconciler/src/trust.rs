@@ -61,6 +61,20 @@ pub(crate) async fn of(context: &Context, environment: &EnvironmentRow) -> Resul
     Ok(if trusted { Trust::Full } else { Trust::Approved })
 }
 
+/// Whether a push to the pull request is known that its environment has not followed yet. What is noted of the pull request is about
+/// that commit then, so it says nothing of the one that the environment has.
+pub(crate) async fn is_outrun(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
+    let project = context.project(&environment.project)?;
+    let (Some(source), Origin::PullRequest { number }) = (project.primary(), &environment.origin) else {
+        return Ok(false);
+    };
+    let store = &context.store;
+    let known = store.pull_request_get(&project.name, &source.name, *number).await?;
+    let followed = environment.overrides.get("followed").and_then(|commit| commit.as_str());
+    let head = environment.head.get(&source.name).map(model::CommitId::as_str);
+    Ok(known.is_some_and(|pull| followed.or(head) != Some(pull.head.as_str())))
+}
+
 /// Whether the commit was pushed to the base repository by somebody who may push there.
 async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
     let project = context.project(&environment.project)?;

@@ -40,6 +40,9 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         // What was made for a spare is not this environment's, although it has adopted the spare.
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };
+    if newest.is_some() && trust::is_outrun(context, environment).await? {
+        return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
+    }
     let visible = blueprints::visible(context, environment).await?;
     let trust = trust::of(context, environment).await?;
     let inputs = inputs(context, environment, &policy, &visible, trust);

@@ -90,7 +90,8 @@ async fn a_forge_that_locks_us_out_stops_environments_after_a_day_and_they_run_a
     // A new commit is more news than an old trouble.
     let commit = bench.push("feature", &compose("newer")).await;
     bench.reaches(number, Phase::Live, Some(&commit)).await;
-    let body = bench.comment_says(number, commit.short()).await;
+    let live = format!("live** with `{}`", commit.short());
+    let body = bench.comment_says(number, &live).await;
     assert!(!body.contains("runs again"), "{body}");
 }
 

@@ -21,7 +21,10 @@ async fn while_a_policy_can_not_be_used_the_one_before_it_holds_and_people_are_t
     let body = bench
         .comment_says(one, "The policy branch's settings can not be used")
         .await;
-    assert!(body.contains("must be a duration") && body.contains("live** with"), "{body}");
+    assert!(
+        body.contains("must be a duration") && body.contains("live** with"),
+        "{body}"
+    );
     let two = bench.open("two").await;
     bench.reaches(two, Phase::Live, None).await;
     // Also after a restart.
