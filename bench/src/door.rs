@@ -294,9 +294,9 @@ fn measure(args: &DoorArgs, ways: &[Way]) -> Result<Vec<DoorWay>> {
         for step in 0..ways.len() {
             let index = (round + step) % ways.len();
             let Some(way) = ways.get(index) else { continue };
-            let before = way.process.map_or(0.0, procfs::cpu_ms);
+            let before = way.process.map_or(0.0, procfs::cpu_ticks_ms);
             let rate = within(way.network.as_ref(), || throughput(way.address, mib))??;
-            let cpu = way.process.map_or(0.0, procfs::cpu_ms) - before;
+            let cpu = way.process.map_or(0.0, procfs::cpu_ticks_ms) - before;
             let mut times = within(way.network.as_ref(), || set_ups(way.address, args.connections))??;
             times.sort_by(f64::total_cmp);
             if round > 0 {

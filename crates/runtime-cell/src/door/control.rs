@@ -80,7 +80,7 @@ async fn report(door: &Door, stream: &UnixStream, turn: &Mutex<()>) -> io::Resul
         sleep(GATHERED).await;
         let all: Vec<Arc<Environment>> = door.environments().values().cloned().collect();
         for environment in all {
-            let tallies = environment.counts.take();
+            let tallies = environment.tallies();
             if tallies.is_empty() {
                 continue;
             }

@@ -12,7 +12,10 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -40,7 +43,31 @@ struct Open {
     from: Ipv4Addr,
     entry: Entry,
     port: u16,
+    flow: Arc<Flow>,
     task: Option<AbortHandle>,
+}
+
+/// Bytes that went over a connection and are not counted yet: counting each piece by its name would cost more than to move it.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Flow {
+    /// Notes a piece.
+    pub(crate) fn add(&self, sent: u64, received: u64) {
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+        self.received.fetch_add(received, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<(u64, u64)> {
+        let taken = (
+            self.sent.swap(0, Ordering::Relaxed),
+            self.received.swap(0, Ordering::Relaxed),
+        );
+        (taken != (0, 0)).then_some(taken)
+    }
 }
 
 /// One environment.
@@ -71,6 +98,7 @@ pub(crate) struct Admitted {
     pub(crate) number: u64,
     pub(crate) entry: Entry,
     pub(crate) port: u16,
+    pub(crate) flow: Arc<Flow>,
 }
 
 /// One that may not.
@@ -175,15 +203,22 @@ impl Environment {
         }
         let number = state.next;
         state.next += 1;
+        let flow = Arc::new(Flow::default());
         let open = Open {
             address,
             from,
             entry: entry.clone(),
             port,
+            flow: Arc::clone(&flow),
             task: None,
         };
         state.open.insert(number, open);
-        Ok(Admitted { number, entry, port })
+        Ok(Admitted {
+            number,
+            entry,
+            port,
+            flow,
+        })
     }
 
     fn runs(&self, number: u64, task: AbortHandle) {
@@ -193,7 +228,27 @@ impl Environment {
     }
 
     pub(crate) fn ended(&self, number: u64) {
-        self.state().open.remove(&number);
+        let open = self.state().open.remove(&number);
+        if let Some(open) = open {
+            self.count_flow(&open);
+        }
+    }
+
+    /// What is to be reported.
+    pub(crate) fn tallies(&self) -> Vec<(HostName, u16, Tally)> {
+        for open in self.state().open.values() {
+            self.count_flow(open);
+        }
+        self.counts.take()
+    }
+
+    fn count_flow(&self, open: &Open) {
+        if let Some((sent, received)) = open.flow.take() {
+            self.counts.add(&open.entry.name, open.port, |tally| {
+                tally.sent = tally.sent.saturating_add(sent);
+                tally.received = tally.received.saturating_add(received);
+            });
+        }
     }
 
     fn turn_away(&self, port: u16, turned: Turned) {

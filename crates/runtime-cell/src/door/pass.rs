@@ -41,10 +41,8 @@ impl Passing {
             }
         }
         let moved = |sent: u64, received: u64| {
-            self.count(|tally| {
-                tally.sent = tally.sent.saturating_add(sent);
-                tally.received = tally.received.saturating_add(received);
-            });
+            self.admitted.flow.add(sent, received);
+            self.door.news.notify_one();
         };
         match relay(&self.door.pipes, &inner, &outer, IDLE, moved).await {
             Ok(()) => {
@@ -78,5 +76,6 @@ impl Passing {
 impl Drop for Passing {
     fn drop(&mut self) {
         self.environment.ended(self.admitted.number);
+        self.door.news.notify_one();
     }
 }
