@@ -2,8 +2,9 @@
 
 use crate::{Action, Observed, Plan, StepState, service};
 use model::{
-    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, Feature, ImageDigest, JobEvent, Power, Root,
-    ServiceName, ServiceStack, SnapshotId, Stage, Staging, Timestamp, VolumeName, VolumeOrigin, Workload,
+    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, Feature, ImageDigest, JobEvent, Mount,
+    MountKind, Power, Root, ServiceName, ServiceStack, SnapshotId, SourceName, Stage, Staging, Timestamp, VolumeName,
+    VolumeOrigin, Workload,
 };
 use std::collections::BTreeSet;
 
@@ -63,13 +64,16 @@ fn ids(plan: &Plan) -> Vec<String> {
 fn sources(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed) {
     for source in spec.sources.keys() {
         let state = done_if(observed.sources.contains(source));
-        plan.push(
-            format!("source:{source}"),
-            Action::Source(source.clone()),
-            Vec::new(),
-            state,
-        );
+        plan.push(source_id(source), Action::Source(source.clone()), Vec::new(), state);
     }
+}
+
+fn source_id(source: &SourceName) -> String {
+    format!("source:{source}")
+}
+
+fn is_source(step: &str) -> bool {
+    step.starts_with("source:")
 }
 
 /// One stage for everything: the delivery orders data, jobs and workloads itself.
@@ -290,7 +294,8 @@ impl Levels<'_> {
                     .is_some_and(|f| f.state != model::ServiceState::Stopped)
             })
             .filter(|(name, service)| {
-                let replaced = |mount: &model::Mount| matches!(&mount.kind, model::MountKind::Volume { volume } if self.is_replaced(volume));
+                let replaced =
+                    |mount: &Mount| matches!(&mount.kind, MountKind::Volume { volume } if self.is_replaced(volume));
                 service.workload.mounts.iter().any(replaced) || self.hangs(name, service)
             })
             .map(|(name, _)| name.clone())
@@ -311,8 +316,11 @@ impl Levels<'_> {
         !self.settled && !self.observed.carried_out.contains(&format!("service:{name}"))
     }
 
+    /// Nothing in it comes from a source. But what people use is not touched before the commit's files are there: they may be
+    /// refused.
     fn envelope(&self, plan: &mut Plan) {
-        let after = ids(plan);
+        let mut after = ids(plan);
+        after.retain(|id| !self.observed.unused || !is_source(id));
         let complete = self.observed.runtime.as_ref().and_then(|o| o.envelope) == Some(self.spec.generation);
         plan.push_when_free("envelope", Action::Apply(Stage::Envelope), after, done_if(complete));
     }
@@ -392,6 +400,7 @@ impl Levels<'_> {
     fn service_after(&self, name: &ServiceName) -> Vec<String> {
         let mut after = vec!["envelope".to_owned()];
         after.extend(self.image_of(&self.stack.services[name].workload));
+        after.extend(self.files_of(&self.stack.services[name].workload));
         for dependency in self.stack.services[name].depends_on.keys() {
             after.push(format!("service:{dependency}"));
             if self.stack.data.contains_key(dependency) {
@@ -412,6 +421,7 @@ impl Levels<'_> {
             let state = done_if(self.spec.product(&job.name).is_none_or(there));
             let mut after = vec!["envelope".to_owned()];
             after.extend(self.image_of(&job.workload));
+            after.extend(self.files_of(&job.workload));
             plan.push_when_free(
                 format!("job:{}", job.name),
                 Action::Build(job.name.clone()),
@@ -419,6 +429,15 @@ impl Levels<'_> {
                 state,
             );
         }
+    }
+
+    /// The sources that must be there first. Engines run from what the machine has, and need none.
+    fn files_of(&self, workload: &Workload) -> Vec<String> {
+        let mounted = |mount: &Mount| matches!(mount.kind, MountKind::Source { .. });
+        if matches!(workload.root, Root::Engine(_)) && !workload.mounts.iter().any(mounted) {
+            return Vec::new();
+        }
+        self.spec.sources.keys().map(source_id).collect()
     }
 
     fn jobs_before_services(&self) -> impl Iterator<Item = &model::Job> {
@@ -484,6 +503,7 @@ impl Levels<'_> {
             }
             let mut after = vec!["envelope".to_owned()];
             after.extend(self.image_of(&job.workload));
+            after.extend(self.files_of(&job.workload));
             for need in &job.needs {
                 after.push(format!("service:{need}"));
                 if self.stack.data.contains_key(need) {

@@ -166,7 +166,14 @@ impl World {
                 self.observed.snapshots.insert(snapshot.clone());
             }
             Action::Release(services) => services.iter().for_each(|service| self.stop(spec, service)),
-            Action::Apply(Stage::Envelope) => self.envelope(spec),
+            Action::Apply(Stage::Envelope) => {
+                let files = self.has_files(spec);
+                assert!(
+                    files || self.observed.unused,
+                    "what people use is touched without the files"
+                );
+                self.envelope(spec);
+            }
             Action::Apply(Stage::Services(names)) => names.iter().for_each(|name| self.start(spec, name)),
             Action::Apply(Stage::Prune) => {
                 self.runtime(spec)
@@ -214,8 +221,14 @@ impl World {
                 };
                 self.runtime(spec).jobs.insert(name.clone(), fact);
             }
-            Action::Build(name) => drop(self.observed.snapshots.insert(spec.product(name).unwrap())),
-            Action::Verify => self.observed.verified = Some(spec.generation),
+            Action::Build(name) => {
+                assert!(self.has_files(spec), "{name} is built without its files");
+                drop(self.observed.snapshots.insert(spec.product(name).unwrap()));
+            }
+            Action::Verify => {
+                self.observed.verified = Some(spec.generation);
+                self.observed.unused = false;
+            }
             Action::Power(power) => self.runtime(spec).power = *power,
             Action::Remove => self.observed.runtime = None,
             Action::Receipt => self.observed.receipted = true,
@@ -256,11 +269,17 @@ impl World {
         for dependency in wanted.depends_on.keys() {
             assert!(self.is_ready(dependency), "{name} starts before {dependency} is ready");
         }
+        let engine = matches!(wanted.workload.root, Root::Engine(_));
+        assert!(engine || self.has_files(spec), "{name} starts without its files");
         let digest = spec.service_digest(name).unwrap();
         let now = self.now;
         self.runtime(spec)
             .services
             .insert(name.clone(), fact(digest, ServiceState::Starting, now));
+    }
+
+    fn has_files(&self, spec: &EnvironmentSpec) -> bool {
+        spec.sources.keys().all(|source| self.observed.sources.contains(source))
     }
 
     fn stop(&mut self, spec: &EnvironmentSpec, name: &ServiceName) {
@@ -359,6 +378,7 @@ proptest! {
         clone_anew in any::<bool>(),
     ) {
         let mut world = World::default();
+        world.observed.unused = true;
         let mut choices = Choices(choices, 0);
         let first = spec(1, line, "one", &["1"], 1);
         world.settle(&Desired::Present { spec: &first, power: Power::Running }, &first, staging, &mut choices);
@@ -399,6 +419,30 @@ proptest! {
         let gone = Desired::Absent { last: Some(&spec), generation: Generation(2) };
         world.settle(&gone, &spec, staging, &mut choices);
     }
+}
+
+#[test]
+fn engines_do_not_wait_for_files_that_they_do_not_need() {
+    let spec = spec(1, 1, "one", &["1"], 1);
+    let desired = Desired::Present {
+        spec: &spec,
+        power: Power::Running,
+    };
+    let mut world = World::default();
+    world.observed.unused = true;
+    let ready = |world: &World| -> Vec<String> {
+        let plan = plan(&desired, &world.observed, &capabilities(Staging::Levels), world.now);
+        plan.ready().map(|step| step.id.clone()).collect()
+    };
+    assert_eq!(ready(&world), ["source:shop", "envelope"]);
+    world.carry_out(&spec, &Action::Apply(Stage::Envelope));
+    assert_eq!(ready(&world), ["source:shop", "service:db"]);
+    world.start(&spec, &"db".parse().unwrap());
+    world.everything_started_gets_ready();
+    world.carry_out(&spec, &Action::Data("db".parse().unwrap()));
+    assert_eq!(ready(&world), ["source:shop"], "its job and its service run files");
+    world.carry_out(&spec, &Action::Source("shop".parse().unwrap()));
+    assert_eq!(ready(&world), ["job:warm"]);
 }
 
 #[test]

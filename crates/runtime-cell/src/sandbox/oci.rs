@@ -4,9 +4,12 @@
 //! container's root whatever is its standard input, and that would be the machine's own `/dev/null`: it gets a pipe instead. And
 //! it refuses machines on which both versions of the control groups have controllers: there it is started in a mount namespace
 //! without the second one.
+//!
+//! Before it does anything, crun sees to it that no container can write to its program: it makes a place from which it starts once
+//! more. It is started from a sealed copy in memory instead, to which nobody can write, and stays what it is.
 
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open},
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
     net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with},
 };
@@ -17,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     str::FromStr,
+    sync::OnceLock,
 };
 
 /// Where distributions put programs like these.
@@ -74,6 +78,7 @@ impl FromStr for OciKind {
 pub(crate) struct Oci {
     /// Which.
     pub(crate) kind: OciKind,
+    /// The installed one, or a copy of it.
     program: PathBuf,
     /// Enters the mount namespace that crun needs, where it needs one.
     enter: Option<PathBuf>,
@@ -100,7 +105,11 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 impl Oci {
     /// The one of that name, if the machine has it.
     pub(crate) fn find(kind: OciKind) -> Option<Self> {
-        let program = find(kind.name())?;
+        let installed = find(kind.name())?;
+        let program = match kind {
+            OciKind::Crun => sealed_crun(&installed).unwrap_or(installed),
+            OciKind::Runc => installed,
+        };
         let enter = match kind {
             OciKind::Crun if both_versions() => Some(find("nsenter")?),
             _ => None,
@@ -163,6 +172,32 @@ impl Oci {
             OciKind::Crun => write_fifo(fifo),
         }
     }
+}
+
+/// A copy of crun that this process keeps for as long as it lives, by a name that other processes can use too. `None` where the
+/// kernel does not want programs in memory.
+fn sealed_crun(installed: &Path) -> Option<PathBuf> {
+    static COPY: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let copy = COPY.get_or_init(|| {
+        sealed_copy(installed)
+            .inspect_err(|error| tracing::warn!(%error, "crun is started from where it is installed"))
+            .ok()
+    });
+    let copy = copy.as_ref()?;
+    Some(PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd())))
+}
+
+fn sealed_copy(program: &Path) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Older kernels do not know the flag, and allow it without.
+    let memory = memfd_create(c"crun", flags | MemfdFlags::EXEC).or_else(|_| memfd_create(c"crun", flags))?;
+    let mut copy = fs::File::from(memory);
+    io::copy(&mut fs::File::open(program)?, &mut copy)?;
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&copy, all)?;
+    // A descriptor that was opened for reading only, as the kernel runs nothing that somebody has open for writing.
+    let read_only = fs::File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
+    Ok(OwnedFd::from(read_only))
 }
 
 fn write_fifo(path: &Path) -> io::Result<()> {
