@@ -299,6 +299,10 @@ impl World {
             let Some(row) = rows.into_iter().find(ours) else {
                 return Ok(None);
             };
+            // Whoever looks takes time from what is looked at: more is read only when there may be something to see.
+            if row.failed.is_none() && (row.live.is_none() || row.live != row.newest) {
+                return Ok(None);
+            }
             let generations = self.store.generation_list(&row.id).await?;
             let at_commit = commit.is_none_or(|commit| {
                 let newest = generations.iter().max_by_key(|g| g.generation);

@@ -203,6 +203,18 @@ impl Runtime for CellRuntime {
         .await
     }
 
+    async fn prepare(&self, spec: &EnvironmentSpec, services: &[ServiceName], secrets: &dyn Secrets) -> Result<()> {
+        let all = spec.services().map(|s| &s.services);
+        let workloads = all.into_iter().flatten().filter(|(name, _)| services.contains(name));
+        let secrets = secret_values(workloads.map(|(_, s)| &s.workload), secrets);
+        self.done(Request::Prepare {
+            spec: Box::new(spec.clone()),
+            services: services.to_vec(),
+            secrets,
+        })
+        .await
+    }
+
     async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>> {
         match self
             .link

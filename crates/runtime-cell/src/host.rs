@@ -3,6 +3,7 @@
 //! What must stay true: nothing is done on a path that a client gave; every operation can be repeated after a crash at any
 //! point; containers do not notice when this process ends.
 
+mod ahead;
 mod apply;
 mod build;
 mod door;

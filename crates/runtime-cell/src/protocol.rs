@@ -83,6 +83,11 @@ pub(crate) enum Request {
         stage: Stage,
         secrets: SecretValues,
     },
+    Prepare {
+        spec: Box<EnvironmentSpec>,
+        services: Vec<ServiceName>,
+        secrets: SecretValues,
+    },
     Observe {
         environment: EnvironmentId,
     },

@@ -175,6 +175,15 @@ pub trait Runtime: Send + Sync {
     /// Carries out one stage of a generation. Sources must have been put, snapshots must exist.
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()>;
 
+    /// Says that these services of a generation will be applied, in this order, as soon as what they wait for is so. A runtime may
+    /// make beforehand what takes its time; one that has nothing to gain ignores it. Nothing of it runs or is observed, and what
+    /// is not applied in the end goes with the next generation, or with the environment. Names are those of
+    /// [`Self::footprint`] for these services.
+    async fn prepare(&self, spec: &EnvironmentSpec, services: &[ServiceName], secrets: &dyn Secrets) -> Result<()> {
+        let _ = (spec, services, secrets);
+        Ok(())
+    }
+
     /// What there is of an environment; `None` if there is nothing.
     async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>>;
 

@@ -1,7 +1,12 @@
 //! Carries out one step. Everything here may be done twice and may be interrupted anywhere.
 
 use super::verify::verify;
-use crate::{context::Context, database, image::bring, text::chain};
+use crate::{
+    context::{Context, Trouble},
+    database,
+    image::bring,
+    text::chain,
+};
 use model::{EnvironmentId, EnvironmentSpec, Generation, Stage, VolumeOrigin};
 use planner::Action;
 use runtime::NoSecrets;
@@ -167,6 +172,20 @@ impl Job {
             self.cloned(spec).await?;
         }
         Ok(())
+    }
+
+    /// Tells the runtime what it will be asked for. Whatever comes of it, the steps themselves show what is wrong.
+    pub(crate) async fn prepare(&self, services: &[model::ServiceName]) {
+        let Some(spec) = &self.spec else { return };
+        let stage = Stage::Services(services.iter().cloned().collect());
+        let resources = self.context.runtime.footprint(spec, &stage);
+        let told = async {
+            self.context.store.ledger_intend(&resources, self.context.now()).await?;
+            Ok::<_, Trouble>(self.context.runtime.prepare(spec, services, &NoSecrets).await?)
+        };
+        if let Err(trouble) = told.await {
+            tracing::debug!(environment = %self.environment, why = chain(&trouble), "nothing was made ahead");
+        }
     }
 
     /// Goldens are kept for some time after their last use.

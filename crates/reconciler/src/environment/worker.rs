@@ -6,8 +6,8 @@
 use super::{assemble, execute, observe, outcome, receipt};
 use crate::context::{Context, Trouble};
 use execute::{Job, StepError};
-use model::{EnvironmentId, Generation, Timestamp};
-use planner::{Action, Desired, Observed, Plan, backoff, plan};
+use model::{EnvironmentId, Generation, Power, ServiceName, Stage, Timestamp};
+use planner::{Action, Desired, Observed, Plan, Step, StepState, backoff, plan};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -32,6 +32,9 @@ struct Worker {
     succeeded: BTreeMap<String, (Generation, u32, Timestamp)>,
     /// How often something was left over after the removal.
     left_over: u32,
+    /// The generation whose services the runtime was told of ahead, and the telling.
+    told: Option<Generation>,
+    telling: JoinSet<()>,
 }
 
 /// The pause before a step that found no room looks for it again.
@@ -58,6 +61,8 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
         running: BTreeMap::new(),
         succeeded: BTreeMap::new(),
         left_over: 0,
+        told: None,
+        telling: JoinSet::new(),
     };
     let mut troubles = 0;
     loop {
@@ -77,6 +82,21 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
         }
     }
     worker.context.nudges.forget(&worker.id);
+}
+
+/// The services that wait for others, in the order of the plan; none before all is there that each of them needs.
+fn coming(plan: &Plan) -> Vec<ServiceName> {
+    let ground = |action: &Action| matches!(action, Action::Source(_) | Action::Apply(Stage::Envelope) | Action::Wake);
+    let is_there = |step: &Step| !ground(&step.action) || step.state == StepState::Done;
+    if !plan.steps.iter().all(is_there) {
+        return Vec::new();
+    }
+    let blocked = |step: &&Step| matches!(step.state, StepState::Blocked { .. });
+    let services = plan.steps.iter().filter(blocked).filter_map(|step| match &step.action {
+        Action::Apply(Stage::Services(names)) => Some(names),
+        _ => None,
+    });
+    services.flatten().cloned().collect()
 }
 
 impl Worker {
@@ -128,6 +148,9 @@ impl Worker {
         let held = self
             .start_ready(&plan, generation.generation, Some(&generation))
             .await?;
+        if row.power_now() == Power::Running {
+            self.tell_ahead(&plan, &generation);
+        }
         Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
     }
 
@@ -172,6 +195,27 @@ impl Worker {
         Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
     }
 
+    /// Once everything that can start has been started, the runtime is told, once in a generation, what it will be asked for next.
+    fn tell_ahead(&mut self, plan: &Plan, generation: &GenerationRow) {
+        let starts = self.running.values().any(|(step, _)| step.starts_with("service:"));
+        if starts || generation.outcome.is_some() || self.told == Some(generation.generation) {
+            return;
+        }
+        let services = coming(plan);
+        if services.is_empty() {
+            return;
+        }
+        self.told = Some(generation.generation);
+        let job = Job {
+            context: Arc::clone(&self.context),
+            environment: self.id.clone(),
+            generation: generation.generation,
+            spec: Some(Arc::new(generation.spec.clone())),
+        };
+        self.telling = JoinSet::new();
+        self.telling.spawn(async move { job.prepare(&services).await });
+    }
+
     fn running_steps(&self) -> BTreeSet<String> {
         self.running.values().map(|(step, _)| step.clone()).collect()
     }
@@ -182,6 +226,7 @@ impl Worker {
             self.steps.abort_all();
             self.steps = JoinSet::new();
             self.running.clear();
+            self.telling.abort_all();
         }
     }
 

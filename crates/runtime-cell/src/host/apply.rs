@@ -118,6 +118,7 @@ impl Host {
         limits.cpu_millis = limits.cpu_millis.or(defaults.cpu_millis);
         limits.pids = limits.pids.or(defaults.pids);
         limits.disk_bytes = limits.disk_bytes.or(defaults.disk_bytes);
+        self.discard_ahead(environment).await?;
         self.stop_users_of_replaced_volumes(environment, stack).await;
         let id = environment.id.clone();
         let volumes: Vec<WantedVolume> = stack
@@ -234,6 +235,9 @@ impl Host {
             if already_runs(environment, &unit, &digest) {
                 return Ok(());
             }
+            if self.start_ahead(environment, &unit, &digest).await? {
+                return Ok(());
+            }
             self.replace(environment, unit, digest, resolved).await
         });
         join_all(starts).await.into_iter().collect()
@@ -270,11 +274,7 @@ impl Host {
         let started = self
             .block(move |host| {
                 host.prepare(&making, &resolved)?;
-                host.launch(&making).inspect_err(|_| {
-                    if let Err(error) = host.clear_unit(&making) {
-                        tracing::warn!(unit = making.unit.as_str(), %error, "a failed start left something behind");
-                    }
-                })
+                host.launch(&making).inspect_err(|_| host.clear_what_failed(&making))
             })
             .await;
         match started {
@@ -296,7 +296,7 @@ impl Host {
     }
 
     /// Gives a container its address and writes down that it is about to be made.
-    async fn reserve(
+    pub(crate) async fn reserve(
         self: &Arc<Self>,
         environment: &Arc<Environment>,
         unit: &UnitName,
@@ -431,6 +431,7 @@ impl Host {
     async fn discard(self: &Arc<Self>, environment: &Arc<Environment>, unit: &UnitName) -> Result<(), RuntimeError> {
         self.stop_units(environment, std::slice::from_ref(unit), Stop::Gently)
             .await;
+        environment.inner().ahead.remove(unit);
         let cell = self.cell(environment, unit)?;
         self.block(move |host| {
             host.clear_unit(&cell)?;

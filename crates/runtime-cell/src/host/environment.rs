@@ -1,7 +1,7 @@
 //! One environment in the host's memory: its record, its hub, the tasks that watch its containers.
 
 use super::{
-    Host, failed, nameserver, now,
+    Host, ahead::Ahead, failed, nameserver, now,
     record::{Record, UnitRecord},
 };
 use crate::{names::UnitName, sandbox::network::Hub};
@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) namespace: Option<Arc<OwnedFd>>,
     /// Its name server.
     pub(crate) nameserver: Vec<AbortHandle>,
+    /// Containers that are made and wait for their start.
+    pub(crate) ahead: HashMap<UnitName, Ahead>,
     /// Its containers' watchers.
     pub(crate) watchers: HashMap<UnitName, Watcher>,
     /// Whether it was removed while somebody still held on to it.
@@ -76,6 +78,7 @@ impl Environment {
             hub: None,
             namespace: None,
             nameserver: Vec::new(),
+            ahead: HashMap::new(),
             watchers: HashMap::new(),
             removed: false,
             removing: false,

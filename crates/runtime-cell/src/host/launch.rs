@@ -347,15 +347,37 @@ impl Host {
 
     /// Mounts, creates, links and starts a container whose bundle is there.
     pub(crate) fn launch(&self, cell: &Cell) -> Result<Running, RuntimeError> {
+        self.create_and(cell, || self.start(cell))
+    }
+
+    /// The same up to the start, which may come later.
+    pub(crate) fn create(&self, cell: &Cell) -> Result<Running, RuntimeError> {
+        self.create_and(cell, || Ok(()))
+    }
+
+    /// Lets the command of a created container run.
+    pub(crate) fn start(&self, cell: &Cell) -> Result<(), RuntimeError> {
+        let container = self.container(&cell.environment, &cell.unit);
+        container.start().map_err(|e| refused(cell, &container, e))
+    }
+
+    fn create_and(
+        &self,
+        cell: &Cell,
+        then: impl FnOnce() -> Result<(), RuntimeError>,
+    ) -> Result<Running, RuntimeError> {
         let container = self.container(&cell.environment, &cell.unit);
         let staging = self.unit_mounts(&cell.environment, &cell.unit);
         self.groups.expect_move();
-        let launched = self.launch_mounted(cell, &container, &staging).inspect_err(|_| {
-            // One that was created and not started would keep its name from the next try.
-            if let Err(error) = self.end_unit(cell) {
-                tracing::warn!(unit = cell.unit.as_str(), %error, "a failed start left something behind");
-            }
-        });
+        let launched = self
+            .create_mounted(cell, &container, &staging)
+            .and_then(|running| then().map(|()| running))
+            .inspect_err(|_| {
+                // One that was created and not started would keep its name from the next try.
+                if let Err(error) = self.end_unit(cell) {
+                    tracing::warn!(unit = cell.unit.as_str(), %error, "a failed start left something behind");
+                }
+            });
         // The container has its own copies by now, or there is none.
         let cleared =
             idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
@@ -364,7 +386,7 @@ impl Host {
         Ok(running)
     }
 
-    fn launch_mounted(&self, cell: &Cell, container: &Container, staging: &Path) -> Result<Running, RuntimeError> {
+    fn create_mounted(&self, cell: &Cell, container: &Container, staging: &Path) -> Result<Running, RuntimeError> {
         let io = |e: io::Error| failed(format!("starting {}", cell.unit.plain()), &e);
         idmap::clear(staging).map_err(io)?;
         fs::DirBuilder::new().mode(0o711).create(staging).map_err(io)?;
@@ -396,7 +418,6 @@ impl Host {
         let process = process.ok_or_else(|| io(io::Error::other("its first process has ended")))?;
         cell.hub.attach(cell.number, cell.unit.plain(), &process).map_err(io)?;
         self.bound_kernel_objects(&process);
-        container.start().map_err(|e| refused(cell, container, e))?;
         running.process = Some(process);
         Ok(running)
     }

@@ -33,6 +33,10 @@ impl Host {
         let environment = self.environment(id)?;
         let _turn = environment.gate.write().await;
         self.accept(&environment, generation)?;
+        if power != Power::Running {
+            // What sleeps is to cost nothing that nobody may ever want.
+            self.discard_ahead(&environment).await?;
+        }
         match power {
             Power::Frozen if environment.power() == Power::Stopped => Ok(()),
             Power::Frozen => self.freeze(&environment).await,

@@ -204,6 +204,11 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::ImageList => Answer::Images(host.block(|h| h.image_list()).await?),
         Request::ImageRemove { image } => done(host.block(move |h| h.image_remove(&image)).await?),
         Request::Apply { spec, stage, secrets } => done(host.apply(&spec, &stage, &secrets).await?),
+        Request::Prepare {
+            spec,
+            services,
+            secrets,
+        } => done(host.prepare_services(&spec, &services, &secrets).await?),
         Request::Observe { environment } => Answer::Observation(host.observe(&environment).map(Box::new)),
         Request::JobRun { spec, job, secrets } => Answer::Job(host.job_run(&spec, &job, &secrets).await?),
         Request::Power {
