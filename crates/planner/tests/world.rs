@@ -223,7 +223,7 @@ impl World {
             }
             Action::Build(name) => {
                 assert!(self.has_files(spec), "{name} is built without its files");
-                drop(self.observed.snapshots.insert(spec.product(name).unwrap()));
+                self.observed.snapshots.insert(spec.product(name).unwrap());
             }
             Action::Verify => {
                 self.observed.verified = Some(spec.generation);

@@ -4,6 +4,7 @@
 //! own and removes them at its end, also when it failed. Where a runtime says in its `Capabilities` that it can not do
 //! something, the cases about that pass without doing anything.
 
+mod ahead;
 mod bench;
 mod builds;
 mod door;
@@ -143,6 +144,7 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     [
         stages::CASES,
+        ahead::CASES,
         jobs::CASES,
         builds::CASES,
         streams::CASES,

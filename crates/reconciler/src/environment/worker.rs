@@ -86,8 +86,11 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
 
 /// The services that wait for others, in the order of the plan; none before all is there that each of them needs.
 fn coming(plan: &Plan) -> Vec<ServiceName> {
-    let ground = |action: &Action| matches!(action, Action::Source(_) | Action::Apply(Stage::Envelope) | Action::Wake);
-    let is_there = |step: &Step| !ground(&step.action) || step.state == StepState::Done;
+    let is_there = |step: &Step| match step.action {
+        Action::Data(_) | Action::Job(_) | Action::Verify | Action::Power(_) => true,
+        Action::Apply(Stage::Services(_) | Stage::Prune) => true,
+        _ => step.state == StepState::Done,
+    };
     if !plan.steps.iter().all(is_there) {
         return Vec::new();
     }

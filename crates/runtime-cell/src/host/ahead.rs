@@ -12,7 +12,7 @@ use super::{
     supervise::Found,
 };
 use crate::{names::UnitName, protocol::SecretValues, sandbox::conmon::Running};
-use model::{Digest, EnvironmentSpec, Power, ServiceName};
+use model::{Digest, EnvironmentSpec, Mount, MountKind, Power, ServiceName, Workload};
 use runtime::RuntimeError;
 use std::sync::Arc;
 
@@ -21,6 +21,13 @@ use std::sync::Arc;
 pub(crate) struct Ahead {
     digest: Digest,
     running: Running,
+}
+
+/// Whether what it mounts is there from the envelope on, and stays what it is: what is in a volume may come from others, or be
+/// replaced by them.
+fn may_be_early(workload: &Workload) -> bool {
+    let late = |mount: &Mount| matches!(mount.kind, MountKind::VolumePath { .. });
+    !workload.mounts.iter().any(late)
 }
 
 impl Host {
@@ -44,11 +51,15 @@ impl Host {
             let _shared = environment.gate.read().await;
             let _turn = environment.turn(&unit).await;
             self.accept(&environment, spec.generation)?;
-            if environment.unit(&unit).is_some() || environment.power() != Power::Running {
+            let there = environment.unit(&unit).is_some();
+            if there || environment.power() != Power::Running || !may_be_early(&service.workload) {
                 continue;
             }
             let resolved = resolve::service(spec, &unit, service, secrets)?;
-            self.make_ahead(&environment, unit, digest, resolved).await?;
+            if let Err(error) = self.make_ahead(&environment, unit, digest, resolved).await {
+                // Whoever wants it will be told.
+                tracing::debug!(environment = %spec.environment, %error, "a container is not made ahead");
+            }
         }
         Ok(())
     }

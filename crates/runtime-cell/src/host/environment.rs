@@ -1,7 +1,9 @@
 //! One environment in the host's memory: its record, its hub, the tasks that watch its containers.
 
 use super::{
-    Host, ahead::Ahead, failed, nameserver, now,
+    Host,
+    ahead::Ahead,
+    failed, nameserver, now,
     record::{Record, UnitRecord},
 };
 use crate::{names::UnitName, sandbox::network::Hub};

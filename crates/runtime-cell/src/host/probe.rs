@@ -5,7 +5,7 @@ use super::{
     environment::Environment,
     knock::Knock,
     launch::Cell,
-    record::{Check, EngineProtocol},
+    record::{Check, DiskOrigin, EngineProtocol},
 };
 use crate::{
     engine::{Address, Probe, Protocol, Verdict},
@@ -14,7 +14,7 @@ use crate::{
 use model::{Power, ServiceState};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::{
-    io,
+    io::{self, Read as _},
     net::SocketAddrV4,
     os::fd::{AsRawFd as _, OwnedFd},
     sync::Arc,
@@ -33,6 +33,10 @@ const EXEC_PAUSE: Duration = Duration::from_millis(50);
 /// A health check that is a command costs as much as the start of the service, which it would slow down: it waits for the port
 /// that the service opens, but not for longer than this.
 const OPEN_PATIENCE: Duration = Duration::from_secs(1);
+/// An engine that says of itself that it still starts is believed for this long.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// More than PostgreSQL writes into its file.
+const STATUS_MAX: u64 = 1024;
 
 /// Follows a run of a container: records when it becomes ready, or that it does not. Never returns.
 pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cell: &Cell) {
@@ -47,6 +51,10 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
     }
     loop {
         environment.until(|record| record.power == Power::Running).await;
+        if began.elapsed() < START_PATIENCE && still_starts(host, cell) {
+            sleep(PORT_PAUSE).await;
+            continue;
+        }
         match probe(host, environment, cell, knock.as_mut()).await {
             Ok(()) => break,
             Err(reason) => {
@@ -59,6 +67,39 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
     }
     host.set_state(environment, &cell.unit, ServiceState::Ready, None);
     std::future::pending::<()>().await;
+}
+
+/// Whether PostgreSQL says in its own file that it does not serve yet. Whoever connects meanwhile is turned away by a process that
+/// is made for that, and so has it start later. What else the file says, or that there is none, means nothing.
+fn still_starts(host: &Host, cell: &Cell) -> bool {
+    let engine = matches!(
+        &cell.manner.check,
+        Check::Engine {
+            protocol: EngineProtocol::Postgres,
+            ..
+        }
+    );
+    let volume = cell.manner.mounts.iter().find_map(|mount| match &mount.origin {
+        DiskOrigin::Volume(name) => Some(name),
+        DiskOrigin::Source(_) => None,
+    });
+    let Some(volume) = volume.filter(|_| engine) else {
+        return false;
+    };
+    let status = || -> io::Result<String> {
+        let directory = host.pool.volume_path(cell.environment.as_str(), volume);
+        let top = std::fs::File::open(directory.map_err(io::Error::other)?)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        // The engine could have put anything there.
+        let file = std::fs::File::from(openat2(&top, "postmaster.pid", flags, Mode::empty(), resolve)?);
+        let mut text = String::new();
+        if file.metadata()?.is_file() {
+            file.take(STATUS_MAX).read_to_string(&mut text)?;
+        }
+        Ok(text)
+    };
+    status().is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "starting"))
 }
 
 /// The port that is open at last when it is ready.

@@ -184,7 +184,11 @@ fn sealed_crun(installed: &Path) -> Option<PathBuf> {
             .ok()
     });
     let copy = copy.as_ref()?;
-    Some(PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), copy.as_raw_fd())))
+    Some(PathBuf::from(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        copy.as_raw_fd()
+    )))
 }
 
 fn sealed_copy(program: &Path) -> io::Result<OwnedFd> {

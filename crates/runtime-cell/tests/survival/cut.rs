@@ -41,6 +41,8 @@ while True:
 enum Operation {
     /// The first start.
     Start,
+    /// The first start of what was told ahead.
+    Ahead,
     /// An orderly stop, as before a snapshot.
     Stop,
     /// A start after everything was stopped.
@@ -52,6 +54,11 @@ enum Operation {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_was_cut_is_made_again() {
     at_every_point(Operation::Start).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_ahead_and_was_cut_is_made_again() {
+    at_every_point(Operation::Ahead).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +95,7 @@ async fn live(rig: &mut Rig, operation: Operation, point: Option<&str>) -> Vec<S
     }
     let made = spec(rig.environment(), &[("web", web)]);
     let id = made.environment.clone();
-    if operation != Operation::Start {
+    if !matches!(operation, Operation::Start | Operation::Ahead) {
         up(&runtime, &made).await;
         ready(&runtime, &id, "web").await;
     }
@@ -122,8 +129,17 @@ async fn live(rig: &mut Rig, operation: Operation, point: Option<&str>) -> Vec<S
 async fn carry_out(rig: &Rig, runtime: &CellRuntime, made: &EnvironmentSpec, operation: Operation) -> bool {
     let id = &made.environment;
     match operation {
-        Operation::Start => {
+        Operation::Start | Operation::Ahead => {
             let envelope = runtime.apply(made, &model::Stage::Envelope, &runtime::NoSecrets).await;
+            if operation == Operation::Ahead {
+                let web = ["web".parse().unwrap()];
+                let told = runtime.prepare(made, &web, &runtime::NoSecrets).await;
+                // What is made then waits for its start, and may be cut there too.
+                sleep(Duration::from_millis(20)).await;
+                if told.is_err() {
+                    return false;
+                }
+            }
             let all = runtime
                 .apply(made, &crate::support::all(made), &runtime::NoSecrets)
                 .await;
@@ -162,7 +178,7 @@ async fn is_ready_again(runtime: &CellRuntime, made: &EnvironmentSpec, restarts:
 async fn converges(rig: &Rig, runtime: &CellRuntime, made: &EnvironmentSpec, operation: Operation) {
     let id = &made.environment;
     match operation {
-        Operation::Start => up(runtime, made).await,
+        Operation::Start | Operation::Ahead => up(runtime, made).await,
         Operation::Stop => {
             let web = ["web".parse().unwrap()];
             runtime.services_stop(id, Generation(1), &web).await.unwrap();
