@@ -86,21 +86,40 @@ impl<'a> Database<'a> {
             .patient(within, "waiting for other migrations of this database", lock)
             .await?;
         prepare::role(&self.session, &self.set.user, self.password).await?;
-        let (name, owner) = (identifier(&self.set.database), identifier(&self.set.user));
-        // Before PostgreSQL 15 the schema `public` belonged to the bootstrap superuser.
-        let sql = format!(
-            "ALTER DATABASE {name} OWNER TO {owner}; \
-             DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner \
-             WHERE n.nspname = 'public' AND r.rolname = {}) THEN ALTER SCHEMA public OWNER TO {owner}; END IF; END $$",
-            literal(ADMINISTRATOR)
-        );
-        self.session.execute("giving the database to its owner", &sql).await?;
+        self.give().await?;
         let books = self.books().await?;
         if books.is_complete() {
             return Ok(());
         }
         self.session
             .execute("making the record of migrations", &migrate::make(books, &self.set.user))
+            .await
+    }
+
+    /// Gives the database to the application's role, and what it could not use otherwise.
+    async fn give(&self) -> Result<()> {
+        let (name, owner) = (identifier(&self.set.database), identifier(&self.set.user));
+        // A clone has usually nothing to be given, and asking costs it less than a change that changes nothing.
+        let sql = "SELECT o.rolname, s.rolname FROM pg_catalog.pg_database d \
+             JOIN pg_catalog.pg_roles o ON o.oid = d.datdba \
+             LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'public' \
+             LEFT JOIN pg_catalog.pg_roles s ON s.oid = n.nspowner \
+             WHERE d.datname = pg_catalog.current_database()";
+        let found = self.session.rows("looking for the database's owner", sql).await?;
+        let owners = found.first().map(Vec::as_slice).unwrap_or_default();
+        let mut changes = Vec::new();
+        if owners.first() != Some(&self.set.user) {
+            changes.push(format!("ALTER DATABASE {name} OWNER TO {owner}"));
+        }
+        // Before PostgreSQL 15 the schema `public` belonged to the bootstrap superuser.
+        if owners.get(1).is_some_and(|of_public| of_public == ADMINISTRATOR) {
+            changes.push(format!("ALTER SCHEMA public OWNER TO {owner}"));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.session
+            .execute("giving the database to its owner", &changes.join("; "))
             .await
     }
 

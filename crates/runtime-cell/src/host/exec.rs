@@ -69,6 +69,7 @@ impl Host {
         variables: &BTreeMap<String, String>,
     ) -> io::Result<(Command, Files)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
+        self.groups.expect_move();
         let container = self.container(environment, unit);
         let range = self.range(environment)?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
