@@ -12,7 +12,7 @@ use super::{
     supervise::Found,
 };
 use crate::{names::UnitName, protocol::SecretValues, sandbox::conmon::Running};
-use model::{Digest, EnvironmentSpec, Mount, MountKind, Power, ServiceName, Workload};
+use model::{Digest, EnvironmentSpec, Mount, MountKind, Power, Root, ServiceName, Workload};
 use runtime::RuntimeError;
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ pub(crate) struct Ahead {
     running: Running,
 }
 
-/// Whether what it mounts is there from the envelope on, and stays what it is: what is in a volume may come from others, or be
-/// replaced by them.
+/// Whether it can be made at any time after the envelope. What is in a volume may come from others, or be replaced by them; and an
+/// engine's first run fills its volume.
 fn may_be_early(workload: &Workload) -> bool {
     let late = |mount: &Mount| matches!(mount.kind, MountKind::VolumePath { .. });
-    !workload.mounts.iter().any(late)
+    !matches!(workload.root, Root::Engine(_)) && !workload.mounts.iter().any(late)
 }
 
 impl Host {
