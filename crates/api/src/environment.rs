@@ -186,7 +186,7 @@ pub struct EnvironmentView {
     pub address: Option<String>,
     /// All addresses.
     pub addresses: Vec<AddressView>,
-    /// How it stands: `needs_approval`, `starting`, `live`, `updating`, `live_older`, `live_unapproved`, `failed`, `sleeping`, `ending`, `ended`.
+    /// How it stands: `needs_approval`, `starting`, `live`, `updating`, `live_older`, `live_unapproved`, `failed`, `sleeping`, `suspended`, `ending`, `ended`.
     #[schema(value_type = String)]
     pub phase: Phase,
     /// The same in words.

@@ -60,6 +60,8 @@ type Told = BTreeMap<(ProjectName, SourceName, u64), EnvironmentId>;
 
 async fn look(context: &Context, project: &Project, told: &mut Told) -> Result<(), Trouble> {
     let environments = context.store.environment_list(Some(&project.name), true).await?;
+    // What is forgotten is not told again either.
+    told.retain(|(of, ..), id| *of != project.name || environments.iter().any(|row| row.id == *id));
     let mut troubles = Troubles::default();
     for pull in context.store.pull_request_list(&project.name, false).await? {
         let origin = Origin::PullRequest { number: pull.number };
