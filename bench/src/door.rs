@@ -178,6 +178,7 @@ fn spec(id: &EnvironmentId, target: SocketAddr) -> Result<EnvironmentSpec> {
         origin: Origin::PullRequest { number: 1 },
         sources: BTreeMap::new(),
         stack: Stack::Services(ServiceStack::default()),
+        secrets: std::collections::BTreeMap::new(),
         limits: Limits::default(),
         egress: Egress {
             hosts: BTreeMap::new(),

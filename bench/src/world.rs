@@ -16,6 +16,7 @@ use runtime_cell::{
     host::{HostConfig, run},
     pool::{Place, PoolConfig},
 };
+use secrets::Vault;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -147,6 +148,10 @@ impl World {
             projects: projects.collect::<Result<_>>()?,
             git: Git::new(self.traces.path().join("git"), GitLimits::default())?,
             mirrors: self.traces.path().join("mirrors"),
+            vault: Arc::new(Vault::open(
+                &self.traces.path().join("secrets"),
+                &self.traces.path().join("secrets.key"),
+            )?),
             clock: Arc::new(SystemClock),
             settings: Settings {
                 spares: SpareSettings {

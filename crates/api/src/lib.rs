@@ -18,6 +18,7 @@ mod problem;
 mod progress;
 mod receipt;
 mod request;
+mod secret;
 mod spare;
 
 pub use door::{DoorView, PassedView, RefusedView};
@@ -34,6 +35,7 @@ pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};
 pub use progress::{EventList, EventView, GenerationView, StepStateView, StepView, StepsView, WhyView};
 pub use receipt::{LedgerEntryView, LedgerView};
 pub use request::{ApproveRequest, CreateRequest, DeployRequest, LinkRequest, SignInLink, UpdateRequest};
+pub use secret::{SecretList, SecretQuery, SecretUserView, SecretView};
 pub use spare::{ProjectSparesView, SpareList, SpareView};
 
 /// The path that every operation of this version begins with.

@@ -5,8 +5,8 @@
 
 use crate::{
     ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
-    GoldenList, ImageList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SignInLink,
-    SpareList, StepsView, UpdateRequest, WhyView,
+    GoldenList, ImageList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SecretList,
+    SecretQuery, SecretView, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -33,6 +33,9 @@ impl Modify for Bearer {
     paths(
         project_list,
         project_nudge,
+        secret_list,
+        secret_put,
+        secret_delete,
         spare_list,
         golden_list,
         image_list,
@@ -82,6 +85,31 @@ operation!(
     #[utoipa::path(post, path = "/api/v1/projects/{project}/nudge", tag = "projects", params(("project" = String, Path)),
         responses((status = 202), (status = 404, body = ProblemDetails)))]
     project_nudge
+);
+operation!(
+    /// Secrets of a project: names, versions and who is given them; never a value
+    #[utoipa::path(get, path = "/api/v1/projects/{project}/secrets", tag = "secrets", params(("project" = String, Path)),
+        responses((status = 200, body = SecretList), (status = 404, body = ProblemDetails)))]
+    secret_list
+);
+operation!(
+    /// Set a secret, new or not. The body is the value: any bytes, at most 1 MiB
+    ///
+    /// Environments that are given it get the new value; what it restarts is exactly that.
+    #[utoipa::path(put, path = "/api/v1/projects/{project}/secrets/{name}", tag = "secrets",
+        params(("project" = String, Path), ("name" = String, Path), SecretQuery),
+        request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+        responses((status = 200, body = SecretView), (status = 400, body = ProblemDetails), (status = 404, body = ProblemDetails),
+            (status = 409, body = ProblemDetails, description = "The value looks like production's or staging's"),
+            (status = 413, body = ProblemDetails)))]
+    secret_put
+);
+operation!(
+    /// Remove a secret; the answer says who was given it
+    #[utoipa::path(delete, path = "/api/v1/projects/{project}/secrets/{name}", tag = "secrets",
+        params(("project" = String, Path), ("name" = String, Path)),
+        responses((status = 200, body = SecretView), (status = 404, body = ProblemDetails)))]
+    secret_delete
 );
 operation!(
     /// Engines that were started ahead of the environment that will need them

@@ -358,6 +358,7 @@ fn a_service_is_started_again_with_what_it_depends_on() {
             stack: model::Stack::Services(blueprint.stack),
             limits: model::Limits::default(),
             egress: model::Egress::default(),
+            secrets: std::collections::BTreeMap::new(),
         }
     };
     let digest = |image: &str, name: &str| spec(image).service_digest(&name.parse().unwrap());

@@ -6,6 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use model::{BranchName, CommitId, InstanceId, ProjectName, ServiceName, SourceName};
 use std::path::PathBuf;
 
+mod secret;
+
+pub(crate) use secret::{SecretCommand, SecretListArgs, SecretRemoveArgs, SecretSetArgs};
+
 /// The configuration file that is read unless another one is named.
 const CONFIG: &str = "/etc/maquette/maquette-server.yaml";
 
@@ -114,6 +118,9 @@ pub(crate) enum Remote {
     Delete(DeleteArgs),
     /// Show everything that was made for an environment, and the proof that it is gone
     Receipt(Env),
+    /// Set, list, rotate and remove the secrets that a policy grants
+    #[command(subcommand)]
+    Secret(SecretCommand),
 }
 
 /// An environment.

@@ -14,6 +14,7 @@ use std::{
     path::Path,
     time::Duration,
 };
+use zeroize::Zeroizing;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -85,6 +86,16 @@ impl Api {
     ) -> Result<T, Failure> {
         self.read(self.request(Method::POST, path).timeout(ANSWER).json(body))
             .await
+    }
+
+    /// Sends bytes as they are. They are wiped when they were sent.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: Zeroizing<Vec<u8>>) -> Result<T, Failure> {
+        let request = self
+            .request(Method::PUT, path)
+            .timeout(ANSWER)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(bytes::Bytes::from_owner(body));
+        self.read(request).await
     }
 
     /// An answer that is read piece by piece.

@@ -108,12 +108,12 @@ fn read(directory: &Path, policy: Option<&Path>) -> Result<Result<Blueprint, Pro
     let tree = Directory::open(directory)?;
     let policy = policy.map(Directory::open).transpose()?;
     let policy_tree: &dyn blueprint::Tree = policy.as_ref().map_or(&tree, |policy| policy);
-    Ok(Blueprint::read(
-        &tree,
-        Some(policy_tree),
-        &context(directory)?,
-        &capabilities(),
-    ))
+    let mut context = context(directory)?;
+    // Which of them have a value is known to the server alone.
+    if let Ok((policy, _)) = Policy::read(policy_tree) {
+        context.secrets = policy.secrets.into_iter().collect();
+    }
+    Ok(Blueprint::read(&tree, Some(policy_tree), &context, &capabilities()))
 }
 
 /// An environment as it could be: the values are examples, the form is that of real ones.

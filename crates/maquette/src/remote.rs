@@ -2,6 +2,7 @@
 
 mod exec;
 mod logs;
+mod secret;
 mod watch;
 
 use crate::{
@@ -52,6 +53,7 @@ pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<Exit
         Remote::Recreate(args) => session.recreate(&args).await,
         Remote::Delete(args) => session.delete(&args).await,
         Remote::Receipt(args) => session.receipt(&args).await,
+        Remote::Secret(command) => secret::run(&session, command).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

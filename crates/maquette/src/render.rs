@@ -6,7 +6,7 @@ mod tests;
 
 use api::{
     CommitView, DoorView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
-    ServiceView, StepView, WhyView,
+    SecretUserView, SecretView, ServiceView, StepView, WhyView,
 };
 use model::{Phase, Timestamp};
 use std::fmt::Write as _;
@@ -353,6 +353,63 @@ pub(crate) fn receipt(view: &LedgerView, now: Timestamp) -> String {
             "… and {} more; --json has them all",
             view.entries.len() - ENTRIES_MAX
         );
+    }
+    text
+}
+
+/// Secrets, a line each.
+pub(crate) fn secrets(secrets: &[SecretView], now: Timestamp) -> String {
+    if secrets.is_empty() {
+        return "There are no secrets.\n".to_owned();
+    }
+    let mut table = Table::new(["NAME", "SET", "VERSION", "GRANTED", "GIVEN TO"]);
+    for secret in secrets {
+        let granted = match secret.granted {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        };
+        table.row([
+            secret.name.clone(),
+            format!("{} ago", ago(secret.set, now)),
+            secret.version.chars().take(8).collect(),
+            granted.to_owned(),
+            shortened(&secret_users(secret), 60),
+        ]);
+    }
+    let mut text = table.to_string();
+    for secret in secrets {
+        if let Some(reason) = &secret.despite {
+            let _ = writeln!(text, "\n{} was set although {}", secret.name, tame(reason));
+        }
+    }
+    text
+}
+
+/// Who is given a secret: `pr-1 (web, worker), pr-2 (web)`.
+pub(crate) fn secret_users(secret: &SecretView) -> String {
+    if secret.used_by.is_empty() {
+        return "nobody".to_owned();
+    }
+    let user = |user: &SecretUserView| format!("{} ({})", user.label, user.services.join(", "));
+    secret.used_by.iter().map(user).collect::<Vec<_>>().join(", ")
+}
+
+/// A secret that was set, and what follows.
+pub(crate) fn secret_set(secret: &SecretView) -> String {
+    let name = &secret.name;
+    let mut text = match secret.used_by.is_empty() {
+        true => format!("{name} is set\n"),
+        false => format!("{name} is set; it is given anew to {}\n", secret_users(secret)),
+    };
+    if secret.granted == Some(false) {
+        let _ = writeln!(
+            text,
+            "note: the policy does not grant it yet: add it to `policy: {{ secrets: [{name}] }}` of maquette.yaml on the policy branch"
+        );
+    }
+    if let Some(reason) = &secret.despite {
+        let _ = writeln!(text, "note: it was set although {}", tame(reason));
     }
     text
 }

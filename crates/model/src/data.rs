@@ -47,6 +47,9 @@ pub struct DataFact {
     pub golden: Option<SnapshotId>,
     /// Whether role and database exist.
     pub prepared: bool,
+    /// The password that the role was given ([`crate::EnvironmentSpec::password_digest`]).
+    #[serde(default)]
+    pub password: Option<Digest>,
     /// Migrations that were applied, in order.
     pub applied: Vec<Migration>,
     /// Whether the seed files were run.

@@ -1,7 +1,8 @@
 //! Services and jobs: what runs in an environment, in words that every runtime understands.
 
 use crate::{
-    Build, EnvironmentId, ImageDigest, JobName, NetworkName, Options, ServiceName, SourceName, Value, VolumeName,
+    Build, BuildSecret, EnvironmentId, ImageDigest, JobName, NetworkName, Options, SecretRef, ServiceName, SourceName,
+    Value, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -213,6 +214,27 @@ pub struct Workload {
     /// What else it asks for.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
+}
+
+impl Workload {
+    /// The secrets that it is given, as variables, as files, or to be built with.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<&SecretRef> {
+        let files = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Content { content, .. } => Some(content),
+            _ => None,
+        });
+        let built_with = match &self.root {
+            Root::Build(build) => Some(build.secrets.values()),
+            _ => None,
+        };
+        let built_with = built_with.into_iter().flatten().filter_map(|secret| match secret {
+            BuildSecret::Value(value) => Some(value),
+            BuildSecret::File(_) => None,
+        });
+        let values = self.environment.values().chain(files).chain(built_with);
+        values.flat_map(Value::secrets).collect()
+    }
 }
 
 /// A network of an environment.

@@ -2,11 +2,15 @@
 
 use crate::{
     BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind,
-    Network, NetworkName, ProjectName, Root, Service, ServiceName, SnapshotId, SourceName, VolumeName, Workload,
+    Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId, SourceName, VolumeName,
+    Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// How far [`EnvironmentSpec::service_digest`] follows `restarts_with`; a circle ends there.
 const DEPENDENCIES_MAX: usize = 32;
@@ -176,6 +180,21 @@ pub struct EnvironmentSpec {
     /// What it may reach outside of itself. No part of the digest of a service: what runs is not started again for it.
     #[serde(default, skip_serializing_if = "Egress::is_empty")]
     pub egress: Egress,
+    /// The secrets that its services, jobs and databases are given, each with the version of its value: it changes with the
+    /// value and says nothing about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretRef, String>,
+}
+
+impl ServiceStack {
+    /// All secrets that are given to anything in it.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<&SecretRef> {
+        let services = self.services.values().map(|service| &service.workload);
+        let workloads = services.chain(self.jobs.values().map(|job| &job.workload));
+        let passwords = self.data.values().flat_map(|set| set.password.secrets());
+        workloads.flat_map(Workload::secrets).chain(passwords).collect()
+    }
 }
 
 impl EnvironmentSpec {
@@ -281,6 +300,22 @@ impl EnvironmentSpec {
                 MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
             }
         }
+        for name in workload.secrets() {
+            parts.push(self.secret_part(name));
+        }
+        Digest::of_parts(parts.iter().map(Vec::as_slice))
+    }
+
+    fn secret_part(&self, name: &SecretRef) -> Vec<u8> {
+        let version = self.secrets.get(name).map_or("", String::as_str);
+        format!("{}\0{version}", name.0).into_bytes()
+    }
+
+    /// Tells one password of a database's role from the next, without saying anything about one that is a secret.
+    #[must_use]
+    pub fn password_digest(&self, set: &crate::DataSet) -> Digest {
+        let mut parts = vec![serde_json::to_vec(&set.password).unwrap_or_default()];
+        parts.extend(set.password.secrets().into_iter().map(|name| self.secret_part(name)));
         Digest::of_parts(parts.iter().map(Vec::as_slice))
     }
 }

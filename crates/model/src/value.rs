@@ -39,15 +39,18 @@ impl Value {
         }
     }
 
-    /// The text, its secrets looked up.
+    /// What it stands for, its secrets looked up: bytes, since a secret may hold any.
     ///
     /// # Errors
     /// The name of a secret that is not known.
-    pub fn reveal(&self, known: &dyn Fn(&SecretRef) -> Option<String>) -> Result<String, SecretRef> {
+    pub fn reveal<'a>(&self, known: &dyn Fn(&SecretRef) -> Option<&'a [u8]>) -> Result<Vec<u8>, SecretRef> {
         match self {
-            Self::Plain(text) => Ok(text.clone()),
-            Self::Secret(name) => known(name).ok_or_else(|| name.clone()),
-            Self::Joined(parts) => parts.iter().map(|part| part.reveal(known)).collect(),
+            Self::Plain(text) => Ok(text.clone().into_bytes()),
+            Self::Secret(name) => known(name).map(<[u8]>::to_vec).ok_or_else(|| name.clone()),
+            Self::Joined(parts) => {
+                let parts: Result<Vec<_>, _> = parts.iter().map(|part| part.reveal(known)).collect();
+                Ok(parts?.concat())
+            }
         }
     }
 }

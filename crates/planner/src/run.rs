@@ -476,6 +476,7 @@ impl Levels<'_> {
         let complete = !self.volume_is_missing(&set.volume)
             && self.observed.data.get(name).is_some_and(|fact| {
                 fact.prepared
+                    && fact.password.as_ref() == Some(&self.spec.password_digest(set))
                     && fact.seeded
                     && fact.applied == set.migrations
                     && self.incarnation(set) == Some(fact.incarnation)

@@ -125,6 +125,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
         }),
         limits: Limits::default(),
         egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -200,6 +201,7 @@ impl World {
                     incarnation,
                     golden: None,
                     prepared: true,
+                    password: Some(spec.password_digest(set)),
                     applied,
                     seeded: true,
                 };

@@ -7,11 +7,13 @@ use crate::{
     project::{Project, Source},
     repository::{CommitTree, RepositoryError},
     scope::Scope,
+    secret::{self, Versions},
     service_source,
+    trust::{self, Trust},
 };
 use blueprint::{Address, Blueprint, Policy, Problem, Problems, Severity};
 use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::EnvironmentRow;
 
 /// What an environment is made from, or the problems that keep it from being made.
@@ -88,6 +90,7 @@ pub(crate) async fn of_environment(
     context: &Context,
     environment: &EnvironmentRow,
     policy: &PolicyHead,
+    granted: &Versions,
 ) -> Result<Reading, Trouble> {
     let project = context.project(&environment.project)?;
     let Some((source, commit)) = project
@@ -98,7 +101,7 @@ pub(crate) async fn of_environment(
             .to_owned()
             .into()));
     };
-    let about = about_environment(context, environment, project, (source, commit)).await?;
+    let about = about_environment(context, environment, project, (source, commit), granted).await?;
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
     context.repositories.ensure(&project.name, source, commit, None).await?;
     let via = format!("refs/heads/{}", source.policy_branch);
@@ -115,8 +118,9 @@ pub(crate) async fn of_environment(
         .repositories
         .tree(&project.name, &source.name, &policy.commit)
         .await?;
+    let trust = trust::of(context, environment).await?;
     let troubles = [head.trouble(), policy_tree.trouble()];
-    let mut reading = read(context, head, policy_tree, about.clone()).await;
+    let mut reading = read(context, head, policy_tree, about.clone(), trust).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     if let Ok(blueprint) = &mut reading {
         blueprint.notes.extend(notes);
@@ -135,7 +139,11 @@ pub(crate) async fn of_environment(
 }
 
 /// A digest of all that a stack can see of what an environment is for: title, base branch, address and so on.
-pub(crate) async fn visible(context: &Context, environment: &EnvironmentRow) -> Result<Digest, Trouble> {
+pub(crate) async fn visible(
+    context: &Context,
+    environment: &EnvironmentRow,
+    granted: &Versions,
+) -> Result<Digest, Trouble> {
     let project = context.project(&environment.project)?;
     let pinned = project
         .primary()
@@ -143,7 +151,7 @@ pub(crate) async fn visible(context: &Context, environment: &EnvironmentRow) -> 
     let Some(pinned) = pinned else {
         return Ok(Digest::of(b""));
     };
-    Ok(about_environment(context, environment, project, pinned)
+    Ok(about_environment(context, environment, project, pinned, granted)
         .await?
         .fingerprint())
 }
@@ -154,10 +162,12 @@ async fn about_environment(
     environment: &EnvironmentRow,
     project: &Project,
     (source, commit): (&Source, &CommitId),
+    granted: &Versions,
 ) -> Result<blueprint::Context, Trouble> {
     let mut about = about(project, source, commit, &environment.label);
     let Scope { without, with } = Scope::of(environment);
     (about.without, about.with) = (without, with);
+    about.secrets = granted.keys().map(|name| name.0.clone()).collect();
     match &environment.origin {
         Origin::PullRequest { number } => {
             let pull = context
@@ -216,8 +226,9 @@ async fn take_services(
             commit: commit.clone(),
             ..about.clone()
         };
+        let trust = trust::of(context, environment).await?;
         let troubles = [tree.trouble(), policy.trouble()];
-        let reading = read(context, tree, policy, about).await;
+        let reading = read(context, tree, policy, about, trust).await;
         troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
         let found = match reading {
             Ok(mut other) => other.stack.services.remove(&service),
@@ -252,9 +263,10 @@ pub(crate) async fn of_policy_branch(
     about.branch = Some(source.policy_branch.clone());
     let head = context.repositories.tree(&project.name, &source.name, commit).await?;
     let policy = context.repositories.tree(&project.name, &source.name, commit).await?;
+    about.secrets = secret::available(context, &project.name);
     let troubles = [head.trouble(), policy.trouble()];
     // Nothing runs from it but engines: what its images say is of no interest.
-    let (reading, ..) = read_once(context, head, policy, about).await;
+    let (reading, ..) = read_once(context, head, policy, about, Trust::Full).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     Ok(reading)
 }
@@ -323,8 +335,14 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
 }
 
 /// Reads a tree; where its stack runs images a second time, with what they say.
-async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: blueprint::Context) -> Reading {
-    let (first, trees) = read_once(context, head, policy, about.clone()).await;
+async fn read(
+    context: &Context,
+    head: CommitTree,
+    policy: CommitTree,
+    about: blueprint::Context,
+    trust: Trust,
+) -> Reading {
+    let (first, trees) = read_once(context, head, policy, about.clone(), trust).await;
     let first = first?;
     let wanted: BTreeMap<String, String> = image::names_of(&first.stack)
         .into_iter()
@@ -345,7 +363,7 @@ async fn read(context: &Context, head: CommitTree, policy: CommitTree, about: bl
         images: Some(images),
         ..about
     };
-    let (second, _) = read_once(context, head, policy, about).await;
+    let (second, _) = read_once(context, head, policy, about, trust).await;
     let mut second = second?;
     second.notes.extend(notes);
     Ok(second)
@@ -357,22 +375,57 @@ async fn read_once(
     head: CommitTree,
     policy: CommitTree,
     about: blueprint::Context,
+    trust: Trust,
 ) -> (Reading, Option<(CommitTree, CommitTree)>) {
     let capabilities = context.runtime.capabilities().clone();
     let reading = tokio::task::spawn_blocking(move || {
         let read = Blueprint::read(&head, Some(&policy), &about, &capabilities);
-        (read, (head, policy))
+        let told = secret::told(&lacking(&head, &policy, about, &capabilities), trust);
+        (read, told, (head, policy))
     });
-    let Ok((read, trees)) = reading.await else {
+    let Ok((read, told, trees)) = reading.await else {
         let unusable: Unusable = "the blueprint could not be read to its end".to_owned().into();
         return (Err(unusable), None);
     };
-    let reading = read.map_err(Unusable::from).map(|blueprint| ReadBlueprint {
-        limits: blueprint.policy.limits,
-        left_out: blueprint.left_out,
-        // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
-        notes: Vec::new(),
-        stack: blueprint.stack,
-    });
+    let reading = match read {
+        Ok(blueprint) => Ok(ReadBlueprint {
+            limits: blueprint.policy.limits,
+            left_out: blueprint.left_out,
+            // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
+            notes: told,
+            stack: blueprint.stack,
+        }),
+        Err(problems) => {
+            let mut problems = Unusable::from(problems);
+            if !told.is_empty() {
+                problems.hint = Some(told.join(" "));
+            }
+            Err(problems)
+        }
+    };
     (reading, Some(trees))
+}
+
+/// What of the stack would be given secrets that the policy grants, and is not given them.
+fn lacking(
+    head: &CommitTree,
+    policy: &CommitTree,
+    about: blueprint::Context,
+    capabilities: &model::Capabilities,
+) -> BTreeMap<String, Vec<String>> {
+    let granted: BTreeSet<String> = Policy::read(policy)
+        .map(|(policy, _)| policy.secrets.into_iter().collect())
+        .unwrap_or_default();
+    let missing: BTreeSet<String> = granted.difference(&about.secrets).cloned().collect();
+    if missing.is_empty() {
+        return BTreeMap::new();
+    }
+    let all = blueprint::Context {
+        secrets: granted,
+        ..about
+    };
+    match Blueprint::read(head, Some(policy), &all, capabilities) {
+        Ok(whole) => secret::lacking(&whole.stack, &missing),
+        Err(_) => BTreeMap::new(),
+    }
 }

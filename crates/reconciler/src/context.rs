@@ -14,6 +14,7 @@ use crate::{
 };
 use model::{InstanceId, ProjectName, Timestamp};
 use runtime::Runtime;
+use secrets::Vault;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::Store;
 
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) projects: BTreeMap<ProjectName, Project>,
     pub(crate) repositories: Repositories,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) heads: Heads,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) nudges: Nudges,

@@ -1,6 +1,6 @@
 //! Brings one database to its desired content: role and database, migrations, seed. Goldens are filled by the same step.
 
-use crate::{context::Context, environment::execute::StepError, text::chain};
+use crate::{context::Context, environment::execute::StepError, secret, text::chain};
 use data::{Contents, DataError, Database};
 use model::{CommitId, DataFact, DataSet, EnvironmentSpec, Migration, ServiceName, SourceName};
 use runtime::{Connection, Target};
@@ -16,6 +16,13 @@ const POSTGRES: u16 = 5432;
 struct Files<'a> {
     source: &'a SourceName,
     commit: &'a CommitId,
+}
+
+/// What a database should be, and the password of its role.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    set: &'a DataSet,
+    password: &'a str,
 }
 
 /// The step of a generation: afterwards the store knows what is in the database, as read back from it.
@@ -47,6 +54,13 @@ pub(crate) async fn bring_to(
         model::VolumeOrigin::Empty => None,
     });
     let files = Files { source, commit };
+    let secrets = secret::values(context, spec).await?;
+    let password = runtime::reveal::variable("POSTGRES_PASSWORD", &set.password, &secrets);
+    let password = password.map_err(|reason| StepError::new(format!("{service}: {reason}"), false))?;
+    let set = Wanted {
+        set,
+        password: &password,
+    };
     let filled = fill(context, spec, service, set, &files).await;
     // Also after a failure: what was applied decides whether the next generation can keep it.
     let (contents, outcome) = match filled {
@@ -62,7 +76,8 @@ pub(crate) async fn bring_to(
         golden,
         prepared: contents.prepared,
         applied: contents.applied,
-        seeded: outcome.is_ok() && (contents.seeded || set.seeds.is_empty()),
+        password: outcome.is_ok().then(|| spec.password_digest(set.set)),
+        seeded: outcome.is_ok() && (contents.seeded || set.set.seeds.is_empty()),
     };
     context.store.data_fact_put(&spec.environment, service, &fact).await?;
     outcome
@@ -84,6 +99,7 @@ async fn intend(
             model::VolumeOrigin::Empty => None,
         }),
         prepared: true,
+        password: None,
         applied: set.migrations.clone(),
         seeded: false,
     };
@@ -96,10 +112,11 @@ async fn fill(
     context: &Context,
     spec: &EnvironmentSpec,
     service: &ServiceName,
-    set: &DataSet,
+    wanted: Wanted<'_>,
     files: &Files<'_>,
 ) -> Result<Contents, StepError> {
-    let database = open(context, spec, service, set).await?;
+    let set = wanted.set;
+    let database = open(context, spec, service, wanted).await?;
     database.prepare(DATABASE_TIME_MAX).await.map_err(data_error)?;
     let before = database.contents().await.map_err(data_error)?;
     if !set.migrations.starts_with(&before.applied) {
@@ -142,9 +159,8 @@ async fn open<'a>(
     context: &Context,
     spec: &EnvironmentSpec,
     service: &ServiceName,
-    set: &'a DataSet,
+    Wanted { set, password }: Wanted<'a>,
 ) -> Result<Database<'a>, StepError> {
-    let password = set.password.plain().unwrap_or_default();
     let found = Database::open(administrator(context, spec, service).await?, set, password).await;
     if let Some(database) = found.map_err(data_error)? {
         return Ok(database);
@@ -162,9 +178,8 @@ async fn look(
     context: &Context,
     spec: &EnvironmentSpec,
     service: &ServiceName,
-    set: &DataSet,
+    Wanted { set, password }: Wanted<'_>,
 ) -> Result<Contents, StepError> {
-    let password = set.password.plain().unwrap_or_default();
     let found = Database::open(administrator(context, spec, service).await?, set, password).await;
     match found.map_err(data_error)? {
         Some(database) => database.contents().await.map_err(data_error),

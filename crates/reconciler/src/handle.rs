@@ -1,5 +1,6 @@
 //! Starting the reconciler, and what others may ask of it.
 
+mod secrets_of;
 mod spares;
 mod update;
 
@@ -17,9 +18,12 @@ use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
 use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName};
 use planner::{Desired, Plan};
 use runtime::Runtime;
+use secrets::Vault;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use store::{EnvironmentPatch, EnvironmentRow, Store};
 use tokio::task::JoinSet;
+
+pub use secrets_of::SecretUser;
 
 /// What the reconciler is made from.
 pub struct Reconciler {
@@ -33,6 +37,8 @@ pub struct Reconciler {
     pub git: Git,
     /// Where mirrors of the sources are kept.
     pub mirrors: PathBuf,
+    /// The secrets of all projects.
+    pub vault: Arc<Vault>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Intervals.
@@ -136,6 +142,7 @@ impl Reconciler {
                 .map(|project| (project.name.clone(), project))
                 .collect(),
             repositories,
+            vault: self.vault,
             heads: Heads::default(),
             clock: self.clock,
             nudges: Nudges::default(),

@@ -3,11 +3,12 @@
 use crate::{
     blueprints,
     context::{Context, Trouble},
+    secret,
 };
 use blueprint::Policy;
 use model::{CommitId, DataSet, Digest, ProjectName, Service, ServiceName, ServiceStack};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 use store::GenerationRow;
@@ -20,6 +21,8 @@ pub(crate) struct PolicyHead {
     pub(crate) digest: Digest,
     /// What it says; the strict default if it can not be read.
     pub(crate) policy: Policy,
+    /// The secrets of the project that had a value when it was read.
+    pub(crate) available: BTreeSet<String>,
     /// Whether it could be read. Nothing is concluded from one that could not: what there is stays as it is.
     pub(crate) readable: bool,
     /// Why it could not be read, in one line.
@@ -39,6 +42,8 @@ pub(crate) struct Heads(Mutex<BTreeMap<ProjectName, Known>>);
 struct Known {
     /// The commit that was read last.
     read: CommitId,
+    /// The secrets of the project that had a value then.
+    available: BTreeSet<String>,
     /// What holds: that commit, or the last one before it whose policy can be read.
     head: Arc<PolicyHead>,
     /// Why what was read last does not hold.
@@ -54,10 +59,11 @@ impl Heads {
             .map(|known| Arc::clone(&known.head))
     }
 
-    /// Whether this commit is the one that was read last.
-    pub(crate) fn has_read(&self, project: &ProjectName, commit: &CommitId) -> bool {
+    /// Whether this commit is the one that was read last, and these are the secrets that had a value then.
+    pub(crate) fn has_read(&self, project: &ProjectName, commit: &CommitId, available: &BTreeSet<String>) -> bool {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(project).is_some_and(|known| known.read == *commit)
+        let is = |known: &Known| known.read == *commit && known.available == *available;
+        table.get(project).is_some_and(is)
     }
 
     /// Takes note of what was read. While a policy can not be read, the one before it holds.
@@ -66,6 +72,7 @@ impl Heads {
         let before = table.remove(project).map(|known| known.head);
         let known = Known {
             read: head.commit.clone(),
+            available: head.available.clone(),
             problem: head.problem.clone(),
             head: before
                 .filter(|before| !head.readable && before.readable)
@@ -109,6 +116,7 @@ pub(crate) async fn last_readable(context: &Context, project: &ProjectName) -> R
 
 /// Reads the policy branch at a commit, which must be in the mirror.
 pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &CommitId) -> Result<PolicyHead, Trouble> {
+    let available = secret::available(context, project);
     let (policy, digest, problem) = blueprints::policy(context, project, commit).await?;
     let stack = blueprints::of_policy_branch(context, project, commit).await?;
     let stack = stack.ok().map(|blueprint| blueprint.stack);
@@ -116,6 +124,7 @@ pub(crate) async fn read(context: &Context, project: &ProjectName, commit: &Comm
         commit: commit.clone(),
         digest,
         policy,
+        available,
         readable: problem.is_none(),
         problem,
         data: stack.as_ref().map(databases).unwrap_or_default(),

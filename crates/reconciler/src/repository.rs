@@ -179,6 +179,21 @@ impl Repositories {
         })
     }
 
+    /// Whether `older` is in the history of `newer`. A commit that is not here is in no history.
+    pub(crate) async fn is_ancestor(
+        &self,
+        project: &ProjectName,
+        source: &SourceName,
+        older: &CommitId,
+        newer: &CommitId,
+    ) -> Result<bool, RepositoryError> {
+        let mirror = self.mirror(project, source)?;
+        if !mirror.has(older) || !mirror.has(newer) {
+            return Ok(false);
+        }
+        mirror.is_ancestor(older, newer).await.map_err(git_error(source))
+    }
+
     /// One file of a commit.
     pub(crate) async fn file(
         &self,

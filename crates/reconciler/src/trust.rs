@@ -1,7 +1,7 @@
 //! How far a commit is trusted, and what follows from that for what it runs.
 
 use crate::context::{Context, Trouble};
-use model::{EnvironmentId, Limits, Origin, ServiceStack, SourceName};
+use model::{CommitId, EnvironmentId, Limits, Origin, ServiceStack};
 use store::EnvironmentRow;
 
 /// How far a commit is trusted.
@@ -9,8 +9,8 @@ use store::EnvironmentRow;
 pub(crate) enum Trust {
     /// It gets what the policy gives.
     Full,
-    /// Somebody has approved that it runs. That lets it speak with nobody outside, gives it half of the room, and shares nothing
-    /// that it makes with others.
+    /// Somebody has approved that it runs. That gives it no secrets, lets it speak with nobody outside, gives it half of the
+    /// room, and shares nothing that it makes with others.
     Approved,
 }
 
@@ -44,17 +44,6 @@ impl Trust {
 /// The key in the overrides of a copy with the commit that was trusted where it was copied.
 pub(crate) const TRUSTED: &str = "trusted";
 
-/// Whether the commit of the first source is the one that stands under a key of the overrides; `None` if none does.
-fn is(environment: &EnvironmentRow, source: &SourceName, key: &str) -> Option<bool> {
-    let named = environment.overrides.get(key)?.as_str()?;
-    Some(
-        environment
-            .head
-            .get(source)
-            .is_some_and(|commit| commit.as_str() == named),
-    )
-}
-
 /// How far the commit that an environment has now is trusted.
 pub(crate) async fn of(context: &Context, environment: &EnvironmentRow) -> Result<Trust, Trouble> {
     let trusted = is_trusted(context, environment).await?;
@@ -75,27 +64,42 @@ pub(crate) async fn is_outrun(context: &Context, environment: &EnvironmentRow) -
     Ok(known.is_some_and(|pull| followed.or(head) != Some(pull.head.as_str())))
 }
 
-/// Whether the commit was pushed to the base repository by somebody who may push there.
+/// Whether the commit is, or is in the history of, one whose branch lives in the base repository and that somebody pushed who
+/// may push there.
 async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
     let project = context.project(&environment.project)?;
     let Some(source) = project.primary() else {
         return Ok(false);
     };
-    match &environment.origin {
+    let Some(head) = environment.head.get(&source.name) else {
+        return Ok(false);
+    };
+    let named = |key: &str| environment.overrides.get(key).and_then(serde_json::Value::as_str);
+    let trusted: Option<CommitId> = match &environment.origin {
         Origin::PullRequest { number } => {
             let known = context
                 .store
                 .pull_request_get(&project.name, &source.name, *number)
                 .await?;
-            let head = environment.head.get(&source.name);
-            Ok(known.is_some_and(|pull| pull.trusted && Some(&pull.head) == head))
+            known.filter(|pull| pull.trusted).map(|pull| pull.head)
         }
         // Whoever deploys a commit need not know whose it is.
         Origin::Branch { .. } | Origin::Baseline { .. } => {
-            Ok(is(environment, &source.name, "followed").unwrap_or(true))
+            named("followed").map_or(Some(head.clone()), |followed| followed.parse().ok())
         }
-        Origin::Clone { .. } => Ok(is(environment, &source.name, TRUSTED).unwrap_or(false)),
+        Origin::Clone { .. } => named(TRUSTED).and_then(|commit| commit.parse().ok()),
         // Engines need nobody.
-        Origin::Golden | Origin::Spare => Ok(false),
+        Origin::Golden | Origin::Spare => None,
+    };
+    match trusted {
+        None => Ok(false),
+        Some(trusted) if trusted == *head => Ok(true),
+        // Somebody may have asked for an older one.
+        Some(trusted) => {
+            let repositories = &context.repositories;
+            Ok(repositories
+                .is_ancestor(&project.name, &source.name, head, &trusted)
+                .await?)
+        }
     }
 }

@@ -76,11 +76,9 @@ impl CellRuntime {
 /// The secret values that these workloads ask for, and no others.
 fn secret_values<'a>(workloads: impl Iterator<Item = &'a Workload>, secrets: &dyn Secrets) -> SecretValues {
     let mut values = SecretValues::default();
-    for value in workloads.flat_map(|w| w.environment.values()) {
-        for name in value.secrets() {
-            if let Some(text) = secrets.value(name) {
-                values.0.insert(name.clone(), text);
-            }
+    for name in workloads.flat_map(Workload::secrets) {
+        if let Some(value) = secrets.value(name) {
+            values.0.insert(name.clone(), value.to_vec().into());
         }
     }
     values
@@ -195,24 +193,30 @@ impl Runtime for CellRuntime {
             .flatten()
             .filter(|(name, _)| matches!(stage, Stage::Services(names) if names.contains(*name)));
         let secrets = secret_values(workloads.map(|(_, s)| &s.workload), secrets);
-        self.done(Request::Apply {
+        let request = Request::Apply {
             spec: Box::new(spec.clone()),
             stage: stage.clone(),
-            secrets,
-        })
-        .await
+            secrets: secrets.names(),
+        };
+        match self.link.ask_with(&request, &secrets).await? {
+            Answer::Done => Ok(()),
+            _ => Err(self.link.unexpected()),
+        }
     }
 
     async fn prepare(&self, spec: &EnvironmentSpec, services: &[ServiceName], secrets: &dyn Secrets) -> Result<()> {
         let all = spec.services().map(|s| &s.services);
         let workloads = all.into_iter().flatten().filter(|(name, _)| services.contains(name));
         let secrets = secret_values(workloads.map(|(_, s)| &s.workload), secrets);
-        self.done(Request::Prepare {
+        let request = Request::Prepare {
             spec: Box::new(spec.clone()),
             services: services.to_vec(),
-            secrets,
-        })
-        .await
+            secrets: secrets.names(),
+        };
+        match self.link.ask_with(&request, &secrets).await? {
+            Answer::Done => Ok(()),
+            _ => Err(self.link.unexpected()),
+        }
     }
 
     async fn observe(&self, environment: &EnvironmentId) -> Result<Option<Observation>> {
@@ -241,9 +245,9 @@ impl Runtime for CellRuntime {
         let request = Request::JobRun {
             spec: Box::new(spec.clone()),
             job: job.clone(),
-            secrets,
+            secrets: secrets.names(),
         };
-        match self.link.ask(&request).await? {
+        match self.link.ask_with(&request, &secrets).await? {
             Answer::Job(outcome) => Ok(outcome),
             _ => Err(self.link.unexpected()),
         }

@@ -57,7 +57,8 @@ const TOMBSTONES: usize = 1024;
 pub struct HostConfig {
     /// The instance of Maquette that it belongs to.
     pub instance: InstanceId,
-    /// Sockets, network namespaces and bundles; should be on a tmpfs, its parents passable for everybody.
+    /// Sockets, network namespaces and bundles; should be on a tmpfs, its parents passable for everybody. What may hold secrets is
+    /// on one in any case.
     pub run_dir: PathBuf,
     /// Records and logs.
     pub state_dir: PathBuf,
@@ -221,6 +222,9 @@ impl Host {
                 .create(&path)
                 .map_err(at("making", &path))?;
         }
+        // What containers are given, secrets among it, is on no disk.
+        let cells = config.run_dir.join("cells");
+        idmap::memory_directory(&cells).map_err(at("mounting memory at", &cells))?;
         // Control groups first: what is started from here on must not be in the group of a service manager's unit.
         let group_root = Path::new("/sys/fs/cgroup");
         let groups = Cgroups::open(&format!("maquette-{}", config.instance)).map_err(at("opening", group_root))?;

@@ -25,6 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest},
     net::UnixStream,
 };
+use zeroize::Zeroizing;
 
 /// The control socket below the run directory.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -37,10 +38,56 @@ pub(crate) const ANSWER_MAX: usize = 16 << 20;
 /// Largest request of a socket that only dials.
 pub(crate) const DIAL_REQUEST_MAX: usize = 4096;
 
-/// Secret values for one call.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct SecretValues(pub(crate) BTreeMap<SecretRef, String>);
+/// The most secrets of one request, the most bytes of one, and of all together.
+const SECRETS_MAX: usize = 1000;
+const SECRET_MAX: usize = 1 << 20;
+const SECRETS_BYTES_MAX: usize = 64 << 20;
+
+/// Secret values for one call. They travel behind the request that names them, a frame each: bytes stay bytes.
+#[derive(Clone, Default)]
+pub(crate) struct SecretValues(pub(crate) BTreeMap<SecretRef, Zeroizing<Vec<u8>>>);
+
+impl SecretValues {
+    /// Their names, in the order in which the values travel.
+    pub(crate) fn names(&self) -> Vec<SecretRef> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Writes the values.
+    pub(crate) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        for value in self.0.values() {
+            let length = u32::try_from(value.len()).map_err(io::Error::other)?;
+            stream.write_all(&length.to_be_bytes()).await?;
+            stream.write_all(value).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the values of these secrets.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin), names: &[SecretRef]) -> io::Result<Self> {
+        let over = || io::Error::new(io::ErrorKind::InvalidData, "the secrets are over the limit");
+        if names.len() > SECRETS_MAX {
+            return Err(over());
+        }
+        let (mut values, mut total) = (BTreeMap::new(), 0);
+        for name in names {
+            let value = read_frame(stream, SECRET_MAX).await?;
+            let value = Zeroizing::new(value.ok_or(io::ErrorKind::UnexpectedEof)?);
+            total += value.len();
+            if total > SECRETS_BYTES_MAX {
+                return Err(over());
+            }
+            values.insert(name.clone(), value);
+        }
+        Ok(Self(values))
+    }
+}
+
+impl runtime::Secrets for SecretValues {
+    fn value(&self, secret: &SecretRef) -> Option<&[u8]> {
+        self.0.get(secret).map(|value| value.as_slice())
+    }
+}
 
 impl fmt::Debug for SecretValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,12 +128,14 @@ pub(crate) enum Request {
     Apply {
         spec: Box<EnvironmentSpec>,
         stage: Stage,
-        secrets: SecretValues,
+        /// Their values follow.
+        secrets: Vec<SecretRef>,
     },
     Prepare {
         spec: Box<EnvironmentSpec>,
         services: Vec<ServiceName>,
-        secrets: SecretValues,
+        /// Their values follow.
+        secrets: Vec<SecretRef>,
     },
     Observe {
         environment: EnvironmentId,
@@ -94,7 +143,8 @@ pub(crate) enum Request {
     JobRun {
         spec: Box<EnvironmentSpec>,
         job: JobName,
-        secrets: SecretValues,
+        /// Their values follow.
+        secrets: Vec<SecretRef>,
     },
     Power {
         environment: EnvironmentId,
@@ -148,6 +198,16 @@ pub(crate) enum Request {
         environment: Option<EnvironmentId>,
     },
     Changes,
+}
+
+impl Request {
+    /// The secrets whose values follow it.
+    pub(crate) fn secrets(&self) -> &[SecretRef] {
+        match self {
+            Self::Apply { secrets, .. } | Self::Prepare { secrets, .. } | Self::JobRun { secrets, .. } => secrets,
+            _ => &[],
+        }
+    }
 }
 
 /// One answer. Requests that stream are answered with `Done` first.
@@ -372,7 +432,29 @@ mod tests {
 
     #[test]
     fn secret_values_do_not_print() {
-        let secrets = SecretValues(BTreeMap::from([(SecretRef("key".into()), "hunter2".into())]));
+        let value = Zeroizing::new(b"hunter2".to_vec());
+        let secrets = SecretValues(BTreeMap::from([(SecretRef("key".into()), value)]));
         assert!(!format!("{secrets:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn secret_values_travel_as_they_are_and_within_bounds() {
+        let value = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
+        let names = ["a", "b"].map(|name| SecretRef(name.into()));
+        let sent = SecretValues(BTreeMap::from([
+            (names[0].clone(), value(b"\0\xff\n")),
+            (names[1].clone(), value(&vec![7; SECRET_MAX])),
+        ]));
+        let mut wire = Vec::new();
+        sent.write(&mut wire).await.unwrap();
+        let got = SecretValues::read(&mut wire.as_slice(), &sent.names()).await.unwrap();
+        assert!(got.0 == sent.0);
+        assert!(SecretValues::read(&mut &wire[..9], &names).await.is_err(), "cut");
+        let longer = SecretValues(BTreeMap::from([(names[0].clone(), value(&vec![7; SECRET_MAX + 1]))]));
+        let mut wire = Vec::new();
+        longer.write(&mut wire).await.unwrap();
+        assert!(SecretValues::read(&mut wire.as_slice(), &longer.names()).await.is_err());
+        let many = vec![names[0].clone(); SECRETS_MAX + 1];
+        assert!(SecretValues::read(&mut wire.as_slice(), &many).await.is_err());
     }
 }

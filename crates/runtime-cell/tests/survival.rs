@@ -365,8 +365,8 @@ async fn a_stop_is_asked_for_first_and_secrets_are_in_no_record_or_argument() {
     let made = spec(rig.environment(), &[("web", web)]);
     struct One;
     impl runtime::Secrets for One {
-        fn value(&self, _: &model::SecretRef) -> Option<String> {
-            Some("s3cr3t-value".into())
+        fn value(&self, _: &model::SecretRef) -> Option<&[u8]> {
+            Some(b"s3cr3t-value")
         }
     }
     runtime.apply(&made, &Stage::Envelope, &NoSecrets).await.unwrap();

@@ -12,6 +12,7 @@ mod host;
 mod jobs;
 mod power;
 mod removal;
+mod secrets;
 mod sources;
 mod stages;
 mod streams;
@@ -63,7 +64,8 @@ pub trait Fixture: Send + Sync {
     /// An id that was never used before.
     fn environment(&self) -> EnvironmentId;
 
-    /// A workload that does this, in a container that has `cat`, `tee`, `true`, `false`, `echo` and `printenv`.
+    /// A workload that does this, in a container that has `cat`, `tee`, `true`, `false`, `echo`,
+    /// `printenv` and `stat`.
     fn workload(&self, program: &Program) -> Workload;
 
     /// The port on which [`Program::Serve`] listens.
@@ -148,6 +150,7 @@ pub fn cases() -> Vec<Case> {
         jobs::CASES,
         builds::CASES,
         streams::CASES,
+        secrets::CASES,
         power::CASES,
         volumes::CASES,
         sources::CASES,

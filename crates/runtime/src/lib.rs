@@ -13,6 +13,7 @@
 
 pub mod conformance;
 mod error;
+pub mod reveal;
 pub mod simulator;
 mod stream;
 
@@ -57,8 +58,8 @@ pub trait Checkout: Send + Sync {
 
 /// Secret values, resolved for one call and never kept by a runtime longer than the container needs them.
 pub trait Secrets: Send + Sync {
-    /// The value of a secret.
-    fn value(&self, secret: &model::SecretRef) -> Option<String>;
+    /// The value of a secret: any bytes.
+    fn value(&self, secret: &model::SecretRef) -> Option<&[u8]>;
 }
 
 /// No secrets at all.
@@ -66,7 +67,7 @@ pub trait Secrets: Send + Sync {
 pub struct NoSecrets;
 
 impl Secrets for NoSecrets {
-    fn value(&self, _secret: &model::SecretRef) -> Option<String> {
+    fn value(&self, _secret: &model::SecretRef) -> Option<&[u8]> {
         None
     }
 }

@@ -98,7 +98,7 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
-            features: [Feature::NativeBuilds, Feature::BroughtImages].into(),
+            features: [Feature::Content, Feature::NativeBuilds, Feature::BroughtImages].into(),
         })
     }
 

@@ -50,6 +50,9 @@ pub struct Entry {
     pub version: Version,
     /// When that value was set.
     pub set: Timestamp,
+    /// Why it looked like production's or staging's, if somebody insisted on it nevertheless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub despite: Option<String>,
 }
 
 /// Sealed together with the value, so that a file that was moved to another's place is noticed.
@@ -88,11 +91,19 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Sets a secret, new or not, and returns what may be known of it.
+    /// Sets a secret, new or not, and returns what may be known of it. `despite` is what the guard said against it
+    /// ([`crate::suspicion`]), where somebody insists.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::TooMany`]; the old value then stays.
-    pub fn set(&self, project: &ProjectName, name: &SecretName, value: &SecretValue, now: Timestamp) -> Result<Entry> {
+    pub fn set(
+        &self,
+        project: &ProjectName,
+        name: &SecretName,
+        value: &SecretValue,
+        now: Timestamp,
+        despite: Option<String>,
+    ) -> Result<Entry> {
         let mut known = self.lock();
         let of_project = known.entry(project.clone()).or_default();
         if !of_project.contains_key(name) && of_project.len() >= MAX_SECRETS {
@@ -105,6 +116,7 @@ impl Vault {
             name: name.clone(),
             version: Version::draw()?,
             set: now,
+            despite,
         };
         let path = self.path(project, name);
         let sealed = self.seal(project, &entry, value, &path)?;

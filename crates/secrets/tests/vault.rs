@@ -69,7 +69,7 @@ fn values_of_every_shape_come_back_after_a_restart() {
     let vault = place.open().unwrap();
     for (called, bytes) in shapes {
         vault
-            .set(&project("shop"), &name(called), &value(bytes), Timestamp(7))
+            .set(&project("shop"), &name(called), &value(bytes), Timestamp(7), None)
             .unwrap();
     }
     drop(vault);
@@ -92,6 +92,7 @@ fn nothing_on_disk_shows_a_value_and_nobody_else_may_look() {
             &name("KEY"),
             &value(b"a canary in the coal mine"),
             Timestamp(1),
+            None,
         )
         .unwrap();
     let all = files(place.vault.parent().unwrap());
@@ -121,7 +122,7 @@ fn a_version_changes_with_every_value_and_projects_do_not_share() {
     let vault = place.open().unwrap();
     let set = |of: &str, bytes: &[u8]| {
         vault
-            .set(&project(of), &name("KEY"), &value(bytes), Timestamp(1))
+            .set(&project(of), &name("KEY"), &value(bytes), Timestamp(1), None)
             .unwrap()
     };
     let first = set("shop", b"one");
@@ -146,7 +147,13 @@ fn a_file_in_the_wrong_place_is_noticed() {
     let vault = place.open().unwrap();
     for called in ["HARMLESS", "PAYMENT"] {
         vault
-            .set(&project("shop"), &name(called), &value(called.as_bytes()), Timestamp(1))
+            .set(
+                &project("shop"),
+                &name(called),
+                &value(called.as_bytes()),
+                Timestamp(1),
+                None,
+            )
             .unwrap();
     }
     let at = |called: &str| place.vault.join("shop").join(format!("{called}.age"));
@@ -162,7 +169,7 @@ fn a_lost_key_is_not_replaced_while_secrets_depend_on_it() {
     place
         .open()
         .unwrap()
-        .set(&project("shop"), &name("KEY"), &value(b"x"), Timestamp(1))
+        .set(&project("shop"), &name("KEY"), &value(b"x"), Timestamp(1), None)
         .unwrap();
     fs::remove_file(&place.key).unwrap();
     assert!(matches!(place.open().unwrap_err(), Error::KeyLost { .. }));
@@ -199,7 +206,7 @@ fn a_cut_write_leaves_the_old_value() {
     let place = Place::new();
     let vault = place.open().unwrap();
     vault
-        .set(&project("shop"), &name("KEY"), &value(b"old"), Timestamp(1))
+        .set(&project("shop"), &name("KEY"), &value(b"old"), Timestamp(1), None)
         .unwrap();
     let draft = place.vault.join("shop").join("KEY.draft");
     fs::write(&draft, b"half a file").unwrap();
@@ -220,14 +227,15 @@ fn a_project_holds_a_bounded_number() {
                 &name(&format!("S{number}")),
                 &value(b"x"),
                 Timestamp(1),
+                None,
             )
             .unwrap();
     }
     let error = vault
-        .set(&project("shop"), &name("ONE_MORE"), &value(b"x"), Timestamp(1))
+        .set(&project("shop"), &name("ONE_MORE"), &value(b"x"), Timestamp(1), None)
         .unwrap_err();
     assert!(matches!(error, Error::TooMany { .. }), "{error}");
     vault
-        .set(&project("shop"), &name("S7"), &value(b"y"), Timestamp(2))
+        .set(&project("shop"), &name("S7"), &value(b"y"), Timestamp(2), None)
         .unwrap();
 }

@@ -88,6 +88,17 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
     (Method::POST, "/webhooks/{project}/{source}", Operation::Webhook),
     (Method::GET, "/api/v1/projects", Operation::Look),
     (Method::POST, "/api/v1/projects/{project}/nudge", Operation::Change),
+    (Method::GET, "/api/v1/projects/{project}/secrets", Operation::Look),
+    (
+        Method::PUT,
+        "/api/v1/projects/{project}/secrets/{name}",
+        Operation::Change,
+    ),
+    (
+        Method::DELETE,
+        "/api/v1/projects/{project}/secrets/{name}",
+        Operation::Change,
+    ),
     (Method::GET, "/api/v1/spares", Operation::Look),
     (Method::GET, "/api/v1/goldens", Operation::Look),
     (Method::GET, "/api/v1/images", Operation::Look),

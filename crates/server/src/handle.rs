@@ -8,5 +8,6 @@ pub(crate) mod images;
 pub(crate) mod links;
 pub(crate) mod logs;
 pub(crate) mod projects;
+pub(crate) mod secrets;
 pub(crate) mod spares;
 pub(crate) mod webhooks;

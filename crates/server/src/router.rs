@@ -3,7 +3,7 @@
 use crate::{
     access,
     app::App,
-    handle::{environments, exec, goldens, images, links, logs, projects, spares, webhooks},
+    handle::{environments, exec, goldens, images, links, logs, projects, secrets, spares, webhooks},
     problem::Problem,
 };
 use api::ProblemCode;
@@ -12,7 +12,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use std::time::Duration;
 
@@ -46,11 +46,18 @@ pub fn router(app: App) -> Router {
         .route("/environments/{environment}/logs", get(logs::read))
         .route("/environments/{environment}/exec", post(exec::upgrade))
         .layer(DefaultBodyLimit::max(BODY_MAX));
+    let secrets = Router::new()
+        .route("/projects/{project}/secrets", get(secrets::list))
+        .route(
+            "/projects/{project}/secrets/{name}",
+            put(secrets::put).delete(secrets::delete),
+        )
+        .layer(DefaultBodyLimit::max(secrets::BODY_MAX));
     let webhooks = Router::new()
         .route("/webhooks/{project}/{source}", post(webhooks::receive))
         .layer(DefaultBodyLimit::max(webhooks::BODY_MAX));
     Router::new()
-        .nest(api::BASE_PATH, api)
+        .nest(api::BASE_PATH, api.merge(secrets))
         .merge(webhooks)
         .route("/health", get(health))
         .method_not_allowed_fallback(no_method)

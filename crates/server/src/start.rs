@@ -14,6 +14,7 @@ use gateway::Secret;
 use reconciler::{Front, InFront, Reconciler, Settings, SystemClock};
 use runtime::Runtime;
 use rustix::fs::FlockOperation;
+use secrets::Vault;
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
@@ -69,6 +70,18 @@ impl StateDir {
         self.0.join("store.db")
     }
 
+    /// The secrets of all projects, encrypted.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.0.join("secrets")
+    }
+
+    /// The key that opens the secrets.
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.0.join("secrets.key")
+    }
+
     /// The file that a running server holds; its content is the number of the process.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -109,6 +122,9 @@ pub enum StartError {
     /// The operator's token can not be seen to.
     #[error("there is no operator's token")]
     Token(#[source] TokenError),
+    /// The secrets can not be opened.
+    #[error("the secrets can not be opened")]
+    Secrets(#[source] secrets::Error),
     /// The system has no randomness.
     #[error("the system has no randomness")]
     Randomness(#[source] io::Error),
@@ -208,6 +224,7 @@ impl Server {
         operator_token(&store, &state.operator_token(), now())
             .await
             .map_err(StartError::Token)?;
+        let vault = Vault::open(&state.secrets(), &state.secrets_key()).map_err(StartError::Secrets)?;
         let opened = sources::open(config, &store).await.map_err(StartError::Source)?;
         let git = Git::new(state.path().join("git-home"), GitLimits::default()).map_err(StartError::Git)?;
         let images = config.images.source(&state.path().join("images"))?;
@@ -217,6 +234,7 @@ impl Server {
             projects: opened.projects,
             git,
             mirrors: state.path().join("mirrors"),
+            vault: Arc::new(vault),
             clock: Arc::new(SystemClock),
             settings: Settings {
                 poll_interval: Duration::from_secs(config.poll_seconds.max(1)),

@@ -109,7 +109,7 @@ impl Rig {
     }
 
     /// What root wrote to the forge belongs to the user that Maquette runs as.
-    fn give(&self) {
+    pub(crate) fn give(&self) {
         own(&self.root.join("forge"), self.user);
     }
 

@@ -9,17 +9,24 @@ use crate::{
     heads::PolicyHead,
     image,
     project::Project,
+    secret::{self, Versions},
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
     trust::{self, Trust},
 };
 use data::{Decision, keep_or_clone};
 use model::{
-    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, Service, ServiceName, ServiceStack, Stack, Volume,
-    VolumeName,
+    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, SecretRef, Service, ServiceName, ServiceStack,
+    Stack, Volume, VolumeName,
 };
 use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
+
+/// What the commit of an environment is given.
+struct Granted {
+    trust: Trust,
+    secrets: Versions,
+}
 
 /// The generation that is wanted now; a new one if what it is made from has changed. `None` if nothing may run yet: the
 /// commit is not approved, or the policy branch has not been read.
@@ -43,9 +50,13 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     if newest.is_some() && trust::is_outrun(context, environment).await? {
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     }
-    let visible = blueprints::visible(context, environment).await?;
     let trust = trust::of(context, environment).await?;
-    let inputs = inputs(context, environment, &policy, &visible, trust);
+    let granted = Granted {
+        trust,
+        secrets: secret::granted(context, &environment.project, &policy, trust),
+    };
+    let visible = blueprints::visible(context, environment, &granted.secrets).await?;
+    let inputs = inputs(context, environment, &policy, &visible, &granted);
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?
         && !image::has_changed(context, environment, known).await?
@@ -53,8 +64,9 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         return Ok(newest);
     }
     let _using = context.repositories.in_use.read().await;
-    let row = assemble(context, environment, newest.as_ref(), &policy, trust, inputs).await?;
+    let row = assemble(context, environment, newest.as_ref(), &policy, &granted, inputs).await?;
     context.store.generation_put(&row).await?;
+    tell_of_secrets(context, newest.as_ref(), &row).await?;
     if let Some(older) = newest.filter(|older| older.outcome.is_none()) {
         context
             .store
@@ -72,6 +84,26 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     Ok(Some(row))
 }
 
+/// Notes what the newest generation has of secrets that the one before had not, and the other way round.
+async fn tell_of_secrets(
+    context: &Context,
+    before: Option<&GenerationRow>,
+    row: &GenerationRow,
+) -> Result<(), Trouble> {
+    let Some(before) = before.filter(|before| before.spec.origin == row.spec.origin) else {
+        return Ok(());
+    };
+    let changes = secret::changes(&before.spec.secrets, &row.spec.secrets);
+    if row.outcome.is_none() && !changes.is_empty() {
+        let text = changes.join("; ");
+        context
+            .store
+            .event_add(Some(&row.environment), &row.spec.project, row.created, "secrets", &text)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Everything that a generation is made from. The policy counts by what it says, not by its commit, so that a merge elsewhere
 /// does not restart every environment; `visible` is what a stack can see of the pull request or branch.
 fn inputs(
@@ -79,8 +111,9 @@ fn inputs(
     environment: &EnvironmentRow,
     policy: &PolicyHead,
     visible: &Digest,
-    trust: Trust,
+    granted: &Granted,
 ) -> Digest {
+    let secrets = serde_json::to_vec(&granted.secrets).unwrap_or_default();
     let head = serde_json::to_vec(&environment.head).unwrap_or_default();
     let mut overrides = environment.overrides.clone();
     if let Some(fields) = overrides.as_object_mut() {
@@ -95,9 +128,10 @@ fn inputs(
         &overrides,
         &capabilities,
         visible.as_str().as_bytes(),
+        &secrets,
     ];
     // What the policy gives is in its digest; this commit may not be given all of it.
-    if trust == Trust::Approved {
+    if granted.trust == Trust::Approved {
         parts.push(b"approved");
     }
     Digest::of_parts(parts)
@@ -108,7 +142,7 @@ async fn assemble(
     environment: &EnvironmentRow,
     newest: Option<&GenerationRow>,
     policy: &PolicyHead,
-    trust: Trust,
+    granted: &Granted,
     inputs: Digest,
 ) -> Result<GenerationRow, Trouble> {
     let generation = newest.map_or(Generation(1), |row| row.generation.next());
@@ -124,7 +158,8 @@ async fn assemble(
             sources: environment.head.clone(),
             stack: Stack::Services(ServiceStack::default()),
             limits: model::Limits::default(),
-            egress: egress::granted(trust, policy),
+            egress: egress::granted(granted.trust, policy),
+            secrets: BTreeMap::new(),
         },
         policy_commit: Some(policy.commit.clone()),
         restores: None,
@@ -133,13 +168,13 @@ async fn assemble(
         failure: None,
         notes: Vec::new(),
     };
-    match blueprints::of_environment(context, environment, policy).await? {
+    match blueprints::of_environment(context, environment, policy, &granted.secrets).await? {
         Ok(blueprint) => {
-            row.spec.limits = trust.limits(blueprint.limits);
+            row.spec.limits = granted.trust.limits(blueprint.limits);
             let facts = context.store.data_fact_list(&environment.id).await?;
             let before = newest.and_then(|row| row.spec.services());
             let mut stack = blueprint.stack;
-            trust.set_apart(&environment.id, &mut stack);
+            granted.trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
             row.notes.extend(moved_images(newest, &stack));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
@@ -155,6 +190,11 @@ async fn assemble(
                     .notes
                     .extend(volumes(context, &mut stack, generation, before, &facts, &policy.data)),
             }
+            let given = |(name, version): (&SecretRef, &String)| {
+                let given = stack.secrets().contains(name);
+                given.then(|| (name.clone(), version.clone()))
+            };
+            row.spec.secrets = granted.secrets.iter().filter_map(given).collect();
             row.spec.stack = Stack::Services(stack);
         }
         Err(problems) => {

@@ -5,11 +5,11 @@ use crate::{
     context::{Context, Trouble},
     database,
     image::bring,
+    secret,
     text::chain,
 };
 use model::{EnvironmentId, EnvironmentSpec, Generation, Stage, VolumeOrigin};
 use planner::Action;
-use runtime::NoSecrets;
 use std::{sync::Arc, time::Duration};
 use store::Failure;
 use tokio::time::timeout;
@@ -88,7 +88,16 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// What a program printed may be in a failure: the secrets that the generation has are masked there.
     pub(crate) async fn carry_out(&self, action: &Action) -> Result<(), StepError> {
+        let mut result = self.carried_out(action).await;
+        if let (Err(error), Some(spec)) = (&mut result, &self.spec) {
+            secret::mask(&self.context, spec, &mut error.failure).await;
+        }
+        result
+    }
+
+    async fn carried_out(&self, action: &Action) -> Result<(), StepError> {
         match action {
             Action::Remove => return self.remove().await,
             Action::Receipt => return Ok(()),
@@ -167,7 +176,8 @@ impl Job {
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage) -> Result<(), StepError> {
         let resources = self.context.runtime.footprint(spec, stage);
         self.context.store.ledger_intend(&resources, self.context.now()).await?;
-        self.context.runtime.apply(spec, stage, &NoSecrets).await?;
+        let secrets = secret::values(&self.context, spec).await?;
+        self.context.runtime.apply(spec, stage, &secrets).await?;
         if matches!(stage, Stage::Envelope | Stage::Whole) {
             self.cloned(spec).await?;
         }
@@ -179,9 +189,12 @@ impl Job {
         let Some(spec) = &self.spec else { return };
         let stage = Stage::Services(services.iter().cloned().collect());
         let resources = self.context.runtime.footprint(spec, &stage);
+        let Ok(secrets) = secret::values(&self.context, spec).await else {
+            return;
+        };
         let told = async {
             self.context.store.ledger_intend(&resources, self.context.now()).await?;
-            Ok::<_, Trouble>(self.context.runtime.prepare(spec, services, &NoSecrets).await?)
+            Ok::<_, Trouble>(self.context.runtime.prepare(spec, services, &secrets).await?)
         };
         if let Err(trouble) = told.await {
             tracing::debug!(environment = %self.environment, why = chain(&trouble), "nothing was made ahead");
@@ -206,7 +219,8 @@ impl Job {
     async fn job(&self, spec: &EnvironmentSpec, name: &model::JobName) -> Result<(), StepError> {
         let resources = self.context.runtime.job_footprint(spec, name);
         self.context.store.ledger_intend(&resources, self.context.now()).await?;
-        let outcome = self.context.runtime.job_run(spec, name, &NoSecrets).await?;
+        let secrets = secret::values(&self.context, spec).await?;
+        let outcome = self.context.runtime.job_run(spec, name, &secrets).await?;
         if outcome.exit == 0 {
             return Ok(());
         }

@@ -1,6 +1,9 @@
 //! What a generation came to: live, failed, or an older one brought back.
 
-use crate::context::{Context, Trouble};
+use crate::{
+    context::{Context, Trouble},
+    secret,
+};
 use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, Power, SnapshotId, Stack, VolumeName, VolumeOrigin};
 use planner::{Action, Step, StepState, kept_snapshot};
 use runtime::{RuntimeError, Sake};
@@ -73,7 +76,11 @@ pub(crate) async fn failed(
     let recorded = attempts.get(&step.id).and_then(|attempt| attempt.failure.clone());
     let failure = match recorded {
         Some(failure) => failure,
-        None => describe(context, &environment.id, step).await,
+        None => {
+            let mut failure = describe(context, &environment.id, step).await;
+            secret::mask(context, &generation.spec, &mut failure).await;
+            failure
+        }
     };
     record(context, environment, generation, &failure).await
 }
@@ -215,6 +222,7 @@ pub(crate) async fn bring_back(
         let head = context.heads.get(&environment.project);
         spec.egress = head.map(|head| head.policy.egress.clone()).unwrap_or_default();
     }
+    spec.secrets = still_granted(context, &spec);
     let mut notes = Vec::new();
     if let Stack::Services(stack) = &mut spec.stack {
         for set in stack.data.values() {
@@ -245,6 +253,18 @@ pub(crate) async fn bring_back(
     Ok(true)
 }
 
+/// The versions that the secrets of an older generation have now, as far as the policy still grants them.
+fn still_granted(context: &Context, spec: &EnvironmentSpec) -> secret::Versions {
+    let head = context.heads.get(&spec.project);
+    let granted = head.map(|head| head.policy.secrets.clone()).unwrap_or_default();
+    let mut versions = spec
+        .services()
+        .map(|stack| secret::versions(context, &spec.project, stack))
+        .unwrap_or_default();
+    versions.retain(|name, _| granted.contains(&name.0) && spec.secrets.contains_key(name));
+    versions
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +285,7 @@ mod tests {
                 stack: Stack::Services(ServiceStack::default()),
                 limits: Limits::default(),
                 egress: model::Egress::default(),
+                secrets: std::collections::BTreeMap::new(),
             },
             policy_commit: None,
             restores: None,

@@ -1,7 +1,7 @@
 //! Changes to what one environment runs: a service from another branch, services left out or taken in.
 
 use super::{Handle, Intent};
-use crate::{blueprints, context::Trouble, scope::Scope, service_source};
+use crate::{blueprints, context::Trouble, scope::Scope, secret, service_source, trust};
 use forge::BranchFact;
 use model::{BranchName, EnvironmentId, ServiceName};
 use std::collections::BTreeSet;
@@ -80,7 +80,9 @@ impl Handle {
         let mut wanted = row.clone();
         wanted.overrides = Scope::of(&row).changed(without, with).write(&row);
         let _using = self.context.repositories.in_use.read().await;
-        let blueprint = match blueprints::of_environment(&self.context, &wanted, &policy).await? {
+        let trust = trust::of(&self.context, &wanted).await?;
+        let granted = secret::granted(&self.context, &row.project, &policy, trust);
+        let blueprint = match blueprints::of_environment(&self.context, &wanted, &policy, &granted).await? {
             Ok(blueprint) => blueprint,
             Err(problems) => return Err(Intent::Unusable(problems.message)),
         };

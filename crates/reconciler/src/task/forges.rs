@@ -12,6 +12,7 @@ use crate::{
     context::{Context, Trouble, Troubles},
     heads, id,
     project::{Project, Source},
+    secret,
     task::{access, spares},
 };
 use approvals::Seen;
@@ -90,7 +91,8 @@ async fn policy(context: &Context, project: &Project, source: &Source) -> Result
         tracing::warn!(project = %project.name, branch = %source.policy_branch, "the policy branch does not exist");
         return Ok(());
     };
-    if context.heads.has_read(&project.name, &commit) {
+    let available = secret::available(context, &project.name);
+    if context.heads.has_read(&project.name, &commit, &available) {
         return Ok(());
     }
     let via = format!("refs/heads/{}", source.policy_branch);

@@ -7,7 +7,7 @@ use crate::{
     context::{Context, Trouble, Troubles},
     golden::{self, engine_version, golden_for},
     heads::{self, PolicyHead},
-    id,
+    id, secret,
     task::collect::collect,
 };
 use model::{
@@ -239,19 +239,21 @@ async fn build(
         limit_bytes: None,
     };
     let sources = BTreeMap::from([(source.name.clone(), head.commit.clone())]);
+    let stack = ServiceStack {
+        services: BTreeMap::from([(service.clone(), engine)]),
+        jobs: BTreeMap::new(),
+        volumes: BTreeMap::from([(set.volume.clone(), volume)]),
+        data: BTreeMap::from([(service.clone(), set)]),
+        networks: BTreeMap::new(),
+    };
     let spec = EnvironmentSpec {
         environment: id.clone(),
         generation: Generation(1),
         project: project.clone(),
         origin: Origin::Golden,
         sources: sources.clone(),
-        stack: Stack::Services(ServiceStack {
-            services: BTreeMap::from([(service.clone(), engine)]),
-            jobs: BTreeMap::new(),
-            volumes: BTreeMap::from([(set.volume.clone(), volume)]),
-            data: BTreeMap::from([(service.clone(), set)]),
-            networks: BTreeMap::new(),
-        }),
+        secrets: secret::versions(context, project, &stack),
+        stack: Stack::Services(stack),
         limits: model::Limits::default(),
         egress: model::Egress::default(),
     };

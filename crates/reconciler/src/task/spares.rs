@@ -12,7 +12,7 @@ pub(crate) use adopt::adopt;
 use crate::{
     context::{Context, Trouble, Troubles},
     heads::PolicyHead,
-    id,
+    id, secret,
     spare::{SpareReport, origin_of_new},
     task::{access, forges::DELETED},
 };
@@ -111,7 +111,7 @@ async fn look_at(context: &Context, project: &ProjectName) -> Result<(), Trouble
             Some(why)
         }
         Wanted::This(head, stack) => {
-            let inputs = inputs(context, &head, &stack);
+            let inputs = inputs(context, project, &head, &stack);
             let mut there = 0;
             for row in rows.iter().filter(|row| row.wanted) {
                 match unfit(context, row, &inputs).await? {
@@ -190,11 +190,13 @@ async fn wanted(context: &Context, project: &ProjectName) -> Result<Wanted, Trou
 }
 
 /// All that a spare is made from. The commit does not count: most of them change nothing of the engines.
-fn inputs(context: &Context, head: &PolicyHead, stack: &ServiceStack) -> Digest {
+fn inputs(context: &Context, project: &ProjectName, head: &PolicyHead, stack: &ServiceStack) -> Digest {
+    let secrets = secret::versions(context, project, stack);
+    let secrets = serde_json::to_vec(&secrets.into_iter().collect::<Vec<_>>()).unwrap_or_default();
     let stack = serde_json::to_vec(stack).unwrap_or_default();
     let limits = serde_json::to_vec(&head.policy.limits).unwrap_or_default();
     let capabilities = serde_json::to_vec(context.runtime.capabilities()).unwrap_or_default();
-    Digest::of_parts([stack.as_slice(), &limits, &capabilities])
+    Digest::of_parts([stack.as_slice(), &limits, &capabilities, &secrets])
 }
 
 /// Why a spare has to go, if it has.
@@ -400,6 +402,7 @@ async fn make(
             project: project.clone(),
             origin: Origin::Spare,
             sources,
+            secrets: secret::versions(context, project, &stack),
             stack: Stack::Services(with_new_volumes(context, head, stack)),
             limits: head.policy.limits,
             egress: model::Egress::default(),

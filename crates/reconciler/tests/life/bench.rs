@@ -9,6 +9,7 @@ use forge::{
 use model::{BranchName, CommitId, EnvironmentId, Origin, Phase, Resource, Timestamp};
 use reconciler::{Base, Clock, Handle, Project, Reconciler, Settings, Source, standing};
 use runtime::{Runtime, simulator::Simulator};
+use secrets::Vault;
 use std::{sync::Arc, time::Duration};
 use store::{EnvironmentRow, Store};
 use tempfile::TempDir;
@@ -30,7 +31,7 @@ pub(crate) struct Bench {
     pub(crate) gate: Arc<Gate>,
     pub(crate) simulator: Simulator,
     pub(crate) store: Store,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) handle: Option<Handle>,
     /// Read at each start.
     pub(crate) settings: Settings,
@@ -131,6 +132,13 @@ impl Bench {
             }],
             git,
             mirrors: self.directory.path().join("mirrors"),
+            vault: Arc::new(
+                Vault::open(
+                    &self.directory.path().join("secrets"),
+                    &self.directory.path().join("secrets.key"),
+                )
+                .unwrap(),
+            ),
             clock: Arc::new(SimulatedClock(self.simulator.clone())),
             settings: Settings {
                 poll_interval: Duration::from_millis(100),

@@ -15,6 +15,7 @@ mod interrupted;
 mod keeping;
 mod policy;
 mod refused;
+mod secrets;
 mod spares;
 mod triggers;
 mod troubles;

@@ -1,6 +1,6 @@
 //! One request, one connection.
 
-use crate::protocol::{ANSWER_MAX, Answer, Request, WireError, parse, read_body, read_frame, write_json};
+use crate::protocol::{ANSWER_MAX, Answer, Request, SecretValues, WireError, parse, read_body, read_frame, write_json};
 use model::{EnvironmentId, ServiceName};
 use runtime::{Connection, Result, RuntimeError, Target};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -41,12 +41,17 @@ impl Link {
     }
 
     async fn send(&self, request: &Request) -> Result<UnixStream> {
+        self.send_with(request, &SecretValues::default()).await
+    }
+
+    async fn send_with(&self, request: &Request, secrets: &SecretValues) -> Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|e| self.unreachable(&e))?;
         write_json(&mut stream, request)
             .await
             .map_err(|e| self.unreachable(&e))?;
+        secrets.write(&mut stream).await.map_err(|e| self.unreachable(&e))?;
         Ok(stream)
     }
 
@@ -73,6 +78,12 @@ impl Link {
         self.read(&body)
     }
 
+    /// Asks for what takes secrets, and returns the answer.
+    pub(crate) async fn ask_with(&self, request: &Request, secrets: &SecretValues) -> Result<Answer> {
+        let stream = self.send_with(request, secrets).await?;
+        self.answer(stream).await.map(|(answer, _)| answer)
+    }
+
     /// Asks for a stream, and returns it when it was accepted.
     pub(crate) async fn open(&self, request: &Request) -> Result<UnixStream> {
         match self.open_with_answer(request).await? {
@@ -82,7 +93,11 @@ impl Link {
     }
 
     async fn open_with_answer(&self, request: &Request) -> Result<(Answer, UnixStream)> {
-        let mut stream = self.send(request).await?;
+        let stream = self.send(request).await?;
+        self.answer(stream).await
+    }
+
+    async fn answer(&self, mut stream: UnixStream) -> Result<(Answer, UnixStream)> {
         let body = read_frame(&mut stream, ANSWER_MAX)
             .await
             .map_err(|e| self.unreachable(&e))?;

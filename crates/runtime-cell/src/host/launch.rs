@@ -241,9 +241,17 @@ impl Host {
 
     fn plan(&self, cell: &Cell, resolved: &Resolved) -> Result<Plan, RuntimeError> {
         let staging = self.unit_mounts(&cell.environment, &cell.unit);
+        let content = self
+            .container(&cell.environment, &cell.unit)
+            .bundle
+            .join(bundle::CONTENT);
         let mut mounts = Vec::new();
         for (target, place) in &resolved.places {
             let entry = match place {
+                Place::Content(file) => Entry::Content {
+                    source: content.join(mounts.len().to_string()),
+                    file: file.clone(),
+                },
                 Place::Tmpfs(size, owner) => Entry::Tmpfs {
                     size: *size,
                     owner: *owner,

@@ -6,7 +6,8 @@ use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 6] = [
+pub const FEATURES: [Feature; 7] = [
+    Feature::Content,
     Feature::Hostname,
     Feature::Hosts,
     Feature::NativeBuilds,

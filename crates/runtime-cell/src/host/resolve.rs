@@ -11,18 +11,23 @@ use crate::{
     },
     names::{self, UnitName},
     protocol::SecretValues,
-    sandbox::bundle::{check_target, check_target_in_image},
+    sandbox::{
+        bundle::{ContentFile, check_target, check_target_in_image},
+        idmap::WIDTH,
+    },
 };
 use model::{
     Engine, EngineOffer, EnvironmentSpec, HealthTest, ImageDigest, Job, MountKind, Restart, Root, Service, Value,
     Workload,
 };
-use runtime::{RuntimeError, SourceKey};
+use runtime::{RuntimeError, SourceKey, reveal};
 use rustix::process::Signal;
 use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 
 const MAX_ARGUMENTS: usize = 1 << 17;
 const MAX_MOUNTS: usize = 64;
+/// Bytes of all files together that the stack gives one container: they are in memory.
+const CONTENT_MAX: usize = 8 << 20;
 const DEFAULT_ENGINE_TMPFS: u64 = 256 << 20;
 
 /// Where something in a container comes from.
@@ -34,6 +39,8 @@ pub(crate) enum Place {
     Tmpfs(Option<u64>, Option<u32>),
     /// The directory that only the engine and its administrator see.
     Administration,
+    /// A file that the stack gives.
+    Content(ContentFile),
 }
 
 /// A private writable layer that must be made.
@@ -143,16 +150,34 @@ impl Author<'_> {
     }
 
     fn value(&self, name: &str, value: &Value) -> Result<String, RuntimeError> {
-        let text = value
-            .reveal(&|secret| self.secrets.0.get(secret).cloned())
-            .map_err(|secret| self.invalid(format!("the secret `{}` for {name} has no value", secret.0)))?;
-        if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+        reveal::variable(name, value, self.secrets).map_err(|reason| self.invalid(reason))
+    }
+
+    /// The file that the stack gives, if that is what the mount is.
+    fn content(&self, mount: &model::Mount) -> Result<Option<ContentFile>, RuntimeError> {
+        let MountKind::Content {
+            content,
+            mode,
+            uid,
+            gid,
+        } = &mount.kind
+        else {
+            return Ok(None);
+        };
+        let (uid, gid) = (uid.unwrap_or(0), gid.unwrap_or(0));
+        if uid >= WIDTH || gid >= WIDTH {
             return Err(self.invalid(format!(
-                "the variable `{}` can not be passed to a process",
-                name.escape_debug()
+                "the file `{}` can not belong to {uid}:{gid}; users and groups are below {WIDTH}",
+                mount.target.escape_debug()
             )));
         }
-        Ok(text)
+        let bytes = reveal::content(&mount.target, content, self.secrets).map_err(|reason| self.invalid(reason))?;
+        Ok(Some(ContentFile {
+            bytes: bytes.into(),
+            mode: mode & 0o7777,
+            uid,
+            gid,
+        }))
     }
 
     fn plain(&self, subpath: &str) -> Result<(), RuntimeError> {
@@ -166,7 +191,8 @@ impl Author<'_> {
     fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
         let (origin, subpath) = match &mount.kind {
             MountKind::Tmpfs { .. } => return Ok(None),
-            MountKind::Content { .. } | MountKind::VolumePath { .. } => {
+            MountKind::Content { .. } => return Ok(None),
+            MountKind::VolumePath { .. } => {
                 return Err(RuntimeError::Unsupported {
                     runtime: NAME.to_owned(),
                     what: format!("the mount at {}", mount.target.escape_debug()),
@@ -309,18 +335,27 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
     let mut layers = Vec::new();
     let mut mounts = Vec::new();
     let mut places = Vec::new();
+    let mut given = 0;
     for mount in &workload.mounts {
         let check = match workload.root {
             Root::Image { .. } => check_target_in_image,
             _ => check_target,
         };
         check(&mount.target).map_err(|reason| author.invalid(reason))?;
-        let place = match author.disk(mount, &mut layers)? {
-            Some(disk) => {
+        let content = author.content(mount)?;
+        given += content.as_ref().map_or(0, |file| file.bytes.len());
+        if given > CONTENT_MAX {
+            return Err(author.invalid(format!(
+                "its `secrets` and `configs` hold more than {CONTENT_MAX} bytes"
+            )));
+        }
+        let place = match (content, author.disk(mount, &mut layers)?) {
+            (Some(file), _) => Place::Content(file),
+            (None, Some(disk)) => {
                 mounts.push(disk);
                 Place::Disk(mounts.len() - 1)
             }
-            None => Place::Tmpfs(
+            (None, None) => Place::Tmpfs(
                 if let MountKind::Tmpfs { size_bytes } = mount.kind {
                     size_bytes
                 } else {
@@ -375,6 +410,12 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         None => {
             use_host(author, workload, &mut resolved)?;
             resolved.options = options::checked(&workload.options).map_err(|reason| author.invalid(reason))?;
+            let dumps = |bound: &model::Ulimit| bound.hard.or(bound.soft) != Some(0);
+            if resolved.options.ulimits.get("core").is_some_and(dumps) && !workload.secrets().is_empty() {
+                return Err(author.invalid(
+                    "what is given secrets leaves no core dumps, which would hold them\nhint: remove `core` from `ulimits`",
+                ));
+            }
         }
     }
     if resolved.argv.iter().map(String::len).sum::<usize>() > MAX_ARGUMENTS

@@ -5,8 +5,8 @@ use crate::{
     door::wire::DOOR_SOCKET,
     names::UnitName,
     protocol::{
-        Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, WireError, frame, parse,
-        read_frame, receive_files, write_json,
+        Answer, CONTROL_SOCKET, DIAL_REQUEST_MAX, DIAL_SOCKET, REQUEST_MAX, Request, SecretValues, WireError, frame,
+        parse, read_frame, receive_files, write_json,
     },
 };
 use model::{EnvironmentId, Power, ServiceName};
@@ -136,7 +136,8 @@ async fn converse(host: &Arc<Host>, mut stream: UnixStream, door: Door) -> io::R
         Err(error) => return refuse(&mut stream, &error.to_string()).await,
     };
     drop(body);
-    handle(host, &mut stream, request).await
+    let secrets = timeout(REQUEST_PATIENCE, SecretValues::read(&mut stream, request.secrets())).await??;
+    handle(host, &mut stream, request, secrets).await
 }
 
 async fn refuse(stream: &mut UnixStream, reason: &str) -> io::Result<()> {
@@ -147,7 +148,7 @@ async fn refuse(stream: &mut UnixStream, reason: &str) -> io::Result<()> {
     write_json(stream, &Err::<Answer, _>(error)).await
 }
 
-async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request) -> io::Result<()> {
+async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request, secrets: SecretValues) -> io::Result<()> {
     let answer = match request {
         Request::Dial {
             environment,
@@ -187,13 +188,13 @@ async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request) -> 
         other => {
             // What was begun is finished, also when the caller hangs up: it can be asked again.
             let host = Arc::clone(host);
-            tokio::spawn(async move { carry_out(&host, other).await }).await?
+            tokio::spawn(async move { carry_out(&host, other, &secrets).await }).await?
         }
     };
     write_json(stream, &answer.map_err(WireError::from)).await
 }
 
-async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, RuntimeError> {
+async fn carry_out(host: &Arc<Host>, request: Request, secrets: &SecretValues) -> Result<Answer, RuntimeError> {
     Ok(match request {
         Request::Capabilities => Answer::Capabilities(host.capabilities.clone()),
         Request::SourceExists { key } => Answer::Exists(host.block(move |h| h.source_exists(&key)).await?),
@@ -203,14 +204,10 @@ async fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, Runtime
         Request::SourceRemove { key } => done(host.block(move |h| h.source_remove(&key)).await?),
         Request::ImageList => Answer::Images(host.block(|h| h.image_list()).await?),
         Request::ImageRemove { image } => done(host.block(move |h| h.image_remove(&image)).await?),
-        Request::Apply { spec, stage, secrets } => done(host.apply(&spec, &stage, &secrets).await?),
-        Request::Prepare {
-            spec,
-            services,
-            secrets,
-        } => done(host.prepare_services(&spec, &services, &secrets).await?),
+        Request::Apply { spec, stage, .. } => done(host.apply(&spec, &stage, secrets).await?),
+        Request::Prepare { spec, services, .. } => done(host.prepare_services(&spec, &services, secrets).await?),
         Request::Observe { environment } => Answer::Observation(host.observe(&environment).map(Box::new)),
-        Request::JobRun { spec, job, secrets } => Answer::Job(host.job_run(&spec, &job, &secrets).await?),
+        Request::JobRun { spec, job, .. } => Answer::Job(host.job_run(&spec, &job, secrets).await?),
         Request::Power {
             environment,
             generation,

@@ -7,14 +7,16 @@ mod image;
 pub(crate) use image::{ImageRoot, check_target_in_image};
 
 use super::{cgroup, etc, idmap, seccomp};
-use model::{Limits, Options};
+use model::{Limits, Options, Ulimit};
 use serde_json::{Value, json};
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Write as _},
     net::Ipv4Addr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown, symlink},
     path::{Component, Path, PathBuf},
 };
+use zeroize::Zeroizing;
 
 /// Directories of the host's root that containers see, or links to them, as the host has it.
 const HOST_DIRECTORIES: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -38,6 +40,11 @@ const EMPTY_DIRECTORIES: [&str; 14] = [
 const RESERVED: [&str; 12] = [
     "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/.cell",
 ];
+/// The directory of the bundle with the files that the stack gives.
+pub(crate) const CONTENT: &str = "content";
+/// A bound that the kernel takes for "no core dump", neither as a file nor to a program of the machine that collects them; 0 would
+/// leave the second (core(5), `fs/coredump.c`). A dump holds whatever the process was given.
+const NO_CORE: u64 = 1;
 const MOUNTED_MAX: usize = 64;
 const DEFAULT_TMPFS: u64 = 64 << 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,6 +76,13 @@ pub(crate) enum Entry {
         /// Whether the container may only read it.
         read_only: bool,
     },
+    /// A file that the stack gives, read-only.
+    Content {
+        /// Where it is put, below [`CONTENT`] of the bundle.
+        source: PathBuf,
+        /// What it holds.
+        file: ContentFile,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes.
@@ -76,6 +90,25 @@ pub(crate) enum Entry {
         /// Whose it is; everybody's if not said.
         owner: Option<u32>,
     },
+}
+
+/// A file that the stack gives. What it holds may be secret, and does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ContentFile {
+    /// What it holds.
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// Owner inside.
+    pub(crate) uid: u32,
+    /// Group inside.
+    pub(crate) gid: u32,
+}
+
+impl fmt::Debug for ContentFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a file of mode {:o}", self.mode)
+    }
 }
 
 /// What a container runs and sees. Secret values are in `variables`: no `Debug`.
@@ -213,6 +246,7 @@ fn write_names(own: &Path, plan: &Plan) -> io::Result<()> {
 }
 
 fn write_config(bundle: &Path, plan: &Plan) -> io::Result<()> {
+    write_content(&bundle.join(CONTENT), plan)?;
     let mut options = fs::OpenOptions::new();
     let file = options
         .write(true)
@@ -220,6 +254,27 @@ fn write_config(bundle: &Path, plan: &Plan) -> io::Result<()> {
         .mode(0o600)
         .open(bundle.join("config.json"))?;
     serde_json::to_writer(io::BufWriter::new(file), &config_in(bundle, plan))?;
+    Ok(())
+}
+
+/// Writes the files that the stack gives. Only the container's root and the machine's may enter the directory.
+fn write_content(directory: &Path, plan: &Plan) -> io::Result<()> {
+    let outside = |id: u32| Some(plan.range.first + id);
+    let files = plan.mounts.iter().filter_map(|(_, entry)| match entry {
+        Entry::Content { source, file } => Some((source, file)),
+        _ => None,
+    });
+    for (source, file) in files {
+        if !directory.exists() {
+            fs::DirBuilder::new().mode(0o700).create(directory)?;
+            chown(directory, outside(0), outside(0))?;
+        }
+        let mut options = fs::OpenOptions::new();
+        let mut made = options.write(true).create_new(true).mode(0o600).open(source)?;
+        made.write_all(&file.bytes)?;
+        fchown(&made, outside(file.uid), outside(file.gid))?;
+        made.set_permissions(fs::Permissions::from_mode(file.mode))?;
+    }
     Ok(())
 }
 
@@ -231,7 +286,7 @@ fn make_targets(root: &Path, plan: &Plan) -> io::Result<()> {
         let inside_other = covered.iter().any(|c| path.starts_with(c) && path != *c);
         if !inside_other && let Ok(relative) = path.strip_prefix("/") {
             let place = root.join(relative);
-            if let Entry::Bind { directory: false, .. } = entry {
+            if matches!(entry, Entry::Bind { directory: false, .. } | Entry::Content { .. }) {
                 fs::create_dir_all(place.parent().unwrap_or(root))?;
                 fs::File::create(&place)?;
             } else {
@@ -300,15 +355,18 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
         "capabilities": capabilities,
         "noNewPrivileges": true,
     });
-    if !plan.options.ulimits.is_empty() {
-        let bounds = plan.options.ulimits.iter();
-        process["rlimits"] = bounds
-            .map(|(name, bound)| {
-                let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
-                json!({ "type": kind, "soft": bound.soft.unwrap_or(u64::MAX), "hard": bound.hard.unwrap_or(u64::MAX) })
-            })
-            .collect();
-    }
+    let mut bounds = plan.options.ulimits.clone();
+    bounds.entry("core".to_owned()).or_insert(Ulimit {
+        soft: Some(NO_CORE),
+        hard: Some(NO_CORE),
+    });
+    process["rlimits"] = bounds
+        .iter()
+        .map(|(name, bound)| {
+            let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
+            json!({ "type": kind, "soft": bound.soft.unwrap_or(u64::MAX), "hard": bound.hard.unwrap_or(u64::MAX) })
+        })
+        .collect();
     process
 }
 
@@ -374,6 +432,7 @@ fn mounts(bundle: &Path, plan: &Plan) -> Vec<Value> {
                 directory,
                 read_only,
             } => bind(target, source, *directory, *read_only),
+            Entry::Content { source, .. } => bind(target, source, false, true),
             Entry::Tmpfs { size, owner } => {
                 let mode = owner.map_or_else(|| "mode=1777".to_owned(), |id| format!("mode=700,uid={id},gid={id}"));
                 tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))

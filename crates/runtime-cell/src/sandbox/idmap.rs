@@ -7,16 +7,19 @@ use crate::sys::{self, Extent};
 use rustix::{
     fs::CWD,
     mount::{
-        MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change, move_mount,
-        open_tree, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount as mount_new, mount_bind,
+        mount_change, move_mount, open_tree, unmount,
     },
 };
 use std::{
+    ffi::CStr,
     fs, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
+/// What the kernel calls a file system in memory (`TMPFS_MAGIC`).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 /// How many ids an environment has.
 pub(crate) const WIDTH: u32 = 65_536;
 /// What others than an environment's root write into a mount with another owner gets ids from here on disk: nobody has them.
@@ -74,6 +77,23 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     if !is_mount_point(path)? {
         mount_bind(path, path)?;
     }
+    mount_change(path, MountPropagationFlags::PRIVATE)?;
+    Ok(())
+}
+
+/// Makes a directory one in memory, of its own, unless it is: what is in it is on no disk. Where the kernel can, it is not swapped out.
+pub(crate) fn memory_directory(path: &Path) -> io::Result<()> {
+    let in_memory = || Ok::<_, io::Error>(rustix::fs::statfs(path)?.f_type == TMPFS);
+    if is_mount_point(path)? || fs::read_dir(path)?.next().is_some() {
+        return match in_memory()? {
+            true => Ok(()),
+            false => Err(io::Error::other("it is in use, and on a disk; it may hold secrets")),
+        };
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    // Each container's part is small; a quarter of the memory is for thousands of them.
+    let mounted = |options: &CStr| mount_new("tmpfs", path, "tmpfs", flags, Some(options));
+    mounted(c"mode=0711,size=25%,noswap").or_else(|_| mounted(c"mode=0711,size=25%"))?;
     mount_change(path, MountPropagationFlags::PRIVATE)?;
     Ok(())
 }

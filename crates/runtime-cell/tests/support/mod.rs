@@ -415,6 +415,7 @@ pub fn spec(environment: EnvironmentId, services: &[(&str, Service)]) -> Environ
         }),
         limits: Limits::default(),
         egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
     }
 }
 

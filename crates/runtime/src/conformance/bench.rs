@@ -78,6 +78,7 @@ impl<'a> Bench<'a> {
             stack: Stack::Services(ServiceStack::default()),
             limits: Limits::default(),
             egress: model::Egress::default(),
+            secrets: BTreeMap::new(),
         })
     }
 

@@ -4,9 +4,9 @@ use super::{
     Case, Program,
     bench::{Bench, Draft, Outcome, echoes, ensure, line, name, ok},
 };
-use crate::{ExecExit, LogQuery, NoSecrets, RuntimeError, Secrets, Target};
+use crate::{ExecExit, LogQuery, NoSecrets, RuntimeError, Target};
 use futures::StreamExt;
-use model::{Generation, SecretRef, Stage, Value, VolumeOrigin};
+use model::{Generation, VolumeOrigin};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::io::AsyncReadExt;
 
@@ -34,10 +34,6 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a command has input, output, variables and a status",
         run: |bench| Box::pin(exec(bench)),
-    },
-    Case {
-        name: "variables and secrets reach the container that names them",
-        run: |bench| Box::pin(variables(bench)),
     },
     Case {
         name: "an engine answers its administrator",
@@ -217,44 +213,6 @@ async fn exec(bench: &Bench<'_>) -> Outcome {
         "expected a command that does not exist to fail, got {exit:?}"
     );
     bench.greets(id, "web", "web").await
-}
-
-/// Knows one secret.
-struct OneSecret;
-
-impl Secrets for OneSecret {
-    fn value(&self, secret: &SecretRef) -> Option<String> {
-        (secret.0 == "known").then(|| "the value".to_owned())
-    }
-}
-
-async fn variables(bench: &Bench<'_>) -> Outcome {
-    let mut service = bench.server("web");
-    let variables = &mut service.workload.environment;
-    variables.insert("PLAIN".to_owned(), Value::Plain("plain $HOME".to_owned()));
-    variables.insert("SECRET".to_owned(), Value::Secret(SecretRef("known".to_owned())));
-    let spec = bench.spec()?.with("web", service)?;
-    let id = &spec.environment;
-    bench.apply(&spec, &Stage::Envelope).await?;
-    let stage = super::bench::all_services(&spec);
-    ok(
-        "applying a service with a secret",
-        bench.runtime().apply(&spec, &stage, &OneSecret).await,
-    )?;
-    bench.ready(id, "web").await?;
-    for (variable, value) in [("PLAIN", "plain $HOME\n"), ("SECRET", "the value\n")] {
-        let (_, printed) = bench.exec(id, "web", &["printenv", variable], b"").await?;
-        ensure!(printed == value, "expected {variable} to be {value:?}, got {printed:?}");
-    }
-    // Cargo gives these to whatever runs this suite.
-    for variable in ["CARGO", "CARGO_MANIFEST_DIR"] {
-        let (exit, printed) = bench.exec(id, "web", &["printenv", variable], b"").await?;
-        ensure!(
-            exit != ExecExit::Status(0),
-            "expected nothing of our own environment, saw {variable}={printed:?}"
-        );
-    }
-    Ok(())
 }
 
 async fn engine(bench: &Bench<'_>) -> Outcome {

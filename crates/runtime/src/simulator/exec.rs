@@ -1,6 +1,6 @@
 //! The handful of commands that a simulated container knows, and the files that they see.
 
-use super::world::{Cell, Container, World};
+use super::world::{Cell, Container, Given, World};
 use crate::{Exec, ExecExit};
 use bytes::Bytes;
 use model::{EnvironmentId, MountKind, ServiceName};
@@ -15,6 +15,7 @@ enum Place<'a> {
     Volume(&'a model::VolumeName, String),
     Source(std::path::PathBuf),
     Built(Option<&'a Vec<u8>>),
+    Given(&'a Given),
     Private,
 }
 
@@ -59,7 +60,11 @@ fn place<'a>(container: &'a Container, path: &str) -> (Place<'a>, bool) {
                 !mount.read_only,
             )
         }
-        MountKind::Built { .. } | MountKind::Source { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {
+        MountKind::Content { .. } => match container.given.get(&mount.target) {
+            Some(given) => (Place::Given(given), false),
+            None => (Place::Private, false),
+        },
+        MountKind::Built { .. } | MountKind::Source { .. } | MountKind::Tmpfs { .. } => {
             (Place::Private, !mount.read_only)
         }
     }
@@ -71,6 +76,7 @@ fn read(cell: &Cell, service: &ServiceName, path: &str) -> Option<Vec<u8>> {
         Place::Volume(volume, rest) => cell.volumes.get(volume)?.content.get(&rest).cloned(),
         Place::Source(path) => std::fs::read(path).ok(),
         Place::Built(bytes) => bytes.cloned(),
+        Place::Given(given) => Some(given.bytes.clone()),
         Place::Private => container.private.get(path).cloned(),
     }
 }
@@ -87,7 +93,7 @@ fn write(cell: &mut Cell, service: &ServiceName, path: &str, bytes: &[u8]) -> Re
             disk.content.insert(rest, bytes.to_vec());
         }
         // The checkout itself is never written: a private layer lies over it.
-        Place::Source(_) | Place::Built(_) | Place::Private => {
+        Place::Source(_) | Place::Built(_) | Place::Given(_) | Place::Private => {
             container.private.insert(path.to_owned(), bytes.to_vec());
         }
     }
@@ -165,6 +171,20 @@ impl Inside {
                 .cell(|cell| read(cell, &self.service, path))
                 .flatten()
                 .ok_or_else(|| format!("cat: {path}: No such file or directory\n")),
+            ["stat", "-c", "%a %u %g", path] => self
+                .cell(|cell| {
+                    Some(
+                        cell.services
+                            .get(&self.service)?
+                            .given
+                            .get(*path)?
+                            .stat
+                            .clone()
+                            .into_bytes(),
+                    )
+                })
+                .flatten()
+                .ok_or_else(|| format!("stat: {path}: nothing is known of it\n")),
             ["tee", path] => {
                 let mut bytes = Vec::new();
                 while let Some(more) = input.recv().await {

@@ -180,6 +180,7 @@ fn spec(command: &[&str]) -> EnvironmentSpec {
         stack: Stack::Services(stack),
         limits: Limits::default(),
         egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
     }
 }
 

@@ -5,11 +5,11 @@ use super::{
     behaviour::{self, Behaviour, JobBehaviour},
     logs::Log,
 };
-use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey};
+use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey, reveal};
 use model::{
     Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobFact, JobName, MountKind, Observation,
-    Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, Value, VolumeFact,
-    VolumeName, VolumeOrigin, Workload,
+    Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, VolumeFact, VolumeName,
+    VolumeOrigin, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -66,11 +66,20 @@ pub(super) struct Container {
     pub(super) sources: BTreeMap<String, PathBuf>,
     /// What builds have made of what it mounts.
     pub(super) built: BTreeMap<String, Content>,
+    /// Files that the stack gives, by their targets.
+    pub(super) given: BTreeMap<String, Given>,
     /// What it wrote outside of volumes.
     pub(super) private: Content,
     pub(super) log: Log,
     /// Its connections watch this; they end when it is dropped or stopped.
     pub(super) power: watch::Sender<Power>,
+}
+
+/// A file that the stack gives.
+pub(super) struct Given {
+    pub(super) bytes: Vec<u8>,
+    /// Mode, owner and group as `stat` shows them.
+    pub(super) stat: String,
 }
 
 pub(super) struct JobRun {
@@ -413,7 +422,7 @@ impl World {
             let digest = spec
                 .service_digest(name)
                 .ok_or_else(|| not_found(format!("service {name}")))?;
-            let environment = variables(name.as_str(), &service.workload, secrets)?;
+            let given = given(name.as_str(), &service.workload, secrets)?;
             let sources = self.mounted(spec, name.as_str(), &service.workload)?;
             let built = self.built(spec, &service.workload)?;
             made.push((
@@ -421,13 +430,13 @@ impl World {
                 service.clone(),
                 behaviour,
                 digest,
-                environment,
+                given,
                 (sources, built),
             ));
         }
         let now = self.tick();
         let cell = self.mutable(&spec.environment, spec.generation)?;
-        for (name, service, behaviour, digest, environment, (sources, built)) in made {
+        for (name, service, behaviour, digest, (environment, given), (sources, built)) in made {
             let power = cell.power;
             let failed = |old: &Container| matches!(old.state(now).0, ServiceState::Exited { code } if code != 0);
             let old = cell.services.get_mut(&name);
@@ -450,6 +459,7 @@ impl World {
                 environment,
                 sources,
                 built,
+                given,
                 private: Content::new(),
                 log: Log::default(),
                 power: watch::channel(power).0,
@@ -569,7 +579,7 @@ impl World {
             .and_then(|stack| stack.jobs.get(name))
             .ok_or_else(|| not_found(format!("job {name}")))?;
         let digest = spec.job_digest(name).ok_or_else(|| not_found(format!("job {name}")))?;
-        variables(name.as_str(), &job.workload, secrets)?;
+        given(name.as_str(), &job.workload, secrets)?;
         self.mounted(spec, name.as_str(), &job.workload)?;
         let known = self
             .environments
@@ -669,16 +679,31 @@ impl World {
     }
 }
 
-/// A container's variables with secrets resolved.
-fn variables(name: &str, workload: &Workload, secrets: &dyn Secrets) -> Result<BTreeMap<String, String>> {
-    let resolve = |value: &Value| {
-        value
-            .reveal(&|secret| secrets.value(secret))
-            .map_err(|secret| invalid(name, format!("the secret {} is not known", secret.0)))
-    };
-    workload
+/// What a container is given, secrets resolved: its variables, and files by their targets.
+fn given(
+    name: &str,
+    workload: &Workload,
+    secrets: &dyn Secrets,
+) -> Result<(BTreeMap<String, String>, BTreeMap<String, Given>)> {
+    let refused = |reason| invalid(name, reason);
+    let variables = workload
         .environment
         .iter()
-        .map(|(key, value)| Ok((key.clone(), resolve(value)?)))
-        .collect()
+        .map(|(key, value)| Ok((key.clone(), reveal::variable(key, value, secrets).map_err(refused)?)))
+        .collect::<Result<_>>()?;
+    let mut files = BTreeMap::new();
+    for mount in &workload.mounts {
+        if let MountKind::Content {
+            content,
+            mode,
+            uid,
+            gid,
+        } = &mount.kind
+        {
+            let bytes = reveal::content(&mount.target, content, secrets).map_err(refused)?;
+            let stat = format!("{mode:o} {} {}\n", uid.unwrap_or(0), gid.unwrap_or(0));
+            files.insert(mount.target.clone(), Given { bytes, stat });
+        }
+    }
+    Ok((variables, files))
 }

@@ -22,7 +22,10 @@ async fn every_operation_of_the_document_is_there_and_needs_a_token() {
     let bench = Bench::new().await;
     let document = serde_json::to_value(api::openapi()).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let path = path.replace("{environment}", "pr-404").replace("{project}", "shop");
+        let path = path
+            .replace("{environment}", "pr-404")
+            .replace("{project}", "shop")
+            .replace("{name}", "KEY");
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             for bad in [

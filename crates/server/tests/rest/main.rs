@@ -11,5 +11,6 @@ mod bench;
 mod edge;
 mod exec;
 mod life;
+mod secrets;
 mod spares;
 mod webhooks;

@@ -50,6 +50,7 @@ pub(crate) fn generation(name: &str, n: u64) -> GenerationRow {
         stack: Stack::Services(ServiceStack::default()),
         limits: Limits::default(),
         egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
     };
     GenerationRow {
         environment: id(name),

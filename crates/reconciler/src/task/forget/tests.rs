@@ -40,6 +40,7 @@ fn generation(n: u64, outcome: Option<Outcome>, restores: Option<u64>) -> Genera
             stack: Stack::Services(ServiceStack::default()),
             limits: Limits::default(),
             egress: model::Egress::default(),
+            secrets: std::collections::BTreeMap::new(),
         },
         policy_commit: None,
         restores: restores.map(Generation),

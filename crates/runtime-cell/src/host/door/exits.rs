@@ -161,6 +161,7 @@ mod tests {
             origin: model::Origin::PullRequest { number: 1 },
             sources: BTreeMap::new(),
             stack: model::Stack::Services(model::ServiceStack::default()),
+            secrets: std::collections::BTreeMap::new(),
             limits: model::Limits::default(),
             egress: Egress {
                 hosts,
