@@ -11,6 +11,7 @@ mod egress;
 mod front;
 mod gate;
 mod goldens;
+mod images;
 mod interrupted;
 mod keeping;
 mod policy;

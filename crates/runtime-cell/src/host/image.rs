@@ -6,16 +6,23 @@ mod unpack;
 use super::{
     Host, failed,
     launch::{Cell, pool_error},
-    resolve::Resolved,
+    record::DiskOrigin,
+    resolve::{ImageRoot, Place, Resolved},
 };
 use crate::sandbox::etc;
 use images::{BlobDigest, ImageUser, layer::read_text};
 use model::ImageDigest;
 use runtime::{RuntimeError, Sake};
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, open, openat2};
 use std::{
     collections::BTreeSet,
-    fs::File,
-    os::fd::{AsFd as _, OwnedFd},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
+    },
+    path::Path,
     sync::Arc,
 };
 
@@ -156,6 +163,30 @@ impl Host {
         Ok(who)
     }
 
+    /// Gives volumes that nobody has written to yet to whoever owns the directory of the image that they are mounted over: a service
+    /// that is not root could not write to them.
+    pub(crate) fn give_volumes(&self, cell: &Cell, resolved: &Resolved, image: &ImageRoot) -> Result<(), RuntimeError> {
+        let action = || format!("preparing the volumes of {}", cell.unit.plain());
+        let io = |e: io::Error| failed(action(), &e);
+        let path = self.pool.image_path(image.image.hex());
+        let root = File::open(path.map_err(|e| pool_error(action(), e))?).map_err(io)?;
+        for (target, place) in &resolved.places {
+            let Place::Disk(number) = place else { continue };
+            let Some(mount) = cell.manner.mounts.get(*number) else {
+                continue;
+            };
+            let DiskOrigin::Volume(name) = &mount.origin else {
+                continue;
+            };
+            if mount.read_only || mount.origin.is_checkout() || !mount.subpath.is_empty() {
+                continue;
+            }
+            let path = self.pool.volume_path(cell.environment.as_str(), name);
+            give(&root, target, &path.map_err(|e| pool_error(action(), e))?).map_err(io)?;
+        }
+        Ok(())
+    }
+
     /// The lists of users and groups. They are text of the image's, read without following links out of it.
     fn users_of(&self, image: &ImageDigest) -> Result<[String; 2], RuntimeError> {
         let action = || format!("looking for the users of the image {}", image.short());
@@ -163,4 +194,21 @@ impl Host {
         let root = File::open(path).map_err(|e| failed(action(), &e))?;
         Ok(["etc/passwd", "etc/group"].map(|file| read_text(root.as_fd(), file, USERS_MAX)))
     }
+}
+
+/// Links of the image are followed within the image; nothing of it is read but an owner.
+fn give(root: &File, target: &str, volume: &Path) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let volume = File::from(open(volume, flags | OFlags::NOFOLLOW, Mode::empty())?);
+    let untouched = volume.metadata()?.uid() == 0 && Dir::read_from(&volume)?.skip(2).next().is_none();
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(model) = openat2(root, target, flags | OFlags::PATH, Mode::empty(), resolve) else {
+        return Ok(());
+    };
+    let model = File::from(model).metadata()?;
+    if untouched {
+        fchown(&volume, Some(model.uid()), Some(model.gid()))?;
+        volume.set_permissions(fs::Permissions::from_mode(model.mode() & 0o1777))?;
+    }
+    Ok(())
 }

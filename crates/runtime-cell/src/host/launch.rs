@@ -187,6 +187,7 @@ impl Host {
                     resolved.limits.disk_bytes.unwrap_or(LAYER_BYTES),
                 )
                 .map_err(|e| pool_error(action(), e))?;
+            self.give_volumes(cell, resolved, root)?;
         }
         let container = self.container(&cell.environment, &cell.unit);
         fs::DirBuilder::new()

@@ -4,7 +4,7 @@ use crate::{
     rig::Packed,
     support::{Rig, exec, ready, spec, up},
 };
-use model::{Generation, HealthCheck, HealthTest, Mount, MountKind, Options};
+use model::{Generation, HealthCheck, HealthTest, Mount, MountKind, Options, Stack, Volume, VolumeOrigin};
 use runtime::{Runtime as _, Target};
 use test_support::image::Entry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -180,4 +180,41 @@ async fn what_a_container_writes_is_its_own_and_read_only_is_read_only() {
     assert_eq!(runtime.image_list().await.unwrap(), [packed.image.clone()].into());
     runtime.image_remove(&packed.image).await.unwrap();
     assert!(runtime.image_list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_volume_belongs_to_whoever_owns_its_place_in_the_image() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[Entry::directory("var/lib/app").owned(1000, 1000).mode(0o750)]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let mut app = packed.service(&["sh", "-c", "echo kept > /var/lib/app/file && sleep 1000"], &[]);
+    app.workload.options.user = Some("node".into());
+    app.workload.mounts.push(Mount {
+        target: "/var/lib/app".into(),
+        kind: MountKind::Volume {
+            volume: "data".parse().unwrap(),
+        },
+        read_only: false,
+    });
+    let mut made = spec(environment.clone(), &[("app", app)]);
+    if let Stack::Services(stack) = &mut made.stack {
+        let volume = Volume {
+            origin: VolumeOrigin::Empty,
+            incarnation: Generation(1),
+            limit_bytes: None,
+        };
+        stack.volumes.insert("data".parse().unwrap(), volume);
+    }
+    up(&runtime, &made).await;
+    ready(&runtime, &environment, "app").await;
+    let look = [
+        "sh",
+        "-c",
+        "until cat /var/lib/app/file; do sleep 1; done; stat -c '%u:%g %a' /var/lib/app",
+    ];
+    let (_, seen) = exec(&runtime, &environment, "app", &look).await;
+    assert!(seen.ends_with("kept\n1000:1000 750\n"), "{seen}");
+    runtime.remove(&environment, Generation(1)).await.unwrap();
 }
