@@ -80,11 +80,12 @@ token!(
 token!(
     /// One environment, for ever: an id is never used twice, also not when a closed pull request is opened again.
     ///
-    /// The first letter says what the object began as: `e` an environment, `g` the builder of a golden, `s` a spare. An
+    /// The first letter says what the object began as: `e` an environment, `g` the builder of a golden, `i` an image (of
+    /// which there are only a ledger and a receipt), `s` a spare. An
     /// environment that has adopted a spare keeps the spare's id, because all that was made bears it.
     EnvironmentId,
-    "an environment id (`e`, `g` or `s` and 9 lower-case letters or digits)",
-    |t| t.len() == 10 && is_token(t) && matches!(t.as_bytes()[0], b'e' | b'g' | b's')
+    "an environment id (`e`, `g`, `i` or `s` and 9 lower-case letters or digits)",
+    |t| t.len() == 10 && is_token(t) && matches!(t.as_bytes()[0], b'e' | b'g' | b'i' | b's')
 );
 
 token!(

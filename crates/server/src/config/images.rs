@@ -183,7 +183,12 @@ mod tests {
         let config = parse(&text).unwrap().images;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         let refused = config.source(&directory.path().join("blobs")).unwrap_err();
-        let said = format!("{refused}: {}", std::error::Error::source(&refused).unwrap());
+        let mut said = refused.to_string();
+        let mut cause = std::error::Error::source(&refused);
+        while let Some(error) = cause {
+            said.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
         assert!(said.contains("docker.io") && said.contains("0600"), "{said}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let source = config.source(&directory.path().join("blobs")).unwrap();
