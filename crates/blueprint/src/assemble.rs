@@ -7,6 +7,8 @@ mod image;
 mod root;
 mod wishes;
 
+pub use image::{complete_built, complete_built_workload};
+
 use crate::{
     compose::{self, Body, Declared},
     data,

@@ -31,6 +31,7 @@ mod units;
 mod words;
 mod yaml;
 
+pub use assemble::{complete_built, complete_built_workload};
 pub use blueprint::{Blueprint, compose_resolved};
 pub use compose::{reference as compose_reference, reference_keys as compose_keys};
 pub use context::{Address, Context, PullRequest};

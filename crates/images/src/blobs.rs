@@ -87,7 +87,10 @@ impl Blobs {
     }
 
     /// Keeps a small blob.
-    pub(crate) fn put(&self, bytes: &[u8]) -> Result<BlobDigest> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put(&self, bytes: &[u8]) -> Result<BlobDigest> {
         let digest = BlobDigest::of(bytes);
         let draft = self.draft_path();
         fs::write(&draft, bytes).map_err(Error::io("written", &draft))?;

@@ -99,6 +99,15 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 impl ImageConfig {
+    /// Reads a configuration that was made here.
+    ///
+    /// # Errors
+    /// In words, if it is none.
+    pub fn read(text: &str) -> std::result::Result<Self, String> {
+        let wire: Wire = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        Ok(wire.config.unwrap_or_default().into())
+    }
+
     /// Reads a configuration and the digests of the uncompressed layers, lowest first.
     pub(crate) fn parse(image: &Reference, bytes: &[u8]) -> Result<(Self, Vec<BlobDigest>)> {
         let wire: Wire = serde_json::from_slice(bytes)

@@ -10,10 +10,12 @@
 //! Formats: OCI image specification 1.1, OCI distribution specification 1.1, and Docker's image manifest version 2, schema 2.
 
 mod auth;
+mod base;
 mod blobs;
 mod client;
 mod config;
 mod digest;
+mod dockerfile;
 mod error;
 mod facts;
 mod guard;
@@ -24,10 +26,12 @@ mod reference;
 mod registries;
 mod user;
 
+pub use base::documented;
 pub use blobs::{Blobs, Collected};
 pub use client::Client;
 pub use config::{ImageConfig, ImageHealth};
 pub use digest::{BlobDigest, InvalidDigest};
+pub use dockerfile::{DockerfileImage, dockerfile_images};
 pub use error::{Error, Result};
 pub use manifest::{Layer, Platform};
 pub use pull::{Described, Image, Limits, Progress};

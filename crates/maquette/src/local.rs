@@ -100,7 +100,7 @@ fn capabilities() -> Capabilities {
         engines,
         snapshots: true,
         freeze: true,
-        features: runtime_cell::host::FEATURES.into(),
+        features: runtime_cell::host::features(),
     }
 }
 

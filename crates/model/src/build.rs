@@ -31,9 +31,28 @@ pub struct Build {
     /// Whether the cache is left aside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_cache: bool,
+    /// Whether the health check that the Dockerfile names is left aside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_health: bool,
+    /// What it was built to; absent as long as it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<crate::ImageDigest>,
     /// Names for the result besides that of the service, under which other builds of the stack may find it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<String>,
+}
+
+impl Build {
+    /// Whether both are the same work, whatever has become of it.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let plain = |build: &Self| Self {
+            made: None,
+            no_health: false,
+            ..build.clone()
+        };
+        plain(self) == plain(other)
+    }
 }
 
 /// The text of a build.

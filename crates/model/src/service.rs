@@ -33,6 +33,7 @@ impl Root {
     pub fn image(&self) -> Option<&ImageDigest> {
         match self {
             Self::Image { pinned, .. } => pinned.as_ref(),
+            Self::Build(build) => build.made.as_ref(),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind,
+    BranchName, Build, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind,
     Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId, SourceName, VolumeName,
     Workload,
 };
@@ -224,6 +224,32 @@ impl EnvironmentSpec {
         pinned.collect()
     }
 
+    /// What is built from Dockerfiles, each work once, by the first service that wants it.
+    #[must_use]
+    pub fn dockerfiles(&self) -> BTreeMap<&ServiceName, &Build> {
+        let mut found: BTreeMap<&ServiceName, &Build> = BTreeMap::new();
+        for (name, service) in self.services().into_iter().flat_map(|stack| &stack.services) {
+            if let Root::Build(build) = &service.workload.root
+                && !found.values().any(|other| other.is_same(build))
+            {
+                found.insert(name, build);
+            }
+        }
+        found
+    }
+
+    /// The service for whose sake the root of this workload is built.
+    #[must_use]
+    pub fn built_for(&self, workload: &Workload) -> Option<&ServiceName> {
+        let Root::Build(build) = &workload.root else {
+            return None;
+        };
+        let all = self.dockerfiles();
+        all.into_iter()
+            .find(|(_, other)| other.is_same(build))
+            .map(|(name, _)| name)
+    }
+
     /// The digest of a service as this generation wants it: its own description, the commits of the sources and the
     /// incarnations of the volumes that it mounts. A running container with the same digest is left alone.
     #[must_use]
@@ -276,7 +302,10 @@ impl EnvironmentSpec {
 
     fn digest_with_mounts(&self, text: &[u8], workload: &Workload) -> Digest {
         let mut parts = vec![text.to_vec()];
-        if let Root::Build(build) = &workload.root {
+        // Once it is built, what it was built to tells more than what it was built from.
+        if let Root::Build(build) = &workload.root
+            && build.made.is_none()
+        {
             let commit = self.sources.get(&build.source);
             parts.push(commit.map_or_else(Vec::new, |commit| commit.as_str().as_bytes().to_vec()));
         }

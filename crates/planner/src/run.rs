@@ -161,6 +161,7 @@ impl Levels<'_> {
         self.keep_and_release(plan);
         self.envelope(plan);
         self.images(plan);
+        self.dockerfiles(plan);
         self.builds(plan);
         for name in self.order() {
             self.service(plan, &name);
@@ -344,8 +345,24 @@ impl Levels<'_> {
         }
     }
 
+    /// What is built from Dockerfiles, unless it was and is still there.
+    fn dockerfiles(&self, plan: &mut Plan) {
+        for (service, build) in self.spec.dockerfiles() {
+            let there = build
+                .made
+                .as_ref()
+                .is_some_and(|made| self.observed.images.contains(made));
+            let action = Action::Dockerfile(service.clone());
+            let after = vec!["envelope".to_owned()];
+            plan.push_when_free(format!("build:{service}"), action, after, done_if(there));
+        }
+    }
+
     /// The step that a container has to wait for before it can be made.
     fn image_of(&self, workload: &Workload) -> Option<String> {
+        if let Some(service) = self.spec.built_for(workload) {
+            return Some(format!("build:{service}"));
+        }
         workload.root.image().filter(|_| self.brought).map(image_step)
     }
 

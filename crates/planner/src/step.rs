@@ -16,6 +16,8 @@ pub enum Action {
         /// A name that stood for it when the generation was made.
         reference: String,
     },
+    /// Build the image of a service, and complete the generation with it.
+    Dockerfile(ServiceName),
     /// Wait until somebody else has made this snapshot.
     AwaitSnapshot(SnapshotId),
     /// Let the environment run again, because something is to be changed in it.
@@ -106,6 +108,7 @@ impl Step {
         match &self.action {
             Action::Source(source) => format!("Fetch the files of {source}"),
             Action::Image { reference, .. } => format!("Fetch the image {reference}"),
+            Action::Dockerfile(service) => format!("Build the image of {service}"),
             Action::AwaitSnapshot(_) => "Prepare the database golden".to_owned(),
             Action::Wake => "Wake up".to_owned(),
             Action::Keep { service, .. } => format!("Keep a copy of {service}'s data"),

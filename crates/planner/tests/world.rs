@@ -160,6 +160,7 @@ impl World {
         match action {
             Action::Source(source) => drop(self.observed.sources.insert(source.clone())),
             Action::Image { image, .. } => drop(self.observed.images.insert(image.clone())),
+            Action::Dockerfile(service) => panic!("{service}: no stack of these has a Dockerfile"),
             Action::AwaitSnapshot(id) => panic!("{id} can not be carried out"),
             Action::Wake => self.runtime(spec).power = Power::Running,
             Action::Keep { service, snapshot, .. } => {

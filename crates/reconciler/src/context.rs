@@ -67,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) spares: Spares,
     pub(crate) images: Images,
+    /// Whose turn it is to fill in a generation what was built for it.
+    pub(crate) completing: tokio::sync::Mutex<()>,
 }
 
 impl Context {

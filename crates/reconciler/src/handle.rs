@@ -149,6 +149,7 @@ impl Reconciler {
             settings: self.settings,
             spares: task::spares::Spares::default(),
             images: crate::image::Images::default(),
+            completing: tokio::sync::Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(task::environments::run(Arc::clone(&context)));

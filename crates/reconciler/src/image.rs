@@ -3,7 +3,7 @@
 //! A generation pins what each name stood for when it was made. What was told last is kept in the store, so that a registry that
 //! is away holds up only what nobody has seen before.
 
-mod bring;
+pub(crate) mod bring;
 
 pub(crate) use bring::bring;
 

@@ -13,6 +13,7 @@ pub mod comment;
 mod context;
 mod database;
 mod disk;
+mod dockerfile;
 mod egress;
 mod environment;
 mod front;

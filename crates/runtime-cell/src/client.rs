@@ -1,5 +1,6 @@
 //! The unprivileged side: the port's implementation, by requests to the cell host.
 
+mod builds;
 mod link;
 mod streams;
 
@@ -15,8 +16,8 @@ use model::{
     Resource, ServiceName, SnapshotId, Stage, VolumeName, Workload,
 };
 use runtime::{
-    Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake,
-    Secrets, SourceKey, Target,
+    BaseImage, BuildOutcome, Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room,
+    Runtime, RuntimeError, Sake, Secrets, SourceKey, Target,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -249,6 +250,31 @@ impl Runtime for CellRuntime {
         };
         match self.link.ask_with(&request, &secrets).await? {
             Answer::Job(outcome) => Ok(outcome),
+            _ => Err(self.link.unexpected()),
+        }
+    }
+
+    fn build_footprint(&self, spec: &EnvironmentSpec, service: &ServiceName) -> Vec<Resource> {
+        names::build_footprint(&self.instance, &spec.environment, service)
+    }
+
+    async fn build_run(
+        &self,
+        spec: &EnvironmentSpec,
+        service: &ServiceName,
+        bases: &[BaseImage],
+        secrets: &dyn Secrets,
+    ) -> Result<BuildOutcome> {
+        let (bases, files) = builds::opened(service, bases)?;
+        let secrets = builds::secret_values(spec, service, secrets);
+        let request = Request::BuildRun {
+            spec: Box::new(spec.clone()),
+            service: service.clone(),
+            bases,
+            secrets: secrets.names(),
+        };
+        match self.link.ask_with_both(&request, &secrets, &files).await? {
+            Answer::Build(outcome) => Ok(outcome),
             _ => Err(self.link.unexpected()),
         }
     }

@@ -6,6 +6,7 @@
 mod ahead;
 mod apply;
 mod build;
+mod dockerfile;
 mod door;
 mod environment;
 mod exec;
@@ -31,6 +32,8 @@ use crate::{
     pool::{Pool, PoolConfig, PoolError},
     sandbox::{cgroup::Cgroups, conmon::Programs, etc, idmap, network, trial},
 };
+pub use dockerfile::BuildConfig;
+pub(crate) use dockerfile::PROGRAM as BUILDER;
 use environment::Environment;
 pub use image::ImageConfig;
 use log_files::LogKeeper;
@@ -86,6 +89,8 @@ pub struct HostConfig {
     pub conmon: PathBuf,
     /// How large images may be, and who unpacks them.
     pub images: ImageConfig,
+    /// Bounds of builds.
+    pub builds: BuildConfig,
 }
 
 impl HostConfig {
@@ -113,6 +118,7 @@ impl HostConfig {
             oci: None,
             conmon: PathBuf::from("/usr/bin/conmon"),
             images: ImageConfig::default(),
+            builds: BuildConfig::default(),
         }
     }
 }
@@ -166,6 +172,8 @@ pub(crate) struct Host {
     desk: door::Desk,
     /// Whose turn it is to unpack an image.
     unpacking: tokio::sync::Mutex<()>,
+    /// As many as may build at once.
+    building: Arc<tokio::sync::Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -247,6 +255,7 @@ impl Host {
             desk: door::Desk::default(),
             logs: LogKeeper::new(),
             unpacking: tokio::sync::Mutex::default(),
+            building: Arc::new(tokio::sync::Semaphore::new(config.builds.at_once.max(1))),
             config,
         })
     }
@@ -310,6 +319,14 @@ fn programs(config: &HostConfig, groups: &Cgroups, etc: &Path) -> Result<Program
     trial::choose(config.oci, &ground).map_err(|reason| HostError::Oci { reason })
 }
 
+/// What cells on this machine do for those who ask: [`FEATURES`], and what its programs add.
+#[must_use]
+pub fn features() -> std::collections::BTreeSet<model::Feature> {
+    let mut features: std::collections::BTreeSet<model::Feature> = FEATURES.into();
+    features.extend(dockerfile::builder().map(|_| model::Feature::Builds));
+    features
+}
+
 /// What this host can do, as the blueprint's checks and the planner see it.
 fn capabilities() -> Capabilities {
     Capabilities {
@@ -322,7 +339,7 @@ fn capabilities() -> Capabilities {
         engines: resolve::engines(),
         snapshots: true,
         freeze: true,
-        features: FEATURES.into(),
+        features: features(),
     }
 }
 

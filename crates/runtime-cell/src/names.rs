@@ -24,6 +24,11 @@ impl UnitName {
         Self(format!("j-{name}"))
     }
 
+    /// That of the build of a service's image.
+    pub(crate) fn build(name: &ServiceName) -> Self {
+        Self(format!("b-{name}"))
+    }
+
     /// As text: the name of directories and control groups.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -37,6 +42,11 @@ impl UnitName {
     /// The job, if it is one.
     pub(crate) fn as_job(&self) -> Option<JobName> {
         self.0.strip_prefix("j-")?.parse().ok()
+    }
+
+    /// The service whose image it builds, if it is a build.
+    pub(crate) fn as_build(&self) -> Option<ServiceName> {
+        self.0.strip_prefix("b-")?.parse().ok()
     }
 
     /// What its author called it.
@@ -130,6 +140,61 @@ pub(crate) fn is_layer_of(in_pool: &str, unit: &UnitName) -> bool {
         .strip_prefix(['c', 'r'])
         .and_then(|rest| rest.get(10..))
         .is_some_and(|rest| rest == layer_suffix(unit))
+}
+
+/// Where a build assembles layers.
+pub(crate) fn build_storage(unit: &UnitName) -> String {
+    format!("b{}", layer_suffix(unit))
+}
+
+/// Where a build works and leaves its result.
+pub(crate) fn build_work(unit: &UnitName) -> String {
+    format!("o{}", layer_suffix(unit))
+}
+
+/// The images that a build starts from.
+pub(crate) fn build_bases(unit: &UnitName) -> String {
+    format!("i{}", layer_suffix(unit))
+}
+
+/// The layers that a build of an environment has made, for its next one.
+pub(crate) fn build_cache(environment: &EnvironmentId, unit: &UnitName) -> String {
+    let parts = [environment.as_str().as_bytes(), unit.as_str().as_bytes()];
+    format!(
+        "{}{environment}.{}",
+        BUILD_CACHE,
+        &Digest::of_parts(parts).as_str()[..16]
+    )
+}
+
+/// What the names of all caches of an environment's builds begin with.
+pub(crate) fn build_caches(environment: &EnvironmentId) -> String {
+    format!("{BUILD_CACHE}{environment}.")
+}
+
+/// What the names of the caches of builds in the pool begin with; no snapshot's id does.
+pub(crate) const BUILD_CACHE: &str = "build..";
+
+/// The layers that a build has left for the next one.
+pub(crate) fn build_layers(environment: &EnvironmentId, cache: String) -> Resource {
+    resource(environment, "build-layers", cache)
+}
+
+/// What a build makes.
+pub(crate) fn build_footprint(
+    instance: &InstanceId,
+    environment: &EnvironmentId,
+    service: &ServiceName,
+) -> Vec<Resource> {
+    let unit = UnitName::build(service);
+    let volumes = [build_storage(&unit), build_work(&unit), build_bases(&unit)];
+    let mut all = vec![
+        container(environment, container_id(instance, environment, &unit)),
+        cgroup(environment, format!("{environment}/{}", unit.as_str())),
+    ];
+    all.extend(volumes.iter().map(|name| subvolume(environment, name)));
+    all.push(build_layers(environment, build_cache(environment, &unit)));
+    all
 }
 
 /// A source's name in the pool.

@@ -8,7 +8,7 @@ use model::{
     Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource,
     SecretRef, ServiceName, SnapshotId, Stage, VolumeName,
 };
-use runtime::{JobOutcome, LogQuery, Room, RuntimeError, Sake, SourceKey, Target};
+use runtime::{BuildOutcome, JobOutcome, LogQuery, Room, RuntimeError, Sake, SourceKey, Target};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -140,6 +140,13 @@ pub(crate) enum Request {
     Observe {
         environment: EnvironmentId,
     },
+    /// Followed by one byte that the files of the bases come with, in the order of their blobs.
+    BuildRun {
+        spec: Box<EnvironmentSpec>,
+        service: ServiceName,
+        bases: Vec<WireBase>,
+        secrets: Vec<SecretRef>,
+    },
     JobRun {
         spec: Box<EnvironmentSpec>,
         job: JobName,
@@ -204,7 +211,10 @@ impl Request {
     /// The secrets whose values follow it.
     pub(crate) fn secrets(&self) -> &[SecretRef] {
         match self {
-            Self::Apply { secrets, .. } | Self::Prepare { secrets, .. } | Self::JobRun { secrets, .. } => secrets,
+            Self::Apply { secrets, .. }
+            | Self::Prepare { secrets, .. }
+            | Self::JobRun { secrets, .. }
+            | Self::BuildRun { secrets, .. } => secrets,
             _ => &[],
         }
     }
@@ -222,6 +232,7 @@ pub(crate) enum Answer {
     Images(BTreeSet<ImageDigest>),
     Observation(Option<Box<Observation>>),
     Job(JobOutcome),
+    Build(BuildOutcome),
     Snapshots(Vec<SnapshotId>),
     Room(Room),
     RoomOf(Option<Room>),
@@ -358,6 +369,17 @@ pub(crate) async fn write_json(stream: &mut (impl AsyncWrite + Unpin), value: &i
 /// Parses the body of a frame.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// A base image of a build, without its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WireBase {
+    /// How the Dockerfile calls it.
+    pub(crate) names: BTreeSet<String>,
+    /// Text of unknown content.
+    pub(crate) manifest: String,
+    /// What the files are.
+    pub(crate) blobs: Vec<BlobDigest>,
 }
 
 /// The most files that travel with one byte: the kernel's own bound, less a little.

@@ -40,12 +40,24 @@ const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Maps the ids of a detached mount through a user namespace and forbids devices and set-uid files on it.
 pub(crate) fn mount_map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
+    let bounds = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    map_ids(
+        tree,
+        user_namespace,
+        bounds | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
+        0,
+    )
+}
+
+/// As [`mount_map_ids`], and takes off that no programs of other users run and no device files work.
+pub(crate) fn mount_map_ids_unbound(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    map_ids(tree, user_namespace, 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+}
+
+fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, set: u64, clear: u64) -> io::Result<()> {
     let attr = MountAttr {
-        attr_set: MOUNT_ATTR_IDMAP
-            | MOUNT_ATTR_NOSUID
-            | MOUNT_ATTR_NODEV
-            | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
-        attr_clr: 0,
+        attr_set: MOUNT_ATTR_IDMAP | set,
+        attr_clr: clear,
         propagation: 0,
         userns_fd: u64::try_from(user_namespace.as_raw_fd()).unwrap_or(0),
     };

@@ -130,6 +130,41 @@ pub struct ImageLayer {
     pub diff: String,
 }
 
+/// An image that a build starts from or copies files of, as it lies on the disk of whoever brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseImage {
+    /// How Dockerfiles of this build call it.
+    pub names: BTreeSet<String>,
+    /// Its manifest.
+    pub manifest: Vec<u8>,
+    /// What the manifest names, by digest: its configuration and its layers.
+    pub blobs: BTreeMap<String, PathBuf>,
+}
+
+/// An image that a build has made. The runtime has it, as if it had been brought with [`Runtime::image_put`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BuiltImage {
+    /// Which.
+    pub image: ImageDigest,
+    /// Its configuration, as JSON of unknown content: what the Dockerfile says.
+    pub config: String,
+}
+
+/// How a build ended.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildOutcome {
+    /// With an image.
+    Built(BuiltImage),
+    /// With an error of the Dockerfile's, or because a limit was reached. Its log tells more.
+    Failed {
+        /// Exit status; 128 + n after signal n.
+        exit: i32,
+        /// In words, if more is known than the status.
+        message: Option<String>,
+    },
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JobOutcome {
@@ -195,6 +230,20 @@ pub trait Runtime: Send + Sync {
     /// succeeded is not run again. What a job with a [`model::Product`] leaves in its checkout when it has succeeded is kept as
     /// the snapshot [`EnvironmentSpec::product`]; where that is there already, nothing runs and the job has succeeded. Its log is read like that of a service.
     async fn job_run(&self, spec: &EnvironmentSpec, job: &JobName, secrets: &dyn Secrets) -> Result<JobOutcome>;
+
+    /// The resources that [`Self::build_run`] for this service would make.
+    fn build_footprint(&self, spec: &EnvironmentSpec, service: &ServiceName) -> Vec<Resource>;
+
+    /// Builds the image of a service whose root is a [`model::Root::Build`], to its end. A build of the same digest that runs already
+    /// is awaited; one of another digest is ended first. Its log is that of `build:` and the name of the service. Needs
+    /// [`model::Feature::Builds`].
+    async fn build_run(
+        &self,
+        spec: &EnvironmentSpec,
+        service: &ServiceName,
+        bases: &[BaseImage],
+        secrets: &dyn Secrets,
+    ) -> Result<BuildOutcome>;
 
     /// Freezes, stops or runs the services of an environment. Stopping honours each service's signal and grace.
     async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()>;

@@ -70,6 +70,22 @@ pub struct GenerationRow {
 }
 
 impl Store {
+    /// Replaces what a generation describes by the same with what has been built for it.
+    ///
+    /// # Errors
+    /// When the database can not be written.
+    pub async fn generation_complete(&self, spec: &model::EnvironmentSpec) -> Result<()> {
+        sqlx::query("UPDATE generation SET spec_json = ? WHERE environment = ? AND generation = ?")
+            .bind(column::json("spec", spec)?)
+            .bind(spec.environment.as_str())
+            .bind(column::generation(spec.generation))
+            .execute(&self.write)
+            .await
+            .inspect(|_| self.wrote())
+            .map_err(failed("generation_complete"))?;
+        Ok(())
+    }
+
     /// Adds a generation. Adding the same again changes nothing.
     ///
     /// # Errors

@@ -202,6 +202,12 @@ impl Image {
         digest(&self.manifest)
     }
 
+    /// Its manifest and its configuration, as they are stored.
+    #[must_use]
+    pub fn documents(&self) -> (&[u8], &[u8]) {
+        (&self.manifest, &self.config)
+    }
+
     /// Pushes it by the distribution API, as a builder does.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::Assembly;
 use crate::{interpolate::Values, problem::At};
-use model::{Condition, ImageFacts, Mount, MountKind, ServiceName, Workload};
+use model::{Condition, ImageFacts, Mount, MountKind, Root, Service, ServiceName, Workload};
 use std::{collections::BTreeMap, path::Path};
 
 impl Assembly<'_> {
@@ -56,6 +56,33 @@ pub(super) fn complete(
     if workload.read_only {
         writable(workload, &facts.volumes);
     }
+}
+
+/// Fills in what a service leaves to the image that it was built to.
+pub fn complete_built(service: &mut Service, facts: &ImageFacts) {
+    let Root::Build(build) = &mut service.workload.root else {
+        return;
+    };
+    let health = facts.health.clone().filter(|_| !build.no_health);
+    complete_built_workload(&mut service.workload, facts);
+    service.health = service.health.take().or(health);
+    if let Some(signal) = &facts.stop_signal
+        && service.stop_signal == "SIGTERM"
+    {
+        service.stop_signal.clone_from(signal);
+    }
+}
+
+/// The same for whatever is not a service. Variables that it has are its own.
+pub fn complete_built_workload(workload: &mut Workload, facts: &ImageFacts) {
+    let Root::Build(build) = &mut workload.root else { return };
+    build.made = Some(facts.digest.clone());
+    let own = workload
+        .environment
+        .keys()
+        .map(|name| (name.clone(), String::new()))
+        .collect();
+    complete(workload, facts, &BTreeMap::new(), &own);
 }
 
 /// Where an image wants to keep data, it can, also where its root is read-only.

@@ -66,12 +66,17 @@ impl Assembly<'_> {
                 let runtime = &self.capabilities.runtime;
                 self.compose.error_hint(
                     *at,
-                    format!("`build` of service `{name}` is not supported yet by the runtime `{runtime}`"),
-                    from_host,
+                    format!("`build` of service `{name}` is not supported by the runtime `{runtime}` as it is"),
+                    if runtime == "cell" {
+                        format!("cells build with buildah: `apt install buildah` where they run; or, {from_host}")
+                    } else {
+                        from_host
+                    },
                 );
                 return None;
             }
-            let build = build.clone()?;
+            let mut build = build.clone()?;
+            build.no_health = body.health_off;
             explanation.set(
                 key,
                 format!("built from ./{}", build.context),

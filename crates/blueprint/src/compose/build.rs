@@ -29,6 +29,8 @@ pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option
         secrets: BTreeMap::new(),
         labels: BTreeMap::new(),
         no_cache: false,
+        no_health: false,
+        made: None,
         tags: BTreeSet::new(),
     };
     let (mut context, mut dockerfile, mut inline) = (None, None, None);

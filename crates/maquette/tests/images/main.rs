@@ -173,3 +173,59 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     );
     rig.stop().await;
 }
+
+fn dockerfile(registry: &str, page: &str) -> Vec<FileChange> {
+    let compose = "services:\n  web:\n    build: { context: site, args: { COLOUR: blue } }\n    ports: [\"8080:80\"]\n";
+    let text = format!(
+        "ARG TAG=1\nFROM {registry}/team/base:${{TAG}} AS made\nARG COLOUR\nCOPY page /page\nRUN echo \"$(cat /page) in $COLOUR\" > /made\n\
+         FROM {registry}/team/base:1\nCOPY --from=made --chown=101:102 /made /var/www/index.html\nUSER web\n\
+         CMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/var/www\"]\n"
+    );
+    vec![
+        FileChange::write("compose.yaml", compose),
+        FileChange::write("site/Dockerfile", text),
+        FileChange::write("site/page", page),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_is_built_from_its_dockerfile_and_a_build_that_fails_shows_its_lines() {
+    if !geteuid().is_root() {
+        eprintln!("left out: cells need root");
+        return;
+    }
+    let registry = Registry::start().unwrap();
+    let name = registry.name();
+    let config = json!({ "Env": ["PATH=/bin"], "Cmd": ["sh"] });
+    let image = Image::new(vec![base().unwrap()], &config);
+    image.push(&name, "team/base", "1").await.unwrap();
+    let mut rig = started(&registry).await;
+
+    let (number, commit) = rig.change("built", &dockerfile(&name, "a page")).await;
+    let label = format!("pr-{number}");
+    rig.comment(number, &["live** with", commit.short()]).await;
+    page(&rig, &label, "a page in blue").await;
+    let steps = rig.json(&["why", &label]).await.to_string();
+    assert!(steps.contains("Build the image of web"), "{steps}");
+    let log = rig.ok(&["logs", &label, "build:web"]).await;
+    assert!(log.contains("COPY page /page"), "{log}");
+
+    // A commit that changes nothing of the context builds nothing; the service goes on.
+    let commit = rig.push("built", &[FileChange::write("README.md", "words")]).await;
+    rig.comment(number, &["live** with", commit.short()]).await;
+    let again = rig.ok(&["logs", &label, "build:web"]).await;
+    assert_eq!(again, log);
+
+    let broken = "FROM scratch\nCOPY page /page\nCOPY missing-file /there\n";
+    let commit = rig.push("built", &[FileChange::write("site/Dockerfile", broken)]).await;
+    let said = rig
+        .comment(number, &[commit.short(), "the build of service web failed"])
+        .await;
+    assert!(said.contains("missing-file"), "{said}");
+    page(&rig, &label, "a page in blue").await;
+    let receipt = rig.json(&["delete", "--yes", "--watch", &label]).await;
+    let entries = receipt["entries"].as_array().unwrap();
+    let gone = |entry: &serde_json::Value| entry["gone"].is_u64();
+    assert!(!entries.is_empty() && entries.iter().all(gone), "{receipt:#}");
+    rig.stop().await;
+}

@@ -110,6 +110,7 @@ impl Job {
             Action::Source(source) => self.source(spec, source).await,
             Action::Image { image, reference } => bring(&self.context, &self.sake(), image, reference).await,
             Action::AwaitSnapshot(_) | Action::Remove | Action::Receipt => Ok(()),
+            Action::Dockerfile(service) => crate::dockerfile::build(&self.context, spec, service).await,
             Action::Wake => self.power(model::Power::Running).await,
             Action::Power(power) => self.power(*power).await,
             Action::Release(services) => self.stop(services).await,

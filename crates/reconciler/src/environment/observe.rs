@@ -62,7 +62,7 @@ async fn images(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<Im
         .capabilities()
         .features
         .contains(&Feature::BroughtImages);
-    if !brought || spec.images().is_empty() {
+    if !brought || (spec.images().is_empty() && crate::dockerfile::images(spec).is_empty()) {
         return Ok(BTreeSet::new());
     }
     Ok(context.runtime.image_list().await?)

@@ -120,32 +120,30 @@ pub(crate) async fn bring(
     Ok(context.store.image_put(&row).await?)
 }
 
+/// Fetches an image to here, without bringing it anywhere.
+pub(crate) async fn layers_of(
+    source: &ImageSource,
+    image: &ImageDigest,
+    reference: &str,
+) -> Result<images::Image, StepError> {
+    pull(source, &Unseen, image, reference).await
+}
+
+struct Unseen;
+
+impl Progress for Unseen {
+    fn layers(&self, _layers: &[Layer]) {}
+    fn received(&self, _layer: &BlobDigest, _bytes: u64) {}
+}
+
 async fn fetch(
     source: &ImageSource,
     shown: &Shown,
     image: &ImageDigest,
     reference: &str,
 ) -> Result<Vec<(ImageLayer, u64)>, StepError> {
-    let unreadable = || StepError::new(format!("the image {} has no name", reference.escape_debug()), false);
-    let digest: BlobDigest = image.to_string().parse().map_err(|_| unreadable())?;
-    let named: Reference = reference.parse().map_err(|_| unreadable())?;
-    let pulled = source
-        .client
-        .pull(
-            &source.blobs,
-            &named.at(digest),
-            &source.platform,
-            &source.limits,
-            shown,
-        )
-        .await
-        .map_err(|error| {
-            let told = StepError::new(crate::text::chain(&error), error.is_transient());
-            match error.hint() {
-                Some(hint) => told.hint(hint),
-                None => told,
-            }
-        })?;
+    let pulled = pull(source, shown, image, reference).await?;
+    let named = reference.escape_debug();
     let mut layers = Vec::new();
     for layer in &pulled.layers {
         let blob = source.blobs.path(&layer.digest);
@@ -155,4 +153,32 @@ async fn fetch(
         layers.push((ImageLayer { blob, diff }, layer.size));
     }
     Ok(layers)
+}
+
+async fn pull(
+    source: &ImageSource,
+    progress: &dyn Progress,
+    image: &ImageDigest,
+    reference: &str,
+) -> Result<images::Image, StepError> {
+    let unreadable = || StepError::new(format!("the image {} has no name", reference.escape_debug()), false);
+    let digest: BlobDigest = image.to_string().parse().map_err(|_| unreadable())?;
+    let named: Reference = reference.parse().map_err(|_| unreadable())?;
+    source
+        .client
+        .pull(
+            &source.blobs,
+            &named.at(digest),
+            &source.platform,
+            &source.limits,
+            progress,
+        )
+        .await
+        .map_err(|error| {
+            let told = StepError::new(crate::text::chain(&error), error.is_transient());
+            match error.hint() {
+                Some(hint) => told.hint(hint),
+                None => told,
+            }
+        })
 }

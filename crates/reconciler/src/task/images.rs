@@ -184,6 +184,7 @@ async fn wanted(context: &Context) -> Result<BTreeSet<ImageDigest>, Trouble> {
             let n = Some(generation.generation);
             if n == newest || n == row.live || generation.outcome.is_none() {
                 wanted.extend(generation.spec.images().into_keys());
+                wanted.extend(crate::dockerfile::images(&generation.spec));
             }
         }
     }

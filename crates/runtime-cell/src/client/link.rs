@@ -67,15 +67,21 @@ impl Link {
 
     /// Asks, with files that the host is to have, and returns the answer.
     pub(crate) async fn ask_with_files(&self, request: &Request, files: &[std::fs::File]) -> Result<Answer> {
-        let mut stream = self.send(request).await?;
+        self.ask_with_both(request, &SecretValues::default(), files).await
+    }
+
+    /// Asks for what takes secrets and files, and returns the answer.
+    pub(crate) async fn ask_with_both(
+        &self,
+        request: &Request,
+        secrets: &SecretValues,
+        files: &[std::fs::File],
+    ) -> Result<Answer> {
+        let stream = self.send_with(request, secrets).await?;
         crate::protocol::send_files(&stream, files)
             .await
             .map_err(|e| self.unreachable(&e))?;
-        let body = read_frame(&mut stream, ANSWER_MAX)
-            .await
-            .map_err(|e| self.unreachable(&e))?;
-        let body = body.ok_or_else(|| self.unreachable(&io::ErrorKind::UnexpectedEof.into()))?;
-        self.read(&body)
+        self.answer(stream).await.map(|(answer, _)| answer)
     }
 
     /// Asks for what takes secrets, and returns the answer.

@@ -3,10 +3,12 @@
 use super::Finding;
 use crate::engine::probe::version_of;
 use crate::engine::{EngineKind, HostEngines, probe_host};
+use crate::host::BUILDER as PROGRAM;
 pub(super) use crate::sandbox::oci::find;
 
 pub(super) fn all() -> Vec<Finding> {
     let mut findings = vec![program("conmon", "watches containers and keeps their logs")];
+    findings.push(judge_builder(find(PROGRAM).is_some()));
     let host = probe_host();
     findings.extend(EngineKind::ALL.into_iter().map(|kind| judge_engine(kind, &host)));
     findings
@@ -25,6 +27,14 @@ fn program(name: &'static str, purpose: &str) -> Finding {
         None => Finding::fail(name, format!("{} does not tell its version", path.display()))
             .mend(format!("apt install --reinstall {name}")),
     }
+}
+
+pub(super) fn judge_builder(there: bool) -> Finding {
+    if there {
+        return Finding::ok(PROGRAM, "images are built from Dockerfiles with it".to_owned());
+    }
+    let meaning = "not installed: a stack whose services have `build` can't run here";
+    Finding::warn(PROGRAM, meaning.to_owned()).mend(format!("apt install {PROGRAM}"))
 }
 
 pub(super) fn judge_engine(kind: EngineKind, host: &HostEngines) -> Finding {

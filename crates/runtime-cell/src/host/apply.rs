@@ -382,6 +382,7 @@ impl Host {
         let wanted = |unit: &UnitName| {
             unit.as_service().is_some_and(|s| stack.services.contains_key(&s))
                 || unit.as_job().is_some_and(|j| stack.jobs.contains_key(&j))
+                || unit.as_build().is_some_and(|s| stack.services.contains_key(&s))
         };
         let leftover: Vec<UnitName> = environment
             .inner()

@@ -77,7 +77,11 @@ impl Host {
         self.block(move |host| host.image_make(&image, layers)).await
     }
 
-    fn image_make(&self, image: &ImageDigest, layers: Vec<(OwnedFd, BlobDigest)>) -> Result<(), RuntimeError> {
+    pub(super) fn image_make(
+        &self,
+        image: &ImageDigest,
+        layers: Vec<(OwnedFd, BlobDigest)>,
+    ) -> Result<(), RuntimeError> {
         let action = || format!("unpacking the image {}", image.short());
         let pool = |e| pool_error(action(), e);
         if self.pool.image_exists(image.hex()).map_err(pool)? {

@@ -43,6 +43,8 @@ const BUILD_BYTES: u64 = 64 << 30;
 const BUILD_SHARES: u64 = 64;
 /// Where the root of a container from an image is mounted while the container is made.
 const ROOT: &str = "root";
+/// The files that a build is given, below its bundle.
+const GIVEN: &str = "given";
 /// What an engine may put where its administrator finds it: sockets and configuration.
 const ADMINISTRATION_BYTES: u64 = 16 << 20;
 const ADMINISTRATION_FILES: u32 = 1024;
@@ -205,6 +207,9 @@ impl Host {
         }
         let plan = self.plan(cell, resolved)?;
         bundle::write(&container.bundle, &plan).map_err(io)?;
+        if let Some(files) = &resolved.given {
+            give(&container.bundle.join(GIVEN), files, cell.range.first).map_err(io)?;
+        }
         if let Some(engine) = &resolved.engine {
             self.initialise(cell, engine, &plan)?;
         }
@@ -265,6 +270,11 @@ impl Host {
                         read_only: false,
                     }
                 }
+                Place::Given => Entry::Bind {
+                    source: self.container(&cell.environment, &cell.unit).bundle.join(GIVEN),
+                    directory: true,
+                    read_only: true,
+                },
                 Place::Disk(number) => {
                     let mount = cell.manner.mounts.get(*number);
                     let mount = mount.ok_or_else(|| RuntimeError::NotFound {
@@ -272,10 +282,15 @@ impl Host {
                     })?;
                     let (file, _) = self.open_disk(cell, mount)?;
                     let directory = fs::File::from(file).metadata().is_ok_and(|m| m.is_dir());
-                    Entry::Bind {
-                        source: staging.join(number.to_string()),
-                        directory,
-                        read_only: mount.read_only,
+                    let source = staging.join(number.to_string());
+                    if mount.origin.is_storage() {
+                        Entry::Storage { source }
+                    } else {
+                        Entry::Bind {
+                            source,
+                            directory,
+                            read_only: mount.read_only,
+                        }
                     }
                 }
             };
@@ -300,6 +315,7 @@ impl Host {
                 path: staging.join(ROOT),
                 read_only: image.read_only,
             }),
+            builds: resolved.given.is_some(),
             mounts,
             limits,
             shares: resolved.builds.then_some(BUILD_SHARES),
@@ -403,7 +419,9 @@ impl Host {
             let (source, (uid, gid)) = self.open_disk(cell, mount)?;
             let target = staging.join(number.to_string());
             // A checkout belongs to whoever wrote it; a volume has the ids of the inside on disk.
-            if mount.origin.is_checkout() {
+            if mount.origin.is_storage() {
+                idmap::mount_storage(source.as_fd(), &target, cell.namespace.as_fd()).map_err(io)?;
+            } else if mount.origin.is_checkout() {
                 let namespace = cell.range.namespace_owned_by(uid, gid).map_err(io)?;
                 idmap::mount(source.as_fd(), &target, namespace.as_fd(), mount.read_only).map_err(io)?;
             } else {
@@ -608,6 +626,22 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Writes files that only the root of a container may read.
+fn give(directory: &Path, files: &[(String, Vec<u8>)], owner: u32) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(directory)?;
+    for (name, content) in files {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(directory.join(name))?;
+        io::Write::write_all(&mut file, content)?;
+        fchown(&file, Some(owner), Some(owner))?;
+    }
+    chown(directory, Some(owner), Some(owner))
 }
 
 /// Removes the directory that an engine shares with its administrator. Nothing happens if it is gone.

@@ -31,9 +31,12 @@ impl Host {
         let environment = self.environment(id)?;
         let service = name.parse().ok().map(|name| UnitName::service(&name));
         let job = name.parse().ok().map(|name| UnitName::job(&name));
+        let build = name.strip_prefix("build:").and_then(|name| name.parse().ok());
+        let build = build.map(|name| UnitName::build(&name));
         let known = service
             .into_iter()
             .chain(job)
+            .chain(build)
             .find(|unit| environment.unit(unit).is_some());
         let unit = known.ok_or_else(|| RuntimeError::NotFound {
             what: format!("a service or job `{}`", name.escape_debug()),

@@ -206,6 +206,11 @@ pub(crate) enum DiskOrigin {
 }
 
 impl DiskOrigin {
+    /// Whether file systems are assembled in it: the storage of a build, and where it works.
+    pub(crate) fn is_storage(&self) -> bool {
+        matches!(self, Self::Volume(name) if name.starts_with(['b', 'o']))
+    }
+
     /// Whether the files were written by the control plane: a source, or a layer over one.
     pub(crate) fn is_checkout(&self) -> bool {
         match self {

@@ -124,6 +124,7 @@ impl Host {
         self.pool
             .environment_remove(environment)
             .map_err(|e| pool_error(format!("removing {id}"), e))?;
+        self.forget_builds(id)?;
         // Last: as long as the record is there, the ids are not given to another.
         remove_directory(&self.state_dir(environment)).map_err(io)
     }
@@ -243,6 +244,8 @@ impl Host {
                 all.push(names::directory(id, format!("{kind}/{id}")));
             }
         }
+        let caches = self.build_caches(id)?;
+        all.extend(caches.into_iter().map(|name| names::build_layers(id, name)));
         let pool = |e| pool_error(format!("listing {id}"), e);
         if self
             .pool

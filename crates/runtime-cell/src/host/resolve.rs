@@ -41,6 +41,8 @@ pub(crate) enum Place {
     Administration,
     /// A file that the stack gives.
     Content(ContentFile),
+    /// The files of [`Resolved::given`].
+    Given,
 }
 
 /// A private writable layer that must be made.
@@ -91,6 +93,8 @@ pub(crate) struct Resolved {
     pub(crate) layers: Vec<Layer>,
     /// The image that its root is made from.
     pub(crate) image: Option<ImageRoot>,
+    /// Files for a build, by name: nobody else on the machine reads them. Secret values are among them.
+    pub(crate) given: Option<Vec<(String, Vec<u8>)>>,
     /// What is remembered.
     pub(crate) manner: Manner,
     /// The engine, if it is one.
@@ -322,14 +326,14 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         return Err(author.invalid(format!("more than {MAX_MOUNTS} mounts")));
     }
     let engine = match &workload.root {
-        Root::Build(build) => {
+        Root::Build(build) if build.made.is_none() => {
             return Err(RuntimeError::Unsupported {
                 runtime: NAME.to_owned(),
-                what: format!("a build of `{}`", build.context.escape_debug()),
-                hint: "run it from the host's packages".into(),
+                what: format!("starting from `{}` before it is built", build.context.escape_debug()),
+                hint: "build its image first".into(),
             });
         }
-        Root::Host | Root::Image { .. } => None,
+        Root::Host | Root::Image { .. } | Root::Build(_) => None,
         Root::Engine(engine) => Some(resolve_engine(author, workload, engine)?),
     };
     let mut layers = Vec::new();
@@ -338,7 +342,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
     let mut given = 0;
     for mount in &workload.mounts {
         let check = match workload.root {
-            Root::Image { .. } => check_target_in_image,
+            Root::Image { .. } | Root::Build(_) => check_target_in_image,
             _ => check_target,
         };
         check(&mount.target).map_err(|reason| author.invalid(reason))?;
@@ -399,6 +403,7 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         places,
         layers,
         image,
+        given: None,
         manner,
         engine: None,
         builds: false,
@@ -427,15 +432,16 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
 }
 
 fn image_root(author: &Author<'_>, workload: &Workload) -> Result<Option<ImageRoot>, RuntimeError> {
-    let Root::Image { reference, pinned } = &workload.root else {
-        return Ok(None);
+    let image = match (&workload.root, workload.root.image()) {
+        (_, Some(image)) => image.clone(),
+        (Root::Image { reference, .. }, None) => {
+            return Err(author.invalid(format!(
+                "nobody has said what the image `{}` stands for",
+                reference.escape_debug()
+            )));
+        }
+        _ => return Ok(None),
     };
-    let image = pinned.clone().ok_or_else(|| {
-        author.invalid(format!(
-            "nobody has said what the image `{}` stands for",
-            reference.escape_debug()
-        ))
-    })?;
     Ok(Some(ImageRoot {
         layer: names::image_layer(author.unit, &image),
         image,
@@ -448,7 +454,7 @@ fn use_host(author: &Author<'_>, workload: &Workload, resolved: &mut Resolved) -
     resolved.argv = parts.into_iter().flatten().flatten().cloned().collect();
     if resolved.argv.is_empty() {
         return Err(author.invalid(match workload.root {
-            Root::Image { .. } => "it has no command, and its image names none",
+            Root::Image { .. } | Root::Build(_) => "it has no command, and its image names none",
             _ => "it has no command; one that runs from the host's packages needs one",
         }));
     }

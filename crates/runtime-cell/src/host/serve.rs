@@ -1,6 +1,6 @@
 //! The two sockets: who may speak, what may be asked, how it is answered.
 
-use super::{Host, HostError, at, environment::Environment, probe};
+use super::{Host, HostError, at, dockerfile::Base, environment::Environment, probe};
 use crate::{
     door::wire::DOOR_SOCKET,
     names::UnitName,
@@ -185,6 +185,17 @@ async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request, sec
             let put = tokio::spawn(async move { host.image_put(&sake, image, &diffs, files).await });
             put.await?.map(done)
         }
+        Request::BuildRun {
+            spec, service, bases, ..
+        } => {
+            let files = timeout(REQUEST_PATIENCE, receive_files(stream)).await??;
+            let host = Arc::clone(host);
+            let built = tokio::spawn(async move {
+                let bases = Base::all(bases, files)?;
+                host.build_run(&spec, &service, bases, &secrets).await
+            });
+            built.await?.map(Answer::Build)
+        }
         other => {
             // What was begun is finished, also when the caller hangs up: it can be asked again.
             let host = Arc::clone(host);
@@ -245,6 +256,7 @@ async fn carry_out(host: &Arc<Host>, request: Request, secrets: &SecretValues) -
             Answer::Resources(host.block(move |h| h.inventory(environment.as_ref())).await?)
         }
         Request::ImagePut { .. }
+        | Request::BuildRun { .. }
         | Request::Dial { .. }
         | Request::Logs { .. }
         | Request::Exec { .. }

@@ -134,7 +134,9 @@ impl Host {
             .pool
             .snapshot_list()
             .map_err(|e| pool_error("listing the snapshots".into(), e))?;
-        Ok(all.into_iter().filter_map(|s| s.id.parse().ok()).collect())
+        // The caches of builds are in the same place and nobody else's.
+        let snapshots = all.into_iter().filter(|s| !s.id.starts_with(names::BUILD_CACHE));
+        Ok(snapshots.filter_map(|s| s.id.parse().ok()).collect())
     }
 
     /// How much room the pool has.

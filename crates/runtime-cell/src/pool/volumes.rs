@@ -214,6 +214,15 @@ impl Pool {
         }
     }
 
+    /// The bytes that a volume is charged with.
+    ///
+    /// # Errors
+    /// [`PoolError::Missing`] if there is none, or what the system says.
+    pub fn volume_usage(&self, environment: &str, volume: &str) -> Result<u64, PoolError> {
+        let path = self.volume_path(environment, volume)?;
+        quota::referenced(self.fd(), subvolume::id(&path)?).map_err(io_error("search the quotas of", &self.root))
+    }
+
     /// Removes a volume and what services nested in it. Returns the ids of the deleted subvolumes.
     ///
     /// # Errors

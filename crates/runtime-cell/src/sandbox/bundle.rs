@@ -2,6 +2,7 @@
 //!
 //! Pure where possible: [`config`] builds the document, [`write`] puts it and the root's mount points on disk.
 
+mod build;
 mod image;
 
 pub(crate) use image::{ImageRoot, check_target_in_image};
@@ -83,6 +84,11 @@ pub(crate) enum Entry {
         /// What it holds.
         file: ContentFile,
     },
+    /// A directory in which file systems are assembled: mounts of what is in it must not have more bounds than the container has.
+    Storage {
+        /// On the host, a mount with mapped ids.
+        source: PathBuf,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes.
@@ -134,6 +140,8 @@ pub(crate) struct Plan {
     pub(crate) home: Option<String>,
     /// Its root, if that is not made from the host's.
     pub(crate) image: Option<image::ImageRoot>,
+    /// Whether it assembles images.
+    pub(crate) builds: bool,
     /// In order, after the system's own.
     pub(crate) mounts: Vec<(String, Entry)>,
     /// Bounds.
@@ -319,7 +327,7 @@ fn config_in(bundle: &Path, plan: &Plan) -> Value {
             "gidMappings": mapping,
             "sysctl": { "net.ipv4.ip_unprivileged_port_start": "0" },
             "resources": resources(plan),
-            "seccomp": seccomp::profile(),
+            "seccomp": if plan.builds { seccomp::profile_of_builds() } else { seccomp::profile() },
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },
@@ -343,6 +351,7 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
     }
     variables.extend(all.map(|(name, value)| format!("{name}={value}")));
     let capabilities = match plan.image {
+        _ if plan.builds => build::capabilities(),
         Some(_) => image::capabilities(plan.user),
         None => image::no_capabilities(),
     };
@@ -433,6 +442,7 @@ fn mounts(bundle: &Path, plan: &Plan) -> Vec<Value> {
                 read_only,
             } => bind(target, source, *directory, *read_only),
             Entry::Content { source, .. } => bind(target, source, false, true),
+            Entry::Storage { source } => build::storage(target, source),
             Entry::Tmpfs { size, owner } => {
                 let mode = owner.map_or_else(|| "mode=1777".to_owned(), |id| format!("mode=700,uid={id},gid={id}"));
                 tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))

@@ -122,6 +122,16 @@ pub(crate) fn mount(
         .map_err(|error| sys::not_the_disk("fs.mount-max")(error.into()))
 }
 
+/// As [`mount`], writable and without the bounds that the file system has: for a container that mounts parts of it elsewhere.
+pub(crate) fn mount_storage(source: BorrowedFd<'_>, target: &Path, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, c"", flags)?;
+    sys::mount_map_ids_unbound(tree.as_fd(), namespace)?;
+    move_mount(tree.as_fd(), c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(())
+}
+
 /// A mount of `source` with mapped ids that is nowhere: whoever has the descriptor can reach it.
 pub(crate) fn detached(source: BorrowedFd<'_>, namespace: BorrowedFd<'_>, read_only: bool) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;

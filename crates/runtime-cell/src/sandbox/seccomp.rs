@@ -13,6 +13,8 @@ const ENOSYS: i32 = libc::ENOSYS;
 const EPERM: i32 = libc::EPERM;
 /// All `CLONE_NEW…` flags: no container makes namespaces of its own.
 const NEW_NAMESPACES: u64 = 0x7E02_0080;
+/// Those that a build makes none of either: all but `CLONE_NEWNS` and `CLONE_NEWUTS`.
+const NOT_FOR_BUILDS: u64 = NEW_NAMESPACES & !0x0402_0000;
 
 fn names(list: &str) -> Vec<&str> {
     list.lines()
@@ -26,6 +28,30 @@ pub(crate) fn profile() -> Value {
     let mut profile = fixed();
     if let Some(rules) = profile["syscalls"].as_array_mut() {
         rules.extend(device_calls());
+    }
+    profile
+}
+
+/// The `linux.seccomp` part of a container that assembles images: it mounts the old way and has mount namespaces of its own.
+pub(crate) fn profile_of_builds() -> Value {
+    const CALLS: [&str; 5] = ["chroot", "mount", "pivot_root", "sethostname", "umount2"];
+    let mut profile = profile();
+    if let Some(rules) = profile["syscalls"].as_array_mut() {
+        for rule in rules.iter_mut() {
+            let refuses = rule["action"] == "SCMP_ACT_ERRNO";
+            if let Some(names) = rule["names"].as_array_mut().filter(|_| refuses) {
+                names.retain(|name| {
+                    name.as_str()
+                        .is_none_or(|name| name != "unshare" && !CALLS.contains(&name))
+                });
+            }
+            if rule["names"] == json!(["clone"]) {
+                rule["args"][0]["value"] = NOT_FOR_BUILDS.into();
+            }
+        }
+        rules.push(json!({ "names": CALLS, "action": "SCMP_ACT_ALLOW" }));
+        rules.push(json!({ "names": ["unshare"], "action": "SCMP_ACT_ALLOW",
+            "args": [{ "index": 0, "value": NOT_FOR_BUILDS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" }] }));
     }
     profile
 }
@@ -75,6 +101,39 @@ fn fixed() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_gets_what_mounting_takes_and_nothing_else() {
+        let rules = profile_of_builds()["syscalls"].as_array().unwrap().clone();
+        let of = |rule: &Value| -> Vec<String> { serde_json::from_value(rule["names"].clone()).unwrap() };
+        let freely = |call: &str| {
+            let names = |rule: &&Value| rule["args"].is_null() && of(rule).iter().any(|name| name == call);
+            rules
+                .iter()
+                .find(names)
+                .is_some_and(|rule| rule["action"] == "SCMP_ACT_ALLOW")
+        };
+        assert!(freely("mount") && freely("pivot_root"));
+        for dangerous in [
+            "bpf",
+            "ptrace",
+            "keyctl",
+            "setns",
+            "fsopen",
+            "open_tree",
+            "unshare",
+            "clone",
+            "userfaultfd",
+        ] {
+            assert!(!freely(dangerous), "{dangerous}");
+        }
+        for call in ["clone", "unshare"] {
+            let rule = rules.iter().find(|rule| of(rule) == [call]).unwrap();
+            let mask = rule["args"][0]["value"].as_u64().unwrap();
+            assert_eq!(mask & 0x1000_0000, 0x1000_0000, "{call} makes no user namespace");
+            assert_eq!(mask & 0x0002_0000, 0, "{call} makes mount namespaces");
+        }
+    }
 
     #[test]
     fn no_call_is_both_allowed_and_refused_and_the_dangerous_ones_are_not_allowed() {

@@ -59,6 +59,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         groups: vec![],
         home: None,
         image: None,
+        builds: false,
         mounts: vec![(
             "/app".into(),
             bundle::Entry::Bind {

@@ -110,6 +110,7 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
         groups: Vec::new(),
         home: None,
         image: None,
+        builds: false,
         mounts: Vec::new(),
         limits,
         shares: None,

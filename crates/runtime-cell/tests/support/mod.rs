@@ -76,6 +76,10 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
         .map(str::to_owned)
         .to_vec();
     config.images.bytes = 256 << 20;
+    config.builds.memory_bytes = 512 << 20;
+    config.builds.pids = 300;
+    config.builds.disk_bytes = 300 << 20;
+    config.builds.patience = Duration::from_secs(45);
     config.oci = std::env::var(OCI).ok().map(|name| name.parse().unwrap());
     if let Some(uid) = std::env::var(CONTROL)
         .ok()

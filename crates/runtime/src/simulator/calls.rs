@@ -17,6 +17,7 @@ pub enum Operation {
     Apply,
     Observe,
     JobRun,
+    BuildRun,
     Power,
     ServicesStop,
     SnapshotCreate,

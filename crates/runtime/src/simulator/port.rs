@@ -8,8 +8,8 @@ use super::{
     world::{World, invalid, not_found},
 };
 use crate::{
-    Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room, Runtime, RuntimeError, Sake,
-    Secrets, SourceKey, Target,
+    BaseImage, BuildOutcome, BuiltImage, Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result,
+    Room, Runtime, RuntimeError, Sake, Secrets, SourceKey, Target,
 };
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -292,6 +292,38 @@ impl Runtime for Simulator {
             .ok()
             .and_then(|outcome| outcome.clone());
         call.leave(ended.ok_or_else(|| not_found(format!("job {job}"))))
+    }
+
+    fn build_footprint(&self, spec: &EnvironmentSpec, service: &ServiceName) -> Vec<Resource> {
+        vec![Resource {
+            environment: spec.environment.clone(),
+            kind: "container".to_owned(),
+            name: format!("build:{service}"),
+        }]
+    }
+
+    async fn build_run(
+        &self,
+        spec: &EnvironmentSpec,
+        service: &ServiceName,
+        _bases: &[BaseImage],
+        _secrets: &dyn Secrets,
+    ) -> Result<BuildOutcome> {
+        let call = self.enter(Operation::BuildRun, Some(&spec.environment), service.to_string())?;
+        if !self.capabilities.features.contains(&model::Feature::Builds) {
+            return Err(self.unsupported(format!("the build of service {service}"), "give it an image"));
+        }
+        let digest = spec
+            .service_digest(service)
+            .ok_or_else(|| not_found(format!("service {service}")))?;
+        let image: ImageDigest = format!("sha256:{}", digest.as_str())
+            .parse()
+            .map_err(|error: model::InvalidImageDigest| invalid("a build", error.to_string()))?;
+        self.world().images.insert(image.clone());
+        call.leave(Ok(BuildOutcome::Built(BuiltImage {
+            image,
+            config: "{}".to_owned(),
+        })))
     }
 
     async fn power(&self, environment: &EnvironmentId, generation: Generation, power: Power) -> Result<()> {

@@ -14,6 +14,7 @@ fn plan() -> Plan {
         groups: vec![],
         home: None,
         image: None,
+        builds: false,
         mounts: vec![],
         limits: Limits::default(),
         shares: None,
