@@ -38,5 +38,5 @@ pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};
 pub use init::{Written, init};
 pub use problem::{Excerpt, Problem, Problems, Severity, Whose};
-pub use settings::{Baseline, FILE as SETTINGS_FILE, Policy, Triggers, Uncovered, schema};
+pub use settings::{Baseline, FILE as SETTINGS_FILE, Policy, Triggers, Uncovered, preset as egress_preset, schema};
 pub use tree::{FILE_BYTES_MAX, Kind, MemoryTree, PATHS_MAX, Tree};

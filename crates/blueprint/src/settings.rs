@@ -7,6 +7,7 @@ mod policy;
 mod schema;
 mod stack;
 
+pub use egress::preset;
 pub use policy::{Baseline, Policy, Triggers, Uncovered};
 pub use schema::schema;
 pub(crate) use stack::{Build, Data, Job, Public, Stack, read as stack};

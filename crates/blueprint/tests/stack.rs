@@ -175,7 +175,7 @@ fn what_may_be_reached_comes_from_the_policy_branch_alone() {
     ]);
     let ruling = MemoryTree::new([(
         "maquette.yaml",
-        "policy:\n  egress: [api.stripe.com, '*.Example.com:80,8443', pypi]\n  private: { search: '10.0.0.5:9200,9300', db: '[fd00::5]:5432' }\n",
+        "policy:\n  egress: [api.stripe.com, '*.Example.com:80,8443', packages]\n  private: { search: '10.0.0.5:9200,9300', db: '[fd00::5]:5432' }\n",
     )]);
     let blueprint = Blueprint::read(&head, Some(&ruling), &context(), &cell()).unwrap();
     let egress = &blueprint.policy.egress;
@@ -183,13 +183,13 @@ fn what_may_be_reached_comes_from_the_policy_branch_alone() {
     let ports = |ports: &[u16]| Some(model::Reachable::Public(ports.iter().copied().collect()));
     assert_eq!(reach("api.stripe.com"), ports(&[443]));
     assert_eq!(reach("a.example.com"), ports(&[80, 8443]));
-    assert_eq!(reach("files.pypi.example.com"), ports(&[443]));
+    assert_eq!(blueprint.policy.presets, ["packages".to_owned()].into());
     assert_eq!(
         reach("evil.example.com"),
         ports(&[80, 8443]),
         "by the pattern of the policy, not by name"
     );
-    assert_eq!(reach("npm.example.com"), None);
+    assert_eq!(reach("packages.example.org"), None);
     let search = ["10.0.0.5:9200", "10.0.0.5:9300"].map(|text| text.parse().unwrap());
     assert_eq!(reach("search"), Some(model::Reachable::Private(search.into())));
     let explained = |key: &str| {
@@ -198,7 +198,7 @@ fn what_may_be_reached_comes_from_the_policy_branch_alone() {
     };
     assert_eq!(
         explained("policy.egress"),
-        "api.stripe.com:443, files.pypi.example.com:443, pypi.example.com:443, *.example.com:80,8443 <- maquette.yaml:2 (policy branch)"
+        "packages (a preset of the server), api.stripe.com:443, *.example.com:80,8443 <- maquette.yaml:2 (policy branch)"
     );
     assert_eq!(
         explained("policy.private"),

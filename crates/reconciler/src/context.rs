@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Clock,
+    egress::Presets,
     front::InFront,
     heads::Heads,
     image::{ImageSource, Images},
@@ -33,6 +34,8 @@ pub struct Settings {
     pub lost_access: LostAccess,
     /// Engines that are started ahead of the environments that will need them.
     pub spares: SpareSettings,
+    /// The presets of hosts that policies may name.
+    pub presets: Presets,
     /// Where images come from; without it none can be had.
     pub images: Option<Arc<ImageSource>>,
     /// Through what public services are asked before they count as live.
@@ -48,6 +51,7 @@ impl Default for Settings {
             keep: Keep::default(),
             lost_access: LostAccess::default(),
             spares: SpareSettings::default(),
+            presets: Presets::new(),
             images: None,
             front: InFront::default(),
         }

@@ -1,12 +1,50 @@
 //! What an environment may reach outside of itself: what the policy says, for commits that are trusted.
 
-use crate::{heads::PolicyHead, trust::Trust};
-use model::Egress;
+use crate::{context::Context, heads::PolicyHead, trust::Trust};
+use model::{Egress, HostPattern};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The hosts that an operator has put under one word, by that word.
+pub type Presets = BTreeMap<String, BTreeMap<HostPattern, BTreeSet<u16>>>;
+
+/// Reads presets as an operator lists them.
+///
+/// # Errors
+/// What is wrong with the first that can not be read, and what to do.
+pub fn presets(listed: &BTreeMap<String, Vec<String>>) -> Result<Presets, (String, String)> {
+    let read = |(word, hosts): (&String, &Vec<String>)| match blueprint::egress_preset(hosts) {
+        Ok(hosts) => Ok((word.clone(), hosts)),
+        Err((message, hint)) => Err((format!("{word}: {message}"), hint)),
+    };
+    listed.iter().map(read).collect()
+}
 
 /// What the policy allows an environment at the commit that it has.
-pub(crate) fn granted(trust: Trust, policy: &PolicyHead) -> Egress {
+pub(crate) fn granted(context: &Context, trust: Trust, policy: &PolicyHead) -> Egress {
+    if trust == Trust::Approved {
+        return Egress::default();
+    }
+    let mut egress = policy.policy.egress.clone();
+    let known = &context.settings.presets;
+    for hosts in policy.policy.presets.iter().filter_map(|word| known.get(word)) {
+        for (pattern, ports) in hosts {
+            egress.hosts.entry(pattern.clone()).or_default().extend(ports);
+        }
+    }
+    egress
+}
+
+/// What people should know: presets that the server does not have.
+pub(crate) fn notes(context: &Context, trust: Trust, policy: &PolicyHead) -> Vec<String> {
+    let known = &context.settings.presets;
+    let unknown = policy.policy.presets.iter().filter(|word| !known.contains_key(*word));
+    let note = |word: &String| {
+        format!(
+            "`egress` names the preset `{word}`, which this server does not have: its operator lists hosts under `door.presets`."
+        )
+    };
     match trust {
-        Trust::Full => policy.policy.egress.clone(),
-        Trust::Approved => Egress::default(),
+        Trust::Full => unknown.map(note).collect(),
+        Trust::Approved => Vec::new(),
     }
 }

@@ -39,6 +39,7 @@ mod trust;
 pub use clock::{Clock, SystemClock};
 pub use context::Settings;
 pub use disk::disk_note;
+pub use egress::{Presets, presets};
 pub use front::{Entrance, Front, FrontError, InFront};
 pub use golden::keeper as golden_keeper;
 pub use handle::{Handle, Intent, Reconciler, SecretUser, StartError};

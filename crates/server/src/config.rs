@@ -10,7 +10,7 @@ use model::{BranchName, ProjectName, SourceName};
 use serde::Deserialize;
 pub use spares::{SpareEnginesConfig, SparesConfig};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -97,6 +97,20 @@ pub struct DoorConfig {
     /// speaks with everybody that an environment may reach.
     #[serde(default)]
     pub user: Option<String>,
+    /// Hosts that policies may name by one word, such as those where packages come from: `npm: [packages.example.com]`. They are
+    /// written as in `policy.egress`.
+    #[serde(default)]
+    pub presets: BTreeMap<String, Vec<String>>,
+}
+
+impl DoorConfig {
+    /// The presets, read.
+    ///
+    /// # Errors
+    /// What is wrong with the first that can not be read, and what to do.
+    pub(crate) fn presets(&self) -> Result<reconciler::Presets, (String, String)> {
+        reconciler::presets(&self.presets).map_err(|(what, hint)| (format!("door.presets.{what}"), hint))
+    }
 }
 
 /// A domain under which environments have their hosts.
@@ -372,6 +386,9 @@ impl ServerConfig {
                 format!("spares.per_project is more than {}", spares::PER_PROJECT_MAX),
                 "one is enough unless pull requests come in bursts",
             );
+        }
+        if let Err((what, hint)) = self.door.presets() {
+            return wrong(what, &hint);
         }
         let mut names = BTreeSet::new();
         for project in &self.projects {

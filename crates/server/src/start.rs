@@ -241,6 +241,8 @@ impl Server {
                 keep: config.keep.settings(),
                 lost_access: config.lost_access.settings(),
                 spares: config.spares.settings(),
+                // They could be read when the file was.
+                presets: config.door.presets().unwrap_or_default(),
                 front: InFront(word.as_ref().map(|word| {
                     let front = GatewayFront::new(config.gateway.listen, word.clone());
                     Arc::new(front) as Arc<dyn Front>

@@ -7,7 +7,7 @@ use super::policy::NAMES_MAX;
 use crate::{
     escape::quoted,
     problem::{At, Report},
-    read, suggest,
+    read,
     yaml::Node,
 };
 use model::{EGRESS_PORT, HostName, HostPattern, InvalidHost};
@@ -18,53 +18,48 @@ const PORTS_MAX: usize = 16;
 /// Where an environment asks for names; nothing else can be there.
 const NAME_PORT: u16 = 53;
 
-/// Sets of names that go by one word.
-pub(crate) static PRESETS: [(&str, &[&str]); 11] = [
-    ("alpine", &["alpine.example.com:80,443"]),
-    ("crates", &["index.crates.example.com", "static.crates.example.com", "crates.example.com"]),
-    ("debian", &["deb.debian.example.com:80,443", "security.debian.example.com:80,443"]),
-    ("go", &["proxy.go.example.com", "sum.go.example.com"]),
-    ("maven", &["maven.example.com", "maven.example.com"]),
-    ("npm", &["npm.example.com"]),
-    (
-        "packagist",
-        &[
-            "packagist.example.com",
-            "repo.packagist.example.com",
-            "api.github.com",
-            "codeload.github.com",
-        ],
-    ),
-    ("pypi", &["pypi.example.com", "files.pypi.example.com"]),
-    ("rubygems", &["rubygems.example.com", "index.rubygems.example.com"]),
-    ("ubuntu", &["archive.ubuntu.example.com:80,443", "security.ubuntu.example.com:80,443"]),
-    ("yarn", &["yarn.example.com"]),
-];
+/// The names of hosts, and words that stand for some of them.
+pub(crate) type Hosts = (BTreeMap<HostPattern, BTreeSet<u16>>, BTreeSet<String>);
 
-/// Hosts of the public internet.
-pub(crate) fn hosts(report: &Report, node: &Node, what: &str) -> BTreeMap<HostPattern, BTreeSet<u16>> {
+/// Whether a text is the word of a preset: which hosts it stands for is the server's to say.
+fn is_word(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=30).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(plain)
+}
+
+/// The hosts of one preset, as an operator names them: the same words as in `egress`.
+///
+/// # Errors
+/// What is wrong with the first that can not be read, and what to do.
+pub fn preset(items: &[String]) -> Result<BTreeMap<HostPattern, BTreeSet<u16>>, (String, String)> {
+    let mut found: BTreeMap<HostPattern, BTreeSet<u16>> = BTreeMap::new();
+    for item in items.iter().take(NAMES_MAX) {
+        let (pattern, ports) = entry(item).map_err(|(message, hint)| (format!("{}: {message}", quoted(item)), hint))?;
+        found.entry(pattern).or_default().extend(ports);
+    }
+    Ok(found)
+}
+
+/// Hosts of the public internet, and presets.
+pub(crate) fn hosts(report: &Report, node: &Node, what: &str) -> Hosts {
     let items = read::texts(report, node, what, true).unwrap_or_default();
     if let Some((at, _)) = items.get(NAMES_MAX) {
         report.error(*at, format!("{what} has more than {NAMES_MAX} items"));
     }
-    let mut found: BTreeMap<HostPattern, BTreeSet<u16>> = BTreeMap::new();
+    let (mut found, mut presets) = Hosts::default();
     for (at, item) in items.iter().take(NAMES_MAX) {
-        let preset = PRESETS.iter().find(|(word, _)| word == item);
-        let parsed = match preset {
-            Some((_, hosts)) => hosts.iter().filter_map(|host| entry(host).ok()).collect(),
-            None => match entry(item) {
-                Ok(parsed) => vec![parsed],
-                Err((message, hint)) => {
-                    report.error_hint(*at, format!("{} in {what}: {message}", quoted(item)), hint);
-                    continue;
-                }
-            },
-        };
-        for (pattern, ports) in parsed {
-            found.entry(pattern).or_default().extend(ports);
+        if is_word(item) && item != "localhost" {
+            presets.insert(item.clone());
+            continue;
+        }
+        match entry(item) {
+            Ok((pattern, ports)) => found.entry(pattern).or_default().extend(ports),
+            Err((message, hint)) => {
+                report.error_hint(*at, format!("{} in {what}: {message}", quoted(item)), hint);
+            }
         }
     }
-    found
+    (found, presets)
 }
 
 type Entry = (HostPattern, BTreeSet<u16>);
@@ -86,14 +81,12 @@ fn entry(text: &str) -> Result<Entry, (String, String)> {
     };
     let pattern = host.parse::<HostPattern>().map_err(|why| {
         let hint = match why {
-            InvalidHost::Short => {
-                let words: Vec<&str> = PRESETS.iter().map(|(word, _)| *word).collect();
-                suggest::hint(host, &words)
-            }
+            InvalidHost::Short => "a host has a dot; a preset of the server is a word without a port".to_owned(),
             InvalidHost::Address => private_hint(text),
             InvalidHost::Wide => "name what is needed, such as `*.example.com`".to_owned(),
             InvalidHost::Star | InvalidHost::Form => {
-                "`api.example.com`, `*.example.com`, `example.com:80,443`, or the word of a preset".to_owned()
+                "`api.example.com`, `*.example.com`, `example.com:80,443`, or the word of a preset of the server"
+                    .to_owned()
             }
         };
         (why.to_string(), hint)
@@ -220,13 +213,23 @@ fn never(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Presets and hosts as people read them.
+pub(crate) fn show(presets: &BTreeSet<String>, hosts: &BTreeMap<HostPattern, BTreeSet<u16>>) -> String {
+    let presets = presets.iter().map(|word| format!("{word} (a preset of the server)"));
+    listed(presets.chain(shown_hosts(hosts)).collect())
+}
+
 /// Hosts as people read them.
-pub(crate) fn show_hosts(hosts: &BTreeMap<HostPattern, BTreeSet<u16>>) -> String {
-    let show = |(pattern, ports): (&HostPattern, &BTreeSet<u16>)| {
+#[cfg(test)]
+fn show_hosts(hosts: &BTreeMap<HostPattern, BTreeSet<u16>>) -> String {
+    listed(shown_hosts(hosts).collect())
+}
+
+fn shown_hosts(hosts: &BTreeMap<HostPattern, BTreeSet<u16>>) -> impl Iterator<Item = String> {
+    hosts.iter().map(|(pattern, ports)| {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         format!("{pattern}:{}", ports.join(","))
-    };
-    listed(hosts.iter().map(show).collect())
+    })
 }
 
 /// Endpoints as people read them.
@@ -251,12 +254,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_can_be_read() {
-        for (word, hosts) in PRESETS {
-            for host in hosts {
-                assert!(entry(host).is_ok(), "{word}: {host}");
-            }
-            assert!(entry(word).is_err(), "{word} is no host itself");
+    fn a_preset_is_read_as_the_policy_is() {
+        let of = |items: &[&str]| preset(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
+        let hosts = of(&["packages.example.com", "*.mirror.example.com:80,443"]).unwrap();
+        assert_eq!(
+            show_hosts(&hosts),
+            "packages.example.com:443, *.mirror.example.com:80,443"
+        );
+        for bad in ["npm", "http://packages.example.com", "10.0.0.5"] {
+            assert!(of(&[bad]).unwrap_err().0.contains(bad));
         }
     }
 }

@@ -220,7 +220,7 @@ pub(crate) static POLICY: [Entry; 11] = [
     ),
     entry(
         "egress",
-        "Hosts that environments of trusted pull requests may reach: `api.stripe.com` (port 443), `*.example.com:80,443`, or the word of a preset: alpine, crates, debian, go, maven, npm, packagist, pypi, rubygems, ubuntu, yarn. Default: none.",
+        "Hosts that environments of trusted pull requests may reach: `api.stripe.com` (port 443), `*.example.com:80,443`, or the word of a preset such as `npm`, for which the server has a list of hosts. Default: none.",
         Shape::TextOrTexts,
     ),
     entry(

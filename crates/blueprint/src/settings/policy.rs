@@ -13,6 +13,7 @@ use crate::{
 };
 use model::{Egress, Limits};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The most labels or branches that are compared.
 pub(super) const NAMES_MAX: usize = 100;
@@ -36,6 +37,9 @@ pub struct Policy {
     /// What environments of trusted pull requests may reach.
     #[serde(default, skip_serializing_if = "Egress::is_empty")]
     pub egress: Egress,
+    /// Presets of hosts that may be reached besides; the server says what they stand for.
+    #[serde(default)]
+    pub presets: BTreeSet<String>,
 }
 
 /// Which pull requests get an environment.
@@ -111,6 +115,7 @@ impl Default for Policy {
             },
             secrets: Vec::new(),
             egress: Egress::default(),
+            presets: BTreeSet::new(),
         }
     }
 }
@@ -216,7 +221,7 @@ impl Policy {
                     self.secrets.join(", ")
                 },
             ),
-            ("policy.egress", egress::show_hosts(&self.egress.hosts)),
+            ("policy.egress", egress::show(&self.presets, &self.egress.hosts)),
             ("policy.private", egress::show_private(&self.egress.private)),
         ]
     }
@@ -228,7 +233,7 @@ impl Policy {
                 "triggers" => self.triggers.apply(report, value),
                 "limits" => limits(&mut self.limits, report, value),
                 "secrets" => self.secrets = secrets(report, value, &what),
-                "egress" => self.egress.hosts = egress::hosts(report, value, &what),
+                "egress" => (self.egress.hosts, self.presets) = egress::hosts(report, value, &what),
                 "private" => self.egress.private = egress::private(report, value, &what),
                 "baseline" => set(&mut self.baseline, baseline(report, value, &what)),
                 "sleep_after" => set(&mut self.sleep_after_ms, duration(report, value, &what)),

@@ -134,6 +134,11 @@ fn inputs(
     if granted.trust == Trust::Approved {
         parts.push(b"approved");
     }
+    // Presets are the server's.
+    let presets = serde_json::to_vec(&egress::granted(context, granted.trust, policy)).unwrap_or_default();
+    if !policy.policy.presets.is_empty() {
+        parts.push(&presets);
+    }
     Digest::of_parts(parts)
 }
 
@@ -158,7 +163,7 @@ async fn assemble(
             sources: environment.head.clone(),
             stack: Stack::Services(ServiceStack::default()),
             limits: model::Limits::default(),
-            egress: egress::granted(granted.trust, policy),
+            egress: egress::granted(context, granted.trust, policy),
             secrets: BTreeMap::new(),
         },
         policy_commit: Some(policy.commit.clone()),
@@ -176,6 +181,7 @@ async fn assemble(
             let mut stack = blueprint.stack;
             granted.trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
+            row.notes.extend(egress::notes(context, granted.trust, policy));
             row.notes.extend(moved_images(newest, &stack));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
                 Some(spare) => adopt::volumes(

@@ -2,7 +2,8 @@
 
 use crate::{
     context::{Context, Trouble},
-    secret,
+    egress, secret,
+    trust::Trust,
 };
 use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, Power, SnapshotId, Stack, VolumeName, VolumeOrigin};
 use planner::{Action, Step, StepState, kept_snapshot};
@@ -220,7 +221,9 @@ pub(crate) async fn bring_back(
     if !spec.egress.is_empty() {
         // What was live was trusted; what it may reach is what the policy says now.
         let head = context.heads.get(&environment.project);
-        spec.egress = head.map(|head| head.policy.egress.clone()).unwrap_or_default();
+        spec.egress = head
+            .map(|head| egress::granted(context, Trust::Full, &head))
+            .unwrap_or_default();
     }
     spec.secrets = still_granted(context, &spec);
     let mut notes = Vec::new();

@@ -6,6 +6,7 @@ use crate::{
 };
 use forge::local::LocalForge;
 use model::{EnvironmentId, Phase, ServiceFact};
+use reconciler::Settings;
 use runtime::{ExecExit, Runtime as _};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::sleep;
@@ -63,6 +64,23 @@ async fn a_change_of_the_list_holds_for_environments_that_run() {
         "{:?}",
         seen.door
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preset_is_what_the_server_says_and_one_that_it_lacks_is_told() {
+    let listed = BTreeMap::from([("packages".to_owned(), vec!["packages.example.com".to_owned()])]);
+    let bench = Bench::with(Settings {
+        presets: reconciler::presets(&listed).unwrap(),
+        ..Settings::default()
+    })
+    .await;
+    bench.rule("{ baseline: none, egress: [packages, gems] }").await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    reaches_at_last(&bench, &row.id, "packages.example.com", true).await;
+    assert!(!reaches(&bench, &row.id, "gems.example.com").await);
+    let body = bench.comment_says(number, "the preset").await;
+    assert!(body.contains("gems") && !body.contains("preset `packages`"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
