@@ -1,9 +1,9 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, Build, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits, MountKind,
-    Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId, SourceName, VolumeName,
-    Workload,
+    BranchName, Build, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits,
+    MountKind, Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId, SourceName,
+    VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
