@@ -80,6 +80,7 @@ fn planned(made: Option<&ImageDigest>, there: bool) -> Plan {
         }),
         limits: Limits::default(),
         egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
     };
     let capabilities = Capabilities {
         runtime: "test".into(),
