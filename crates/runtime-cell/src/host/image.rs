@@ -204,7 +204,7 @@ impl Host {
 fn give(root: &File, target: &str, volume: &Path) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let volume = File::from(open(volume, flags | OFlags::NOFOLLOW, Mode::empty())?);
-    let untouched = volume.metadata()?.uid() == 0 && Dir::read_from(&volume)?.skip(2).next().is_none();
+    let untouched = volume.metadata()?.uid() == 0 && Dir::read_from(&volume)?.nth(2).is_none();
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let Ok(model) = openat2(root, target, flags | OFlags::PATH, Mode::empty(), resolve) else {
         return Ok(());
