@@ -271,7 +271,12 @@ pub(crate) async fn all(
                 known.insert(name, answer);
             }
             Err(refusal) => {
-                let message = format!("{who}: {}", refusal.message);
+                // A registry that is away has nothing to say about the image.
+                let message = if refusal.message.contains(&name) {
+                    format!("{who}: {}", refusal.message)
+                } else {
+                    format!("{who}: {name}: {}", refusal.message)
+                };
                 let lines =
                     std::iter::once(message.clone()).chain(refusal.hint.iter().map(|hint| format!("hint: {hint}")));
                 match &mut missing {

@@ -107,7 +107,11 @@ fn grouped(rig: &Rig) -> (Vec<String>, Vec<String>) {
 fn mounts(rig: &Rig) -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap();
     let points = text.lines().filter_map(|line| line.split(' ').nth(1));
-    let own = [rig.root.join("cells/pool"), rig.run_dir.clone()];
+    let own = [
+        rig.root.join("cells/pool"),
+        rig.run_dir.clone(),
+        rig.run_dir.join("cells"),
+    ];
     let ours = |point: &&str| {
         let point = Path::new(point);
         (point.starts_with(&rig.root) || point.starts_with(&rig.run_dir)) && !own.iter().any(|own| own == point)

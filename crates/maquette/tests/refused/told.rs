@@ -106,7 +106,7 @@ async fn a_blueprint_that_can_not_be_used_is_told_with_its_place_and_a_hint() {
         Put::File("compose.yaml", &compose),
         Put::File("maquette.yaml", "stack: {}\n"),
     ];
-    refused(&bench, "foreign", &content, &["ghcr.io/team/app:1", "host: true"]).await;
+    refused(&bench, "foreign", &content, &["service web: ", "ghcr.io/team/app:1"]).await;
     let content = [
         Put::File("compose.yaml", COMPOSE),
         Put::File("maquette.yaml", "stak: {}\n"),
