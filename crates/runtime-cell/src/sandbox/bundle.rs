@@ -9,6 +9,7 @@ pub(crate) use image::{ImageRoot, check_target_in_image};
 
 use super::{cgroup, etc, idmap, seccomp};
 use model::{Limits, Options, Ulimit};
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use std::{
     fmt, fs,
@@ -365,10 +366,12 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
         "noNewPrivileges": true,
     });
     let mut bounds = plan.options.ulimits.clone();
-    bounds.entry("core".to_owned()).or_insert(Ulimit {
-        soft: Some(NO_CORE),
-        hard: Some(NO_CORE),
-    });
+    // Nobody without CAP_SYS_RESOURCE gets a higher bound than the cell host's own.
+    let own = getrlimit(Resource::Core).maximum;
+    let core = Some(own.map_or(NO_CORE, |own| own.min(NO_CORE)));
+    bounds
+        .entry("core".to_owned())
+        .or_insert(Ulimit { soft: core, hard: core });
     process["rlimits"] = bounds
         .iter()
         .map(|(name, bound)| {

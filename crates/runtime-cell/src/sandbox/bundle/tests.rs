@@ -65,11 +65,15 @@ fn a_container_has_no_capabilities_and_only_the_variables_that_it_was_given() {
         .map(|v| v.as_str().unwrap().split('=').next().unwrap())
         .collect();
     assert_eq!(names, ["PATH", "HOME", "GREETING"]);
-    let text = config.to_string();
     assert!(
-        !text.contains("oomScoreAdj") && !text.contains("rlimits"),
-        "these fail where CAP_SYS_RESOURCE is missing"
+        !config.to_string().contains("oomScoreAdj"),
+        "this fails where CAP_SYS_RESOURCE is missing"
     );
+    let bounds = process["rlimits"].as_array().unwrap();
+    assert_eq!(bounds.len(), 1, "nothing but dumps is bounded unasked: {bounds:?}");
+    assert_eq!(bounds[0]["type"], "RLIMIT_CORE");
+    let own = getrlimit(Resource::Core).maximum.unwrap_or(u64::MAX);
+    assert!(bounds[0]["hard"].as_u64().unwrap() <= own.min(NO_CORE), "{bounds:?}");
 }
 
 #[test]
