@@ -439,8 +439,9 @@ async fn noise(town: &Town) {
     let mut largest = 0;
     for sample in 0..600 {
         largest = size().max(largest);
-        // The part that is written and the one before it have the bound each.
-        assert!(largest < (9 << 20), "a log is bounded: {largest}");
+        // The part that is written, the one before it, and until a busy host has seen that it is full the one before that have
+        // the bound each, and no more however busy it is: nothing else has a name.
+        assert!(largest < (13 << 20), "a log is bounded: {largest}");
         if sample >= 20 && largest > 100_000 {
             break;
         }

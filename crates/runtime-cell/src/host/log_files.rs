@@ -2,7 +2,7 @@
 //!
 //! The monitor bounds a log by putting a new, empty file in its place, so that the last lines could be the only ones. A second
 //! name keeps the file that is written now; when another one takes its place it becomes the older part of the log. Both together
-//! have at most twice the bound. The kernel tells when that happens, so a quiet container costs nothing. Where the kernel has
+//! have at most twice the bound, thrice until it was seen that a file was replaced. The kernel tells when that happens, so a quiet container costs nothing. Where the kernel has
 //! nothing left to tell it with, because all processes of root share that and containers count among them, it is looked for.
 
 use crate::sys::watch_readable;
