@@ -49,7 +49,7 @@ fn checkout(source: &SourceName) -> Mount {
         source: source.clone(),
         subpath: String::new(),
     };
-    mount("/work", kind)
+    mount("/app", kind)
 }
 
 fn build(bench: &Bench<'_>, program: &Program, source: &SourceName, inputs: Option<&[&str]>) -> Outcome<Job> {
@@ -73,10 +73,10 @@ fn user(bench: &Bench<'_>, source: &SourceName, subpath: &str) -> Outcome<Servic
         subpath: subpath.to_owned(),
     };
     if subpath.is_empty() {
-        service.workload.mounts.push(mount("/work", built));
+        service.workload.mounts.push(mount("/app", built));
     } else {
         service.workload.mounts.push(checkout(source));
-        service.workload.mounts.push(mount(&format!("/work/{subpath}"), built));
+        service.workload.mounts.push(mount(&format!("/app/{subpath}"), built));
     }
     Ok(service)
 }
@@ -129,8 +129,8 @@ async fn is_kept(bench: &Bench<'_>, product: &SnapshotId) -> Outcome<bool> {
 
 fn list() -> Program {
     Program::List {
-        directory: "/work".to_owned(),
-        into: "/work/made/names".to_owned(),
+        directory: "/app".to_owned(),
+        into: "/app/made/names".to_owned(),
     }
 }
 
@@ -159,17 +159,17 @@ async fn shared(bench: &Bench<'_>) -> Outcome {
     bench.apply_all(&first.spec).await?;
     bench.ready(&first.spec.environment, "web").await?;
     let id = &first.spec.environment;
-    let names = bench.read(id, "web", "/work/made/names").await?;
+    let names = bench.read(id, "web", "/app/made/names").await?;
     ensure!(
         names.as_deref() == Some("top\n"),
         "expected the build to see its input alone, it saw {names:?}"
     );
-    let rest = bench.read(id, "web", "/work/folder/note").await?;
+    let rest = bench.read(id, "web", "/app/folder/note").await?;
     ensure!(
         rest.as_deref() == Some("from the commit"),
         "expected the rest of the checkout beside it, found {rest:?}"
     );
-    bench.write(id, "web", "/work/made/own", "mine").await?;
+    bench.write(id, "web", "/app/made/own", "mine").await?;
 
     // Another commit with the same inputs, in another environment.
     let mut second = bench
@@ -194,12 +194,12 @@ async fn shared(bench: &Bench<'_>) -> Outcome {
     ensure!(!ran, "expected what is there not to be built again");
     bench.apply_all(&second).await?;
     bench.ready(&second.environment, "web").await?;
-    let names = bench.read(&second.environment, "web", "/work/made/names").await?;
+    let names = bench.read(&second.environment, "web", "/app/made/names").await?;
     ensure!(
         names.as_deref() == Some("top\n"),
         "expected what the first one has made, found {names:?}"
     );
-    let own = bench.read(&second.environment, "web", "/work/made/own").await?;
+    let own = bench.read(&second.environment, "web", "/app/made/own").await?;
     ensure!(own.is_none(), "expected what the first one has written to stay its own");
     forget(bench, &first).await
 }
@@ -212,12 +212,12 @@ async fn whole(bench: &Bench<'_>) -> Outcome {
     bench.apply_all(&scene.spec).await?;
     bench.ready(&scene.spec.environment, "web").await?;
     let id = &scene.spec.environment;
-    let names = bench.read(id, "web", "/work/made/names").await?;
+    let names = bench.read(id, "web", "/app/made/names").await?;
     ensure!(
         names.as_deref() == Some("folder\ntop\n"),
         "expected the build to see the whole checkout, it saw {names:?}"
     );
-    let rest = bench.read(id, "web", "/work/folder/note").await?;
+    let rest = bench.read(id, "web", "/app/folder/note").await?;
     ensure!(
         rest.as_deref() == Some("from the commit"),
         "expected the checkout to be kept with it, found {rest:?}"
