@@ -37,6 +37,9 @@ pub struct Build {
     /// What it was built to; absent as long as it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<crate::ImageDigest>,
+    /// The one environment that may use what it was built to; all of the project if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_to: Option<crate::EnvironmentId>,
     /// Names for the result besides that of the service, under which other builds of the stack may find it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<String>,

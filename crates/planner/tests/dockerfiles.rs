@@ -22,6 +22,7 @@ fn build() -> Build {
         no_cache: false,
         no_health: false,
         made: None,
+        private_to: None,
         tags: BTreeSet::new(),
     }
 }

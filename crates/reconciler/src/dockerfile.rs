@@ -210,7 +210,13 @@ fn name_of(spec: &EnvironmentSpec, build: &Build, seen: &Seen, bases: &[BaseImag
         ..build.clone()
     };
     let text = serde_json::to_vec(&plain).unwrap_or_default();
-    let own: [&[u8]; 2] = [&text, seen.content.as_str().as_bytes()];
+    // A build that is given a secret may have another result with another value.
+    let versions = if build.secrets.is_empty() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(&spec.secrets).unwrap_or_default()
+    };
+    let own: [&[u8]; 3] = [&text, seen.content.as_str().as_bytes(), &versions];
     let parts = own.into_iter().chain(bases.iter().map(|base| base.manifest.as_slice()));
     format!("build:{}/{}", spec.project, Digest::of_parts(parts))
 }

@@ -1,7 +1,7 @@
 //! How far a commit is trusted, and what follows from that for what it runs.
 
 use crate::context::{Context, Trouble};
-use model::{CommitId, EnvironmentId, Limits, Origin, ServiceStack};
+use model::{CommitId, EnvironmentId, Limits, Origin, Root, ServiceStack};
 use store::EnvironmentRow;
 
 /// How far a commit is trusted.
@@ -37,6 +37,13 @@ impl Trust {
         }
         for product in stack.jobs.values_mut().filter_map(|job| job.product.as_mut()) {
             product.private_to = Some(environment.clone());
+        }
+        let services = stack.services.values_mut().map(|service| &mut service.workload.root);
+        let jobs = stack.jobs.values_mut().map(|job| &mut job.workload.root);
+        for root in services.chain(jobs) {
+            if let Root::Build(build) = root {
+                build.private_to = Some(environment.clone());
+            }
         }
     }
 }

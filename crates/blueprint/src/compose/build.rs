@@ -31,6 +31,7 @@ pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option
         no_cache: false,
         no_health: false,
         made: None,
+        private_to: None,
         tags: BTreeSet::new(),
     };
     let (mut context, mut dockerfile, mut inline) = (None, None, None);

@@ -66,6 +66,7 @@ pub(crate) fn build() -> Build {
         no_cache: false,
         no_health: false,
         made: None,
+        private_to: None,
         tags: BTreeSet::new(),
     }
 }
