@@ -84,9 +84,13 @@ async fn seen(context: &Context, spec: &EnvironmentSpec, build: &Build) -> Resul
     let commit = commit.ok_or_else(|| StepError::new(format!("the source {} has no commit", build.source), false))?;
     let tree = context.repositories.tree(&spec.project, &build.source, commit).await;
     let tree = tree.map_err(|error| StepError::new(chain(&error), true))?;
-    let build = build.clone();
+    let (trouble, owned) = (tree.trouble(), build.clone());
     // Reading a tree blocks.
-    let read = tokio::task::spawn_blocking(move || read(&tree, &build)).await;
+    let read = tokio::task::spawn_blocking(move || read(&tree, &owned)).await;
+    // What git could not read is not what the commit lacks.
+    trouble
+        .end(&build.source)
+        .map_err(|error| StepError::new(chain(&error), true))?;
     read.map_err(|error| StepError::new(chain(&error), true))?
 }
 
