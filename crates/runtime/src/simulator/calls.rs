@@ -37,20 +37,32 @@ impl Operation {
     /// Whether it changes anything.
     #[must_use]
     pub fn mutates(self) -> bool {
-        !matches!(
-            self,
+        match self {
             Self::SourceExists
-                | Self::SourceList
-                | Self::Observe
-                | Self::SnapshotList
-                | Self::Room
-                | Self::RoomOf
-                | Self::Memory
-                | Self::Dial
-                | Self::Logs
-                | Self::Exec
-                | Self::Inventory
-        )
+            | Self::SourceList
+            | Self::ImageList
+            | Self::Observe
+            | Self::SnapshotList
+            | Self::Room
+            | Self::RoomOf
+            | Self::Memory
+            | Self::Dial
+            | Self::Logs
+            | Self::Exec
+            | Self::Inventory => false,
+            Self::SourcePut
+            | Self::SourceRemove
+            | Self::ImagePut
+            | Self::ImageRemove
+            | Self::Apply
+            | Self::JobRun
+            | Self::BuildRun
+            | Self::Power
+            | Self::ServicesStop
+            | Self::SnapshotCreate
+            | Self::SnapshotRemove
+            | Self::Remove => true,
+        }
     }
 }
 
