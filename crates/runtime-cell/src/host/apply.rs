@@ -248,7 +248,7 @@ impl Host {
         if environment.power() == Power::Running {
             return Ok(());
         }
-        let _ice = environment.ice.lock().await;
+        let _ice = environment.ice.write().await;
         let id = environment.id.clone();
         self.block(move |host| {
             host.groups

@@ -44,8 +44,9 @@ pub(crate) struct Environment {
     pub(crate) id: EnvironmentId,
     /// Mutations of the whole happen one at a time. Starts of single containers share it, each in the turn of its unit.
     pub(crate) gate: RwLock<()>,
-    /// Held by whoever freezes or thaws its processes: ending one container thaws all for a moment.
-    pub(crate) ice: tokio::sync::Mutex<()>,
+    /// Held by whoever freezes or thaws its processes; shared by those who end containers of what is not frozen. Ending one container
+    /// of a frozen environment thaws all for a moment.
+    pub(crate) ice: RwLock<()>,
     turns: Mutex<HashMap<UnitName, Arc<tokio::sync::Mutex<()>>>>,
     /// Wakes who waits for a change of anything observed.
     pub(crate) changed: watch::Sender<u64>,
@@ -88,7 +89,7 @@ impl Environment {
         Arc::new(Self {
             id: inner.record.environment.clone(),
             gate: RwLock::default(),
-            ice: tokio::sync::Mutex::default(),
+            ice: RwLock::default(),
             turns: Mutex::default(),
             changed: watch::channel(0).0,
             inner: Mutex::new(inner),

@@ -57,7 +57,7 @@ impl Host {
         // Said first: probes and restarts hold back before the group stops.
         self.update(environment, |record| record.power = Power::Frozen)?;
         let frozen = {
-            let _ice = environment.ice.lock().await;
+            let _ice = environment.ice.write().await;
             self.freeze_group(environment).await
         };
         if frozen.is_err() {
@@ -78,9 +78,17 @@ impl Host {
 
     /// Ends a container. Nothing frozen can be ended, so that thaws all of a frozen environment: it is frozen again.
     pub(crate) async fn end_in(self: &Arc<Self>, environment: &Environment, cell: &Cell) -> Result<(), RuntimeError> {
-        let _ice = environment.ice.lock().await;
         let ending = cell.clone();
-        let ended = self.block(move |host| host.end_unit(&ending)).await;
+        let end = move |host: &Host| host.end_unit(&ending);
+        {
+            let _ice = environment.ice.read().await;
+            // Whoever freezes says so before it waits for the ice.
+            if environment.power() != Power::Frozen {
+                return self.block(end).await;
+            }
+        }
+        let _ice = environment.ice.write().await;
+        let ended = self.block(end).await;
         if environment.power() == Power::Frozen {
             self.freeze_group(environment).await?;
         }
