@@ -154,7 +154,7 @@ fn how_to_approve(text: &mut String, report: &Report) {
     let (head, label) = (&report.head, &report.label);
     let _ = write!(
         text,
-        "\nAfter reading the change, approve it with a comment of this line:\n\n```text\n{APPROVE} {head}\n```\n\nor with `maquette approve {label} --commit {head}`. It runs without secrets. The next push needs an approval of its own.\n"
+        "\nAfter reading the change, approve it with a comment of this line:\n\n```text\n{APPROVE} {head}\n```\n\nor with `maquette approve {label} --commit {head}`. It runs without secrets, reaches nothing outside, and gets half of the limits. The next push needs an approval of its own.\n"
     );
 }
 

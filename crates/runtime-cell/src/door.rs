@@ -6,6 +6,7 @@
 //!
 //! It keeps its listeners and its connections when the cell host ends, and tells the next one what it has.
 
+mod bounds;
 mod control;
 mod count;
 mod environment;
@@ -14,6 +15,7 @@ mod pass;
 mod relay;
 pub(crate) mod wire;
 
+pub use bounds::Bounds;
 use environment::Environment;
 use model::EnvironmentId;
 use outside::Outside;
@@ -54,6 +56,8 @@ fn at(action: &'static str) -> impl FnOnce(io::Error) -> DoorError {
 #[derive(Debug)]
 struct Door {
     socket: PathBuf,
+    /// Of each environment.
+    bounds: Bounds,
     environments: Mutex<BTreeMap<EnvironmentId, Arc<Environment>>>,
     outside: Arc<Outside>,
     /// Bounds the connections of all environments together.
@@ -69,11 +73,11 @@ impl Door {
     }
 }
 
-/// Runs the door until it is asked to end by `SIGTERM` or `SIGINT`; `run_dir` is the cell host's.
+/// Runs the door until it is asked to end by `SIGTERM` or `SIGINT`; `run_dir` is the cell host's, `bounds` hold for each environment.
 ///
 /// # Errors
 /// When there is no event loop, or signals can not be waited for.
-pub fn run(run_dir: &Path) -> Result<(), DoorError> {
+pub fn run(run_dir: &Path, bounds: Bounds) -> Result<(), DoorError> {
     let slots = usize::try_from(connections()).unwrap_or(usize::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,8 +90,9 @@ pub fn run(run_dir: &Path) -> Result<(), DoorError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(at("waiting for signals"))?;
         let door = Arc::new(Door {
             socket: run_dir.join(wire::DOOR_SOCKET),
+            bounds,
             environments: Mutex::default(),
-            outside: Arc::new(Outside::default()),
+            outside: Arc::new(Outside::new(bounds.loopback)),
             slots: Arc::new(Semaphore::new(slots)),
             pipes: relay::Pipes::default(),
             news: Notify::new(),

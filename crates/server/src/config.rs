@@ -90,7 +90,7 @@ impl Default for GatewayConfig {
 }
 
 /// The way out of environments.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DoorConfig {
     /// The system user that the door runs as; `maquette-door` unless given. Another one than those of `serve` and of the gateway: it
@@ -101,6 +101,38 @@ pub struct DoorConfig {
     /// written as in `policy.egress`.
     #[serde(default)]
     pub presets: BTreeMap<String, Vec<String>>,
+    /// Connections that one environment may have open at a time.
+    #[serde(default = "default_door_connections")]
+    pub connections: u32,
+    /// What one environment may move within an hour, both directions together, in GiB. What is over that is refused.
+    #[serde(default = "default_door_gib")]
+    pub gib_per_hour: u64,
+    /// Whether `private` endpoints of policies may be on this machine itself, on which Maquette listens as well.
+    #[serde(default)]
+    pub loopback: bool,
+}
+
+/// More connections than the door has for all environments together would bound nothing.
+const DOOR_CONNECTIONS_MAX: u32 = 8192;
+
+fn default_door_connections() -> u32 {
+    512
+}
+
+fn default_door_gib() -> u64 {
+    20
+}
+
+impl Default for DoorConfig {
+    fn default() -> Self {
+        Self {
+            user: None,
+            presets: BTreeMap::new(),
+            connections: default_door_connections(),
+            gib_per_hour: default_door_gib(),
+            loopback: false,
+        }
+    }
 }
 
 impl DoorConfig {
@@ -389,6 +421,18 @@ impl ServerConfig {
         }
         if let Err((what, hint)) = self.door.presets() {
             return wrong(what, &hint);
+        }
+        if !(1..=DOOR_CONNECTIONS_MAX).contains(&self.door.connections) {
+            return wrong(
+                format!("door.connections is {}", self.door.connections),
+                "give a number between 1 and 8192; a policy without `egress` lets nothing out at all",
+            );
+        }
+        if self.door.gib_per_hour == 0 {
+            return wrong(
+                "door.gib_per_hour is 0".to_owned(),
+                "give at least 1; a policy without `egress` lets nothing out at all",
+            );
         }
         let mut names = BTreeSet::new();
         for project in &self.projects {

@@ -191,7 +191,7 @@ fn endpoints(report: &Report, at: At, text: &str, what: &str) -> Option<BTreeSet
         report.warn_hint(
             at,
             format!("{} in {what} is the machine that environments run on", quoted(text)),
-            "whatever listens there believes that Maquette itself asks: prefer an address of the network",
+            "whatever listens there believes that Maquette itself asks: prefer an address of the network; the server's operator has to allow this one with `door: { loopback: true }`",
         );
     }
     Some(ports.into_iter().map(|port| SocketAddr::new(address, port)).collect())

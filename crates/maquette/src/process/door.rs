@@ -2,8 +2,9 @@
 
 use super::{leave_session, load, log, running, spawn, user::User};
 use crate::{cli::DoorArgs, exit::Failure};
+use runtime_cell::door::Bounds;
 use rustix::process::geteuid;
-use server::config::ServerConfig;
+use server::config::{DoorConfig, ServerConfig};
 use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
@@ -38,9 +39,17 @@ pub(crate) fn run(args: &DoorArgs) -> Result<ExitCode, Failure> {
     };
     // The control plane may look whether it runs; the directory keeps all others out.
     fs::set_permissions(&pid_file, fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    runtime_cell::door::run(&config.cell.run_dir).map_err(|error| Failure::of(&error))?;
+    runtime_cell::door::run(&config.cell.run_dir, bounds(&config.door)).map_err(|error| Failure::of(&error))?;
     drop(held);
     Ok(ExitCode::SUCCESS)
+}
+
+fn bounds(config: &DoorConfig) -> Bounds {
+    Bounds {
+        connections: usize::try_from(config.connections).unwrap_or(usize::MAX),
+        bytes_an_hour: config.gib_per_hour.saturating_mul(1 << 30),
+        loopback: config.loopback,
+    }
 }
 
 /// The file that tells of a running door.

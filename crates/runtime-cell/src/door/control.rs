@@ -112,7 +112,7 @@ fn carry_out(door: &Arc<Door>, order: Order, socket: Option<OwnedFd>) -> Vec<Abo
             let known = match known {
                 Some(known) => Arc::clone(known),
                 None => {
-                    let made = Arc::new(Environment::new(environment.clone(), network));
+                    let made = Arc::new(Environment::new(environment.clone(), network, door.bounds));
                     if let Some(old) = environments.insert(environment, Arc::clone(&made)) {
                         ending = old.close();
                     }

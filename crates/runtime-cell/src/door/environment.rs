@@ -1,7 +1,8 @@
 //! One environment in the door: its list, its listeners, its connections.
 
 use super::{
-    Door,
+    Bounds, Door,
+    bounds::Budget,
     count::Counts,
     pass,
     wire::{Entry, Held, Table, Tally},
@@ -25,8 +26,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The most connections of one environment.
-pub(crate) const CONNECTIONS_MAX: usize = 512;
 /// Names of one environment that are looked up at a time.
 const LOOKUPS_MAX: usize = 4;
 /// So many connections are accepted at once, then no more before this time is over: the work is the machine's, and no limit of the
@@ -77,8 +76,11 @@ pub(crate) struct Environment {
     /// The number of its network's namespace.
     pub(crate) network: u64,
     pub(crate) counts: Counts,
-    /// Bounds its connections.
+    /// Bounds its connections, of which there are so many at most.
     slots: Arc<Semaphore>,
+    connections: usize,
+    /// Bounds its bytes.
+    pub(crate) budget: Budget,
     /// Bounds the names that are looked up for it at a time.
     pub(crate) lookups: Arc<Semaphore>,
     state: Mutex<State>,
@@ -110,12 +112,14 @@ struct Turned {
 }
 
 impl Environment {
-    pub(crate) fn new(id: EnvironmentId, network: u64) -> Self {
+    pub(crate) fn new(id: EnvironmentId, network: u64, bounds: Bounds) -> Self {
         Self {
             id,
             network,
             counts: Counts::default(),
-            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            slots: Arc::new(Semaphore::new(bounds.connections)),
+            connections: bounds.connections,
+            budget: Budget::new(bounds.bytes_an_hour),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             state: Mutex::default(),
         }
@@ -200,6 +204,9 @@ impl Environment {
         }
         if !entry.target.allows(port) {
             return Err(turned(None));
+        }
+        if !self.budget.admits(std::time::Instant::now()) {
+            return Err(turned(Some(&self.budget.spent())));
         }
         let number = state.next;
         state.next += 1;
@@ -307,7 +314,7 @@ fn receive(door: &Arc<Door>, environment: &Arc<Environment>, stream: TcpStream, 
     let all = Arc::clone(&door.slots).try_acquire_owned();
     let (Ok(own), Ok(all)) = (own, all) else {
         environment.ended(admitted.number);
-        let why = format!("more than {CONNECTIONS_MAX} connections are open");
+        let why = format!("more than {} connections are open", environment.connections);
         let turned = Turned {
             name: Some(admitted.entry.name),
             why: Some(why),

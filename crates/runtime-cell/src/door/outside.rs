@@ -41,6 +41,11 @@ pub(crate) enum Unreachable {
     /// It is an address of this machine.
     #[error("the name leads to {0}, which is this machine: `private` in the policy can name it")]
     Here(IpAddr),
+    /// An endpoint of the policy is on this machine, whose operator does not want that.
+    #[error(
+        "{0} is an address of this machine: its operator would have to allow such endpoints with `door: {{ loopback: true }}`"
+    )]
+    Forbidden(IpAddr),
     /// Nobody answers there.
     #[error("{address} does not answer")]
     Silent {
@@ -54,19 +59,28 @@ pub(crate) enum Unreachable {
 impl Unreachable {
     /// Whether it was the door that did not want to.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotPublic(_) | Self::Here(_))
+        matches!(self, Self::NotPublic(_) | Self::Here(_) | Self::Forbidden(_))
     }
 }
 
 type Addresses = Result<Vec<IpAddr>, String>;
 
 /// What is known of names outside.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outside {
+    /// Whether endpoints of policies may be on this machine.
+    loopback: bool,
     known: Mutex<HashMap<HostName, (Instant, Addresses)>>,
 }
 
 impl Outside {
+    pub(crate) fn new(loopback: bool) -> Self {
+        Self {
+            loopback,
+            known: Mutex::default(),
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<HostName, (Instant, Addresses)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,7 +96,7 @@ impl Outside {
         if let Target::Private(endpoints) = target {
             let endpoint = endpoints.iter().find(|endpoint| endpoint.port() == port);
             let endpoint = endpoint.ok_or_else(|| Unreachable::Unknown("no endpoint has that port".to_owned()))?;
-            return dial(*endpoint).await;
+            return self.dial_private(*endpoint).await;
         }
         if let Some(addresses) = self.remembered(name) {
             match first_of(addresses, port).await {
@@ -92,6 +106,18 @@ impl Outside {
             }
         }
         first_of(self.resolve(turns, name).await, port).await
+    }
+
+    async fn dial_private(&self, endpoint: SocketAddr) -> Result<TcpStream, Unreachable> {
+        let address = endpoint.ip().to_canonical();
+        if !self.loopback && (address.is_loopback() || address.is_unspecified()) {
+            return Err(Unreachable::Forbidden(address));
+        }
+        let stream = dial(endpoint).await?;
+        if !self.loopback && is_here(&stream) {
+            return Err(Unreachable::Forbidden(address));
+        }
+        Ok(stream)
     }
 
     fn remembered(&self, name: &HostName) -> Option<Addresses> {
@@ -184,11 +210,14 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = listener.local_addr().unwrap();
         let target = Target::Private([endpoint].into());
-        let (outside, turns) = (Outside::default(), Arc::new(Semaphore::new(1)));
+        let (outside, turns) = (Outside::new(true), Arc::new(Semaphore::new(1)));
         let name: HostName = "search".parse().unwrap();
         let stream = outside.connect(&turns, &name, &target, endpoint.port()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), endpoint);
         let other = outside.connect(&turns, &name, &target, 1).await;
         assert!(matches!(other, Err(Unreachable::Unknown(_))));
+        let careful = Outside::new(false);
+        let refused = careful.connect(&turns, &name, &target, endpoint.port()).await;
+        assert!(matches!(&refused, Err(error) if error.is_refusal()), "{refused:?}");
     }
 }

@@ -4,9 +4,12 @@ use super::{
     Door,
     environment::{Admitted, Environment, ends_abruptly},
     outside::Unreachable,
-    relay::relay,
+    relay::{Cut, relay},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 /// A connection on which nothing moves for so long ends.
@@ -43,12 +46,18 @@ impl Passing {
         let moved = |sent: u64, received: u64| {
             self.admitted.flow.add(sent, received);
             self.door.news.notify_one();
+            let bytes = sent.saturating_add(received);
+            self.environment.budget.spend(bytes, Instant::now())
         };
         match relay(&self.door.pipes, &inner, &outer, IDLE, moved).await {
             Ok(()) => {
                 ends_abruptly(&inner, false);
                 ends_abruptly(&outer, false);
             }
+            Err(Cut::Spent) => self.count(|tally| {
+                tally.refused += 1;
+                tally.why = Some(self.environment.budget.spent());
+            }),
             Err(error) => tracing::debug!(environment = %self.environment.id, %error, "a connection was cut"),
         }
     }

@@ -61,19 +61,23 @@ impl Pipes {
 pub(crate) enum Cut {
     /// One side broke.
     #[error("the connection broke")]
-    Broken(#[source] io::Error),
+    Broken(#[from] io::Error),
+    /// There was too much of it.
+    #[error("too many bytes were sent")]
+    Spent,
     /// Nothing moved for long.
     #[error("nothing was sent for {} s", .0.as_secs())]
     Idle(Duration),
 }
 
-/// Moves bytes until both sides have said that they are done. `moved` is told of bytes from the first to the second and back.
+/// Moves bytes until both sides have said that they are done. `moved` is told of bytes from the first to the second
+/// and back, and says whether more may follow.
 pub(crate) async fn relay(
     pipes: &Pipes,
     inner: &TcpStream,
     outer: &TcpStream,
     idle: Duration,
-    moved: impl Fn(u64, u64),
+    moved: impl Fn(u64, u64) -> bool,
 ) -> Result<(), Cut> {
     let begun = Instant::now();
     // Milliseconds since then.
@@ -84,11 +88,11 @@ pub(crate) async fn relay(
     };
     let up = one_way(pipes, inner, outer, |bytes| {
         note();
-        moved(bytes, 0);
+        moved(bytes, 0)
     });
     let down = one_way(pipes, outer, inner, |bytes| {
         note();
-        moved(0, bytes);
+        moved(0, bytes)
     });
     let silence = async {
         loop {
@@ -100,12 +104,12 @@ pub(crate) async fn relay(
         }
     };
     tokio::select! {
-        done = async { tokio::try_join!(up, down) } => done.map(drop).map_err(Cut::Broken),
+        done = async { tokio::try_join!(up, down) } => done.map(drop),
         () = silence => Err(Cut::Idle(idle)),
     }
 }
 
-async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream, moved: impl Fn(u64)) -> io::Result<()> {
+async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream, moved: impl Fn(u64) -> bool) -> Result<(), Cut> {
     loop {
         from.readable().await?;
         let pipe = pipes.take()?;
@@ -116,14 +120,14 @@ async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream, moved: impl Fn
             return match rustix::net::shutdown(to, Shutdown::Write) {
                 // It has closed already, in both directions.
                 Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(Cut::Broken(error.into())),
             };
         }
     }
 }
 
 /// Moves what there is; true at the end of the stream, false when there is nothing for now. The pipe is empty afterwards.
-async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream, moved: &impl Fn(u64)) -> io::Result<bool> {
+async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream, moved: &impl Fn(u64) -> bool) -> Result<bool, Cut> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {
         let taken = from.try_io(Interest::READABLE, || {
@@ -134,20 +138,22 @@ async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream, moved: &impl Fn(u6
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         while left > 0 {
             let given = to.async_io(Interest::WRITABLE, || {
                 Ok(splice(&pipe.read, None, to, None, left, flags)?)
             });
             match given.await {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(given) => {
                     left = left.saturating_sub(given);
-                    moved(u64::try_from(given).unwrap_or(u64::MAX));
+                    if !moved(u64::try_from(given).unwrap_or(u64::MAX)) {
+                        return Err(Cut::Spent);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         // Whoever sends without end leaves time for the others.

@@ -64,6 +64,46 @@ except OSError as e: print(type(e).__name__, time.time() - begun < 10)"
     street.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_environment_moves_no_more_than_it_may() {
+    let address = outside("hello");
+    let port = address.port();
+    let mut rig = Rig::start();
+    rig.start_door_for(4 << 20);
+    let street = Street::on(rig, |spec| allow(spec, &[("api.example.com", address)])).await;
+    let seen = street
+        .inside(&format!(
+            "s = connect('api.example.com', {port})
+sent = 0
+try:
+    while sent < 1 << 30:
+        s.sendall(b'x' * 65536)
+        sent += 65536
+        s.setblocking(False)
+        try:
+            while True: s.recv(1 << 20)
+        except BlockingIOError: pass
+        s.setblocking(True)
+except OSError as e: print(type(e).__name__, sent < 1 << 26)
+try:
+    s = connect('api.example.com', {port})
+    print(s.recv(1))
+except OSError as e: print(type(e).__name__)"
+        ))
+        .await;
+    let mut lines = seen.lines();
+    let broken = lines.next().unwrap_or_default();
+    assert!(
+        ["ConnectionResetError True", "BrokenPipeError True"].contains(&broken),
+        "{seen}"
+    );
+    assert_eq!(lines.next(), Some("ConnectionResetError"), "{seen}");
+    let fact = street.fact_until(|fact| fact.refused.iter().any(|r| r.count > 1)).await;
+    let why = fact.refused[0].why.as_deref().unwrap_or_default();
+    assert!(why.contains("4 MiB of an hour"), "{fact:?}");
+    street.end().await;
+}
+
 /// A socket with an address that does not listen.
 fn rustix_socket() -> (std::os::fd::OwnedFd, std::net::SocketAddr) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};

@@ -40,6 +40,7 @@ const CONTROL: &str = "CELL_TEST_CONTROL";
 /// Also for people: with `runc` or `crun` all tests of a program run on that one.
 const OCI: &str = "CELL_TEST_OCI";
 const DOOR: &str = "CELL_TEST_DOOR";
+const DOOR_BYTES: &str = "CELL_TEST_DOOR_BYTES";
 
 /// To be called by an ignored test of each test program: the rig runs that test as its cell host.
 pub fn host_process() {
@@ -53,7 +54,14 @@ pub fn host_process() {
         .init();
     let directory = Path::new(&directory);
     if std::env::var_os(DOOR).is_some() {
-        return runtime_cell::door::run(&directory.join("run")).unwrap();
+        let mut bounds = runtime_cell::door::Bounds {
+            loopback: true,
+            ..Default::default()
+        };
+        if let Some(bytes) = std::env::var(DOOR_BYTES).ok().and_then(|text| text.parse().ok()) {
+            bounds.bytes_an_hour = bytes;
+        }
+        return runtime_cell::door::run(&directory.join("run"), bounds).unwrap();
     }
     run(config(directory, instance)).unwrap();
 }
@@ -198,6 +206,13 @@ impl Rig {
     /// Starts the door, which is no part of a rig by itself.
     pub fn start_door(&mut self) {
         self.door = Some(self.door_command().spawn().unwrap());
+    }
+
+    /// Starts one through which each environment moves so many bytes in an hour.
+    pub fn start_door_for(&mut self, bytes_an_hour: u64) {
+        let mut command = self.door_command();
+        command.env(DOOR_BYTES, bytes_an_hour.to_string());
+        self.door = Some(command.spawn().unwrap());
     }
 
     /// Starts it by a program that becomes it; it gets what to run as its last arguments.
