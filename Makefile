@@ -97,7 +97,7 @@ audit: rust ## known holes in dependencies; needs the network
 
 .PHONY: bench
 bench: rust ## measure; writes ratios, losses included
-	@scripts/install-packages run shop build >&2
+	@scripts/install-packages run shop build bench >&2
 	bench/run
 
 .PHONY: compose-diff

@@ -8,7 +8,7 @@ use crate::{
     procfs,
     stats::{Spread, quantile},
     traces::Traces,
-    world::{connect, instance, start_host},
+    world::{POOL_GIB, connect, instance, start_host},
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -122,7 +122,7 @@ pub(crate) async fn run(args: &DoorArgs) -> Result<()> {
     let mut traces = Traces::new("door")?;
     let instance = instance(std::process::id())?;
     traces.instance = Some(instance.to_string());
-    let _host = start_host(&instance, &traces)?;
+    let _host = start_host(&instance, &traces, POOL_GIB)?;
     let cell = connect(&traces, &instance).await?;
     let door = Killed(
         Command::new("/proc/self/exe")

@@ -3,9 +3,12 @@
 //! `bench/run` calls the parts one after the other; each writes a JSON document, and `report` makes the tables of them. The
 //! hidden commands are processes that the parts start: they are this program, so that nothing has to be found.
 
+mod builds;
+mod cells;
 mod door;
 mod floor;
 mod idle;
+mod images;
 mod load;
 mod machine;
 mod probe;
@@ -39,6 +42,10 @@ enum Part {
     Gateway(proxy::GatewayArgs),
     /// The door's share of a connection to the outside
     Door(door::DoorArgs),
+    /// Images: pulled and unpacked, and containers from them
+    Images(images::ImagesArgs),
+    /// Builds, and what they cost who is only looking
+    Builds(builds::BuildsArgs),
     /// The tables of what the parts wrote
     Report(report::ReportArgs),
     /// The cell host of the shop's part
@@ -47,6 +54,9 @@ enum Part {
     /// The door of its part
     #[command(hide = true)]
     DoorProcess(door::DoorProcessArgs),
+    /// Unpacks an image for the cell host
+    #[command(hide = true)]
+    UnpackImage,
     /// A forwarder to compare the door with
     #[command(hide = true)]
     Forward(door::ForwardArgs),
@@ -77,6 +87,9 @@ fn main() -> Result<()> {
         Part::Idle(args) => block_on(idle::run(args)),
         Part::Gateway(args) => proxy::run(&args),
         Part::Door(args) => block_on(door::run(&args)),
+        Part::Images(args) => block_on(images::run(&args)),
+        Part::Builds(args) => block_on(builds::run(&args)),
+        Part::UnpackImage => Ok(runtime_cell::unpacker::main()?),
         Part::DoorProcess(args) => door::process(&args),
         Part::Forward(args) => door::forward(&args),
         Part::Report(args) => report::run(&args),

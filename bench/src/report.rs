@@ -1,8 +1,12 @@
 //! Turns what the parts have written into `RESULTS.md` and `results.json`.
 
+mod containers;
+
 use crate::{
+    builds::BuildsResult,
     door::{DoorResult, DoorWay},
     idle::IdleResult,
+    images::ImagesResult,
     machine::Machine,
     proxy::{GatewayResult, WayResult},
     shop::{ShopResult, SpareResult, StepTimes, VariantResult},
@@ -65,6 +69,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let idle: Option<IdleResult> = read(&args.from, "idle.json")?;
     let gateway: Option<GatewayResult> = read(&args.from, "gateway.json")?;
     let door: Option<DoorResult> = read(&args.from, "door.json")?;
+    let images: Option<ImagesResult> = read(&args.from, "images.json")?;
+    let builds: Option<BuildsResult> = read(&args.from, "builds.json")?;
     let mut text = String::from(
         "# What Maquette costs\n\nMade by `make bench`; [README.md](README.md) says what is measured and how to read it. Numbers are medians \
          with the least and the largest in brackets. A goal that is not met stands here like one that is.\n\n",
@@ -74,6 +80,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
         idle.as_ref().map(|r| &r.machine),
         gateway.as_ref().map(|r| &r.machine),
         door.as_ref().map(|r| &r.machine),
+        images.as_ref().map(|r| &r.machine),
+        builds.as_ref().map(|r| &r.machine),
     ];
     machine(&mut text, &machines, &args.commit)?;
     match &shop {
@@ -94,9 +102,18 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
             "## The door's share of a connection\n\nThis part failed, or did not run; see the run's output.\n\n",
         ),
     }
+    match &images {
+        Some(result) => containers::images(&mut text, result)?,
+        None => text.push_str("## Images\n\nThis part failed, or did not run; see the run's output.\n\n"),
+    }
+    match &builds {
+        Some(result) => containers::builds(&mut text, result)?,
+        None => text.push_str("## Builds\n\nThis part failed, or did not run; see the run's output.\n\n"),
+    }
     fs::write(args.to.join("RESULTS.md"), format!("{}\n", text.trim_end()))?;
-    let json =
-        serde_json::json!({ "commit": args.commit, "shop": shop, "idle": idle, "gateway": gateway, "door": door });
+    let json = serde_json::json!({
+        "commit": args.commit, "shop": shop, "idle": idle, "gateway": gateway, "door": door, "images": images, "builds": builds,
+    });
     fs::write(args.to.join("results.json"), format!("{json:#}\n"))?;
     Ok(())
 }

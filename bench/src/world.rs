@@ -32,7 +32,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const POOL_BYTES: u64 = 3 << 30;
+/// Of parts that keep little.
+pub(crate) const POOL_GIB: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What the cell host of a bench is told.
@@ -44,6 +45,8 @@ pub(crate) struct HostArgs {
     run: PathBuf,
     #[arg(long)]
     directory: PathBuf,
+    #[arg(long)]
+    pool_gib: u64,
 }
 
 /// Runs the cell host until it is killed.
@@ -51,7 +54,7 @@ pub(crate) fn host(args: &HostArgs) -> Result<()> {
     let pool = PoolConfig {
         place: Place::Image {
             path: args.directory.join("pool.img"),
-            size: POOL_BYTES,
+            size: args.pool_gib << 30,
             mountpoint: pool_root(&args.directory),
             reserve: 0,
         },
@@ -65,6 +68,7 @@ pub(crate) fn host(args: &HostArgs) -> Result<()> {
         pool,
     );
     config.door_uid = Some(crate::door::UID);
+    config.images.unpacker = vec!["unpack-image".to_owned()];
     run(config).context("the cell host has ended")
 }
 
@@ -109,7 +113,7 @@ impl World {
         let mut traces = Traces::new("shop")?;
         let instance = instance(std::process::id())?;
         traces.instance = Some(instance.to_string());
-        let host = start_host(&instance, &traces)?;
+        let host = start_host(&instance, &traces, POOL_GIB)?;
         let cell = connect(&traces, &instance).await?;
         let store = Store::open(&traces.path().join("store.sqlite")).await?;
         let mut forges = BTreeMap::new();
@@ -429,7 +433,7 @@ pub(crate) fn instance(pid: u32) -> Result<InstanceId> {
 }
 
 /// Starts a cell host.
-pub(crate) fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host> {
+pub(crate) fn start_host(instance: &InstanceId, traces: &Traces, pool_gib: u64) -> Result<Host> {
     let log = File::create(traces.path().join("host.log"))?;
     let child = Command::new("/proc/self/exe")
         .args(["host", "--instance", instance.as_str()])
@@ -437,6 +441,7 @@ pub(crate) fn start_host(instance: &InstanceId, traces: &Traces) -> Result<Host>
         .arg(&traces.run)
         .arg("--directory")
         .arg(traces.path())
+        .args(["--pool-gib", &pool_gib.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -162,7 +162,7 @@ pub fn base() -> Result<Vec<u8>, Error> {
 /// An image in parts.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Uncompressed, the lowest first.
+    /// As they are pushed, the lowest first; uncompressed unless it is [`Self::packed`].
     pub layers: Vec<Vec<u8>>,
     config: Vec<u8>,
     manifest: Vec<u8>,
@@ -172,17 +172,42 @@ impl Image {
     /// An image of these layers. `config` is the part of the configuration that says what containers run, in Docker's words.
     #[must_use]
     pub fn new(layers: Vec<Vec<u8>>, config: &Value) -> Self {
+        let diffs: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+        Self::of(layers, &diffs, "application/vnd.oci.image.layer.v1.tar", config)
+    }
+
+    /// The same, with layers that are compressed as builders compress them.
+    ///
+    /// # Errors
+    /// When a layer can not be compressed.
+    pub fn packed(layers: &[Vec<u8>], config: &Value) -> Result<Self, Error> {
+        let diffs: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+        let packed = layers.iter().map(|layer| {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut packer, layer)?;
+            packer.finish()
+        });
+        let packed = packed.collect::<std::io::Result<Vec<_>>>();
+        let packed = packed.map_err(|error| Error(format!("a layer: {error}")))?;
+        Ok(Self::of(
+            packed,
+            &diffs,
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            config,
+        ))
+    }
+
+    fn of(layers: Vec<Vec<u8>>, diffs: &[String], media: &str, config: &Value) -> Self {
         let architecture = match std::env::consts::ARCH {
             "aarch64" => "arm64",
             _ => "amd64",
         };
-        let diffs: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
         let rootfs = json!({ "type": "layers", "diff_ids": diffs });
         let config = json!({ "architecture": architecture, "os": "linux", "config": config, "rootfs": rootfs });
         let config = config.to_string().into_bytes();
         let descriptor =
             |media: &str, bytes: &[u8]| json!({ "mediaType": media, "digest": digest(bytes), "size": bytes.len() });
-        let layers_of = |layer: &Vec<u8>| descriptor("application/vnd.oci.image.layer.v1.tar", layer);
+        let layers_of = |layer: &Vec<u8>| descriptor(media, layer);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,

@@ -81,6 +81,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "data",
             "forge",
             "gateway",
+            "images",
             "model",
             "planner",
             "reconciler",
@@ -89,6 +90,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "secrets",
             "server",
             "store",
+            "test-support",
         ],
     ),
 ];
