@@ -155,6 +155,7 @@ impl Assembly<'_> {
                 .filter_map(|need| need.name.parse().ok())
                 .collect(),
             restart_limit: body.restart_limit,
+            net: body.net,
         })
     }
 

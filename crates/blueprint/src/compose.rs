@@ -196,6 +196,14 @@ pub(crate) fn publishing(root: &Node) -> Vec<(String, bool)> {
 pub(crate) fn read(scene: &Scene<'_>) -> Option<File> {
     let report = scene.report;
     let mut file = File::default();
+    if is_first_version(scene.root) {
+        report.error_hint(
+            scene.root.at,
+            "the services of this file stand at the top level, as in the first version of Compose",
+            "put them below `services:`, each two spaces further to the right",
+        );
+        return None;
+    }
     for (key, node) in read::map(report, scene.root, "a Compose file")? {
         if !keys::admit(report, "", key, "in a Compose file") {
             continue;
@@ -210,6 +218,7 @@ pub(crate) fn read(scene: &Scene<'_>) -> Option<File> {
         }
     }
     link(report, &mut file);
+    share(scene, &mut file);
     let none = |node: &NodeKind| match node {
         NodeKind::Null => true,
         NodeKind::Map(entries) => entries.is_empty() && !report.has_errors(),
@@ -223,6 +232,16 @@ pub(crate) fn read(scene: &Scene<'_>) -> Option<File> {
         );
     }
     Some(file)
+}
+
+/// Whether services stand where sections should be. Files of that version have no `services`.
+fn is_first_version(root: &Node) -> bool {
+    let NodeKind::Map(entries) = &root.kind else {
+        return false;
+    };
+    let service = |node: &Node| node.get("image").or_else(|| node.get("build")).is_some();
+    let known = |name: &str| keys::find("", name).is_some() || name.starts_with("x-");
+    root.get("services").is_none() && entries.iter().any(|(key, node)| !known(&key.text) && service(node))
 }
 
 fn services(scene: &Scene<'_>, node: &Node, file: &mut File) {
@@ -285,6 +304,39 @@ fn link(report: &Report, file: &mut File) {
             // A service that does not exist is told of with the other dependencies.
             _ => {}
         }
+    }
+}
+
+/// Gives services the mounts of those that `volumes_from` names, in as many steps as they follow from each other. What a service
+/// mounts itself goes before.
+fn share(scene: &Scene<'_>, file: &mut File) {
+    let mut waits: Vec<usize> = (0..file.services.len()).collect();
+    while !waits.is_empty() {
+        let is_done = |name: &str| {
+            let still = waits.iter().filter_map(|index| file.services.get(*index));
+            still.into_iter().all(|service| service.name.as_str() != name)
+        };
+        let free = |index: &usize| {
+            let service = file.services.get(*index);
+            service.is_none_or(|service| service.body.volumes_from.iter().all(|(_, from, _)| is_done(from)))
+        };
+        let (now, later): (Vec<usize>, Vec<usize>) = waits.iter().partition(|index| free(index));
+        if now.is_empty() {
+            let at = later
+                .first()
+                .and_then(|index| file.services.get(*index))
+                .map(|service| service.at);
+            scene.report.error_hint(
+                at.unwrap_or(scene.root.at),
+                "services have each other's volumes in a circle",
+                "remove one `volumes_from`",
+            );
+            return;
+        }
+        for index in now {
+            mounts::take_over(scene, file, index);
+        }
+        waits = later;
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Feature {
     Ulimits,
     /// [`crate::Options::sysctls`].
     Sysctls,
-    /// [`crate::Options::drop_capabilities`].
+    /// [`crate::Options::drop_capabilities`] and [`crate::Options::add_capabilities`].
     DropCapabilities,
     /// [`crate::Options::shm_bytes`].
     SharedMemory,

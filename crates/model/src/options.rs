@@ -32,6 +32,9 @@ pub struct Options {
     /// Kernel capabilities that it gives up, without `CAP_`; `ALL` for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drop_capabilities: Vec<String>,
+    /// Kernel capabilities that it keeps or gets, without `CAP_`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_capabilities: Vec<String>,
     /// Bytes of shared memory (`/dev/shm`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_bytes: Option<u64>,

@@ -112,6 +112,15 @@ pub enum MountKind {
     Tmpfs {
         /// Upper bound in bytes; `None` is the runtime's default.
         size_bytes: Option<u64>,
+        /// Permission bits; everybody may write if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+        /// Owner inside the container; root if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// Group inside the container; root's if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
     /// A file with this text, in memory.
     Content {
@@ -126,6 +135,19 @@ pub enum MountKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gid: Option<u32>,
     },
+}
+
+impl MountKind {
+    /// Memory of at most that many bytes, or of what the runtime gives.
+    #[must_use]
+    pub fn memory(size_bytes: Option<u64>) -> Self {
+        Self::Tmpfs {
+            size_bytes,
+            mode: None,
+            uid: None,
+            gid: None,
+        }
+    }
 }
 
 /// What tells that a service is ready.
@@ -245,6 +267,24 @@ pub struct Network {
     pub internal: bool,
 }
 
+/// How a service is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// To its networks.
+    #[default]
+    Networks,
+    /// To nothing but itself. Needs [`crate::Feature::Networks`].
+    None,
+}
+
+impl NetworkMode {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A service: one container that runs until it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -270,6 +310,9 @@ pub struct Service {
     /// means the one network that all services of a stack without networks share.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<NetworkName, Vec<String>>,
+    /// Whether it is connected to them.
+    #[serde(default, skip_serializing_if = "NetworkMode::is_default")]
+    pub net: NetworkMode,
     /// Services that it depends on and with which it is started again when they change.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub restarts_with: BTreeSet<ServiceName>,

@@ -51,6 +51,7 @@ fn service(root: Root) -> Service {
         networks: BTreeMap::new(),
         restarts_with: BTreeSet::new(),
         restart_limit: None,
+        net: model::NetworkMode::default(),
     }
 }
 

@@ -58,6 +58,7 @@ fn service(root: Root, command: &str, depends_on: &[&str]) -> Service {
         networks: BTreeMap::new(),
         restarts_with: std::collections::BTreeSet::new(),
         restart_limit: None,
+        net: model::NetworkMode::default(),
     }
 }
 

@@ -324,6 +324,10 @@ fn programs(config: &HostConfig, groups: &Cgroups, etc: &Path) -> Result<Program
 pub fn features() -> std::collections::BTreeSet<model::Feature> {
     let mut features: std::collections::BTreeSet<model::Feature> = FEATURES.into();
     features.extend(dockerfile::builder().map(|_| model::Feature::Builds));
+    features.extend(crate::sandbox::init::program().map(|_| model::Feature::Init));
+    if crate::sandbox::filter::available() {
+        features.insert(model::Feature::Networks);
+    }
     features
 }
 

@@ -86,6 +86,7 @@ impl Fixture for Cells {
         let fetch = "\
 import socket, sys
 stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30)
+stream.shutdown(socket.SHUT_WR)
 while part := stream.recv(4096): print(part.decode(), end='')
 ";
         ["python3", "-c", fetch, name, &port.to_string()]

@@ -235,7 +235,7 @@ async fn files_lie_where_the_stack_says_and_no_more_than_fits_into_memory() {
     // In a directory of the image, in one that another mount covers, and beside each other.
     web.workload.mounts.push(Mount {
         target: "/data".into(),
-        kind: MountKind::Tmpfs { size_bytes: None },
+        kind: MountKind::memory(None),
         read_only: false,
     });
     web.workload

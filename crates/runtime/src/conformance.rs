@@ -10,6 +10,7 @@ mod builds;
 mod door;
 mod host;
 mod jobs;
+mod networks;
 mod power;
 mod removal;
 mod secrets;
@@ -150,6 +151,7 @@ pub fn cases() -> Vec<Case> {
         jobs::CASES,
         builds::CASES,
         streams::CASES,
+        networks::CASES,
         secrets::CASES,
         power::CASES,
         volumes::CASES,

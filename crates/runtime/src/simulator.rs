@@ -98,7 +98,13 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
-            features: [Feature::Content, Feature::NativeBuilds, Feature::BroughtImages].into(),
+            features: [
+                Feature::Content,
+                Feature::NativeBuilds,
+                Feature::Networks,
+                Feature::BroughtImages,
+            ]
+            .into(),
         })
     }
 

@@ -95,8 +95,9 @@ fn show_mount(mount: &Mount) -> String {
         MountKind::Content { .. } => "text of the stack".to_owned(),
         MountKind::Tmpfs {
             size_bytes: Some(bytes),
+            ..
         } => format!("memory, at most {}", units::show_bytes(*bytes)),
-        MountKind::Tmpfs { size_bytes: None } => "memory".to_owned(),
+        MountKind::Tmpfs { size_bytes: None, .. } => "memory".to_owned(),
     };
     if mount.read_only {
         format!("{from}, read-only")

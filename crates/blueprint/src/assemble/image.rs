@@ -92,7 +92,7 @@ fn writable(workload: &mut Workload, volumes: &[String]) {
         if !workload.mounts.iter().any(covered) {
             workload.mounts.push(Mount {
                 target: volume.clone(),
-                kind: MountKind::Tmpfs { size_bytes: None },
+                kind: MountKind::memory(None),
                 read_only: false,
             });
         }

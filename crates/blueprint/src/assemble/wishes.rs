@@ -5,7 +5,7 @@ use crate::{
     compose::{Declared, Wish, keys},
     suggest,
 };
-use model::{Feature, Network, NetworkName, Root, Service, ServiceStack};
+use model::{Feature, Network, NetworkMode, NetworkName, Root, Service, ServiceStack};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Assembly<'_> {
@@ -64,6 +64,9 @@ impl Assembly<'_> {
                 }
                 names.insert(network);
             }
+            if service.body.net == NetworkMode::None {
+                continue;
+            }
             if names.is_empty() {
                 names.insert("default");
             }
@@ -98,7 +101,9 @@ impl Assembly<'_> {
             return;
         }
         for service in &self.file.services {
-            if let Some(made) = stack.services.get_mut(&service.name) {
+            if let Some(made) = stack.services.get_mut(&service.name)
+                && service.body.net == NetworkMode::Networks
+            {
                 join(made, &service.body.networks);
             }
         }

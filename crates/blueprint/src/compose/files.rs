@@ -121,13 +121,17 @@ fn wanted<'a>(scene: &Scene<'_>, item: &'a Node, what: &str, section: &str) -> O
 }
 
 /// Permission bits as people write them: in octal digits, with `0`, `0o` or nothing before them.
-fn mode(scene: &Scene<'_>, node: &Node, what: &str) -> Option<u32> {
-    let text = read::text(scene.report, node, what)?;
+pub(super) fn mode(scene: &Scene<'_>, node: &Node, what: &str) -> Option<u32> {
+    permissions(scene, node.at, read::text(scene.report, node, what)?, what)
+}
+
+/// The same, of a text.
+pub(super) fn permissions(scene: &Scene<'_>, at: At, text: &str, what: &str) -> Option<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o7777);
     if mode.is_none() {
         scene.report.error_hint(
-            node.at,
+            at,
             format!("{what} must be permission bits, and this is {}", quoted(text)),
             "written in octal digits, such as 0440",
         );

@@ -135,7 +135,7 @@ fn named(scene: &Scene<'_>, at: At, name: &str) -> Option<MountKind> {
     let volume = read::name::<VolumeName>(scene.report, at, name)?;
     match scene.backing(name) {
         Some(Backing::Folder(at, path)) => checkout(scene, at, &path),
-        Some(Backing::Memory(size_bytes)) => Some(MountKind::Tmpfs { size_bytes }),
+        Some(Backing::Memory(size_bytes)) => Some(MountKind::memory(size_bytes)),
         Some(Backing::Volume) | None => Some(MountKind::Volume { volume }),
     }
 }
@@ -218,7 +218,7 @@ fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
 fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
     let (mut kind, mut source, mut to, mut read_only) = ("", None, None, false);
-    let (mut size_bytes, mut subpath, mut create) = (None, None, true);
+    let (mut size_bytes, mut mode, mut subpath, mut create) = (None, None, None, true);
     for (key, value) in read::map(report, node, "a mount").unwrap_or_default() {
         if !keys::admit(report, "services.*.volumes[]", key, "of a mount") {
             continue;
@@ -240,6 +240,7 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
                         "create_host_path" => {
                             create = read::flag(report, value, "`create_host_path` of a mount").unwrap_or(true);
                         }
+                        "mode" => mode = super::files::mode(scene, value, "`mode` of a tmpfs"),
                         "size" => size_bytes = read::bytes(report, value, "`size` of a tmpfs"),
                         "subpath" => {
                             subpath = read::text(report, value, "`subpath` of a mount").map(|text| (value.at, text));
@@ -259,7 +260,12 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
         ("bind", Some((at, path))) => checkout(scene, at, path),
         ("volume", Some((at, volume))) => named(scene, at, volume),
         ("volume", None) => return anonymous(scene, name, node.at, to, body),
-        ("tmpfs", _) => Some(MountKind::Tmpfs { size_bytes }),
+        ("tmpfs", _) => Some(MountKind::Tmpfs {
+            size_bytes,
+            mode,
+            uid: None,
+            gid: None,
+        }),
         ("bind", None) => {
             report.error(
                 node.at,
@@ -305,22 +311,112 @@ fn inside(scene: &Scene<'_>, at: At, volume: VolumeName, path: &str) -> Option<M
     }
 }
 
-/// `tmpfs`: paths, each with options of which the size counts.
+/// `tmpfs`: paths, each with options.
 pub(super) fn tmpfs(scene: &Scene<'_>, node: &Node, body: &mut Body) {
     for (at, text) in read::texts(scene.report, node, "`tmpfs`", true).unwrap_or_default() {
         let (to, options) = text.split_once(':').unwrap_or((&text, ""));
-        let mut size_bytes = None;
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option.split_once('=') {
-                Some(("size", size)) => match units::bytes(size) {
-                    Some(bytes) => size_bytes = Some(bytes),
-                    None => scene.report.error(at, format!("{} is not a size", quoted(size))),
-                },
-                _ => scene
-                    .report
-                    .warn(at, format!("the option {} of `tmpfs` has no effect", quoted(option))),
+        let kind = memory(scene, at, options);
+        push(
+            scene,
+            body,
+            at,
+            to,
+            kind,
+            options.split(',').any(|option| option == "ro"),
+        );
+    }
+}
+
+/// Memory with options as `mount` has them.
+fn memory(scene: &Scene<'_>, at: At, options: &str) -> MountKind {
+    let report = scene.report;
+    let (mut size_bytes, mut mode, mut uid, mut gid) = (None, None, None, None);
+    let number = |text: &str| {
+        let found = text.parse::<u32>().ok();
+        if found.is_none() {
+            report.error(at, format!("{} is not the number of a user or group", quoted(text)));
+        }
+        found
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", size)) => match units::bytes(size) {
+                Some(bytes) => size_bytes = Some(bytes),
+                None => report.error(at, format!("{} is not a size", quoted(size))),
+            },
+            Some(("mode", text)) => mode = super::files::permissions(scene, at, text, "`mode` of `tmpfs`"),
+            Some(("uid", text)) => uid = number(text),
+            Some(("gid", text)) => gid = number(text),
+            // So anyway: programs run from it, and none gains rights by that or finds a device in it.
+            None if matches!(
+                option,
+                "rw" | "ro" | "exec" | "nosuid" | "nodev" | "noatime" | "relatime"
+            ) => {}
+            _ => report.warn(at, format!("the option {} of `tmpfs` has no effect", quoted(option))),
+        }
+    }
+    MountKind::Tmpfs {
+        size_bytes,
+        mode,
+        uid,
+        gid,
+    }
+}
+
+/// Mounts of other services, as they have them: `service`, `service:ro`.
+pub(super) fn from(scene: &Scene<'_>, node: &Node, what: &str, body: &mut Body) {
+    for (at, text) in read::texts(scene.report, node, what, false).unwrap_or_default() {
+        let (service, read_only) = match text.split_once(':') {
+            Some((service, "ro")) => (service, true),
+            None | Some((_, "rw")) => (text.split(':').next().unwrap_or_default(), false),
+            Some(_) => {
+                scene.report.error_hint(
+                    at,
+                    format!("{} in {what} is not supported", quoted(&text)),
+                    "name a service of the file: `service` or `service:ro`",
+                );
+                continue;
+            }
+        };
+        body.volumes_from.push((at, service.to_owned(), read_only));
+        body.depends_on.push(super::depend::Need::plain(at, service.to_owned()));
+    }
+}
+
+/// Adds the mounts of the services that this one names, which have theirs already.
+pub(super) fn take_over(scene: &Scene<'_>, file: &mut super::File, index: usize) {
+    let Some(named) = file
+        .services
+        .get(index)
+        .map(|service| service.body.volumes_from.clone())
+    else {
+        return;
+    };
+    for (at, from, read_only) in named {
+        // A service that does not exist is told of with the other dependencies.
+        let other = file.services.iter().find(|service| service.name.as_str() == from);
+        let theirs = other.map(|other| (other.body.mounts.clone(), other.body.made.clone()));
+        let (theirs, made) = theirs.unwrap_or_default();
+        let Some(service) = file.services.get_mut(index) else {
+            return;
+        };
+        service.body.made.extend(made);
+        for (_, mount) in theirs {
+            let shared = matches!(
+                mount.kind,
+                MountKind::Volume { .. } | MountKind::VolumePath { .. } | MountKind::Source { .. }
+            );
+            if shared && service.body.mounts.iter().all(|(_, own)| own.target != mount.target) {
+                let to = mount.target.clone();
+                push(
+                    scene,
+                    &mut service.body,
+                    at,
+                    &to,
+                    mount.kind,
+                    mount.read_only || read_only,
+                );
             }
         }
-        push(scene, body, at, to, MountKind::Tmpfs { size_bytes }, false);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     read,
     yaml::{Key, Node, NodeKind},
 };
-use model::{NetworkName, ServiceName};
+use model::{Feature, NetworkMode, NetworkName, ServiceName};
 
 /// The most ports of one service.
 const PORTS_MAX: usize = 100;
@@ -165,15 +165,37 @@ pub(super) fn networks(scene: &Scene<'_>, name: &ServiceName, node: &Node, body:
     }
 }
 
-/// Only the network that a service has anyway.
-pub(super) fn mode(scene: &Scene<'_>, key: &Key, node: &Node, what: &str) {
-    if !says(node, &["bridge", "default", ""]) {
+/// The networks that a service has anyway, or none.
+pub(super) fn mode(scene: &Scene<'_>, key: &Key, node: &Node, what: &str, body: &mut Body) {
+    if says(node, &["none"]) {
+        body.net = NetworkMode::None;
+        body.wish(key.at, Feature::Networks, what);
+    } else if !says(node, &["bridge", "default", ""]) {
         let given = read::text(scene.report, node, what).unwrap_or_default();
         scene.report.error_hint(
             key.at,
             format!("{what} is not supported: {}", quoted(given)),
             "the services of an environment share private networks and find each other by name: remove it",
         );
+    }
+}
+
+/// What has no network is in none and has no ports that anybody could reach.
+pub(super) fn alone(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
+    if node.get("network_mode").is_some() && !body.networks.is_empty() {
+        scene.report.error_hint(
+            node.at,
+            format!("service `{name}` has both `network_mode` and `networks`"),
+            "keep one of the two",
+        );
+    }
+    if body.net == NetworkMode::None && !body.ports.is_empty() {
+        scene.report.warn(
+            node.at,
+            format!("the ports of service `{name}` have no effect: its `network_mode` is `none`"),
+        );
+        body.ports.clear();
+        body.published = None;
     }
 }
 

@@ -15,6 +15,19 @@ use model::{Feature, Pull, Ulimit};
 
 /// The most lines of `/etc/hosts`, bounds of the kernel and the like.
 const ITEMS_MAX: usize = 100;
+/// The capabilities that the root user of a container may have, inside its own user namespace.
+const CAPABILITIES: [&str; 10] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
 /// The bounds that the kernel knows.
 const ULIMITS: [&str; 13] = [
     "as",
@@ -65,13 +78,11 @@ pub(super) fn read(scene: &Scene<'_>, key: &Key, node: &Node, what: &str, body: 
         "sysctls" => sysctls(scene, node, what, at, body),
         "cap_drop" => {
             let names = read::texts(report, node, what, false).unwrap_or_default();
-            body.options.drop_capabilities = names
-                .into_iter()
-                .take(ITEMS_MAX)
-                .map(|(_, name)| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned())
-                .collect();
+            let names = names.into_iter().take(ITEMS_MAX).map(|(_, name)| capability(&name));
+            body.options.drop_capabilities = names.collect();
             body.wish(at, Feature::DropCapabilities, what);
         }
+        "cap_add" => added(scene, node, what, at, body),
         "shm_size" => {
             body.options.shm_bytes = read::bytes(report, node, what);
             body.wish(at, Feature::SharedMemory, what);
@@ -94,6 +105,44 @@ pub(super) fn read(scene: &Scene<'_>, key: &Key, node: &Node, what: &str, body: 
         "cgroup" => only(scene, node, what, &["private", ""]),
         // Every key that is honoured has its arm above or in `service.rs`, which a test holds.
         _ => {}
+    }
+}
+
+/// The name of a capability as the kernel has it, without `CAP_`.
+fn capability(name: &str) -> String {
+    name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned()
+}
+
+/// Capabilities: those that services may have, those that they can do without, and those that mean the machine.
+fn added(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) {
+    for (place, name) in read::texts(scene.report, node, what, false).unwrap_or_default() {
+        let name = capability(&name);
+        let lack = match name.as_str() {
+            known if CAPABILITIES.contains(&known) => {
+                body.options.add_capabilities.push(name);
+                continue;
+            }
+            "AUDIT_WRITE" | "MKNOD" | "SETFCAP" => {
+                "it means nothing in the user namespace that a service has of its own"
+            }
+            "NET_RAW" => "raw sockets could speak in the name of other services",
+            "IPC_LOCK" | "LEASE" | "SYS_NICE" | "SYS_PTRACE" | "SYS_RESOURCE" => {
+                "the bounds of the environment apply to all of its processes"
+            }
+            _ => {
+                scene.report.error_hint(
+                    place,
+                    format!("{} in {what} is not supported", quoted(&name)),
+                    "raised privileges are a matter of the project's policy, and no policy can grant them yet: remove it",
+                );
+                continue;
+            }
+        };
+        let message = format!("{} in {what} has no effect: {lack}", quoted(&name));
+        scene.report.warn(place, message);
+    }
+    if !body.options.add_capabilities.is_empty() {
+        body.wish(at, Feature::DropCapabilities, what);
     }
 }
 
@@ -222,7 +271,14 @@ fn sysctls(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) 
         return;
     };
     for (key, value) in entries.into_iter().take(ITEMS_MAX) {
-        if let Some(text) = read::text(report, &value, what) {
+        let own = ["net.", "kernel.msg", "kernel.shm", "fs.mqueue."];
+        if key.text != "kernel.sem" && !own.iter().any(|start| key.text.starts_with(start)) {
+            report.error_hint(
+                key.at,
+                format!("{} in {what} is not supported", quoted(&key.text)),
+                "it is a setting of the whole machine, which no container has for itself: remove it",
+            );
+        } else if let Some(text) = read::text(report, &value, what) {
             body.options.sysctls.insert(key.text.clone(), text.to_owned());
         }
     }
@@ -272,6 +328,15 @@ fn security(scene: &Scene<'_>, node: &Node, what: &str) {
         let (name, value) = text.split_once([':', '=']).unwrap_or((&text, "true"));
         match (name, value) {
             ("no-new-privileges", "true") => {}
+            ("seccomp" | "apparmor" | "systempaths" | "mask" | "unmask", _) | ("no-new-privileges", "false") => {
+                scene.report.warn(
+                    at,
+                    format!(
+                        "{} in {what} has no effect: services are confined as the runtime has it",
+                        quoted(&text)
+                    ),
+                );
+            }
             ("label", _) => scene.report.warn(
                 at,
                 format!(

@@ -11,7 +11,7 @@ use crate::{
     read, words,
     yaml::{Key, Node, NodeKind},
 };
-use model::{Build, Feature, HealthCheck, Limits, Mount, Options, Restart, ServiceName, VolumeName};
+use model::{Build, Feature, HealthCheck, Limits, Mount, NetworkMode, Options, Restart, ServiceName, VolumeName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a service may take to stop unless its file says so, in milliseconds; Compose's own default.
@@ -36,6 +36,8 @@ pub(crate) struct Body {
     pub(crate) mounts: Vec<(At, Mount)>,
     /// Volumes that nobody declares: those without a name, and those that stand for folders that are not in the repository.
     pub(crate) made: BTreeSet<VolumeName>,
+    /// Services whose mounts it has too, and whether it may only read them.
+    pub(crate) volumes_from: Vec<(At, String, bool)>,
     pub(crate) working_dir: Option<(At, String)>,
     pub(crate) depends_on: Vec<depend::Need>,
     pub(crate) health: Option<(At, HealthCheck)>,
@@ -50,6 +52,8 @@ pub(crate) struct Body {
     pub(crate) aliases: Vec<String>,
     /// Networks by name, each with further names in it.
     pub(crate) networks: Vec<(At, String, Vec<String>)>,
+    /// Whether it is connected to any.
+    pub(crate) net: NetworkMode,
     /// Names that it gives to others.
     pub(crate) links: Vec<(At, String, String)>,
     pub(crate) options: Options,
@@ -81,6 +85,7 @@ impl Default for Body {
             published: None,
             mounts: Vec::new(),
             made: BTreeSet::new(),
+            volumes_from: Vec::new(),
             working_dir: None,
             depends_on: Vec::new(),
             health: None,
@@ -93,6 +98,7 @@ impl Default for Body {
             limits: Limits::default(),
             aliases: Vec::new(),
             networks: Vec::new(),
+            net: NetworkMode::Networks,
             links: Vec::new(),
             options: Options::default(),
             wishes: Vec::new(),
@@ -126,6 +132,7 @@ pub(super) fn read(scene: &Scene<'_>, name: &ServiceName, node: &Node) -> Option
         }
     }
     limits::quota(scene, node, &mut body);
+    network::alone(scene, name, node, &mut body);
     Some(body)
 }
 
@@ -145,11 +152,12 @@ fn field(scene: &Scene<'_>, name: &ServiceName, body: &mut Body, key: &Key, node
         "ports" => network::ports(scene, name, key.at, node, body),
         "expose" => network::expose(scene, node, body),
         "networks" => network::networks(scene, name, node, body),
-        "network_mode" => network::mode(scene, key, node, &what),
+        "network_mode" => network::mode(scene, key, node, &what, body),
         "links" => network::links(scene, node, &what, body),
         "container_name" => body.aliases.extend(network::alias(scene, node, &what)),
         "volumes" => mounts::volumes(scene, name, node, body),
         "tmpfs" => mounts::tmpfs(scene, node, body),
+        "volumes_from" => mounts::from(scene, node, &what, body),
         "secrets" => files::secrets(scene, name, node, body),
         "configs" => files::configs(scene, name, node, body),
         "working_dir" => body.working_dir = working_dir(scene, node, &what),
@@ -176,7 +184,6 @@ fn harmless(key: &Key, node: &Node) -> bool {
         | "devices"
         | "device_cgroup_rules"
         | "external_links"
-        | "volumes_from"
         | "models"
         | "post_start"
         | "pre_start"
@@ -261,31 +268,48 @@ fn restart(scene: &Scene<'_>, node: &Node, what: &str, body: &mut Body) {
 }
 
 fn signal(scene: &Scene<'_>, node: &Node, what: &str) -> Option<String> {
-    const KNOWN: [&str; 9] = [
-        "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGWINCH", "SIGABRT",
-    ];
-    const NUMBERS: [(&str, &str); 9] = [
-        ("15", "SIGTERM"),
-        ("2", "SIGINT"),
-        ("3", "SIGQUIT"),
-        ("1", "SIGHUP"),
-        ("10", "SIGUSR1"),
-        ("12", "SIGUSR2"),
-        ("9", "SIGKILL"),
-        ("28", "SIGWINCH"),
-        ("6", "SIGABRT"),
+    const KNOWN: [(u8, &str); 29] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (10, "SIGUSR1"),
+        (11, "SIGSEGV"),
+        (12, "SIGUSR2"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (16, "SIGSTKFLT"),
+        (17, "SIGCHLD"),
+        (18, "SIGCONT"),
+        (20, "SIGTSTP"),
+        (21, "SIGTTIN"),
+        (22, "SIGTTOU"),
+        (23, "SIGURG"),
+        (24, "SIGXCPU"),
+        (25, "SIGXFSZ"),
+        (26, "SIGVTALRM"),
+        (27, "SIGPROF"),
+        (28, "SIGWINCH"),
+        (29, "SIGIO"),
+        (30, "SIGPWR"),
     ];
     let text = read::text(scene.report, node, what)?;
     let upper = text.to_ascii_uppercase();
-    let named = match NUMBERS.iter().find(|(number, _)| *number == upper) {
+    let named = match KNOWN.iter().find(|(number, _)| number.to_string() == upper) {
         Some((_, name)) => (*name).to_owned(),
         None if upper.starts_with("SIG") => upper,
         None => format!("SIG{upper}"),
     };
-    if KNOWN.contains(&named.as_str()) {
+    if KNOWN.iter().any(|(_, known)| *known == named) {
         return Some(named);
     }
-    let hint = crate::suggest::hint(&named, &KNOWN);
+    let hint = crate::suggest::hint(&named, &KNOWN.map(|(_, known)| known));
     scene.report.error_hint(
         node.at,
         format!("{} is no signal that stops a service", quoted(text)),

@@ -5,10 +5,25 @@ use crate::engine::probe::version_of;
 use crate::engine::{EngineKind, HostEngines, probe_host};
 use crate::host::BUILDER as PROGRAM;
 pub(super) use crate::sandbox::oci::find;
+use crate::sandbox::{filter, init};
 
 pub(super) fn all() -> Vec<Finding> {
     let mut findings = vec![program("conmon", "watches containers and keeps their logs")];
     findings.push(judge_builder(find(PROGRAM).is_some()));
+    findings.push(judge_optional(
+        filter::PROGRAM,
+        "nftables",
+        filter::available(),
+        "networks of a stack are kept apart with it",
+        "all services of an environment share one network, whatever their Compose file says",
+    ));
+    findings.push(judge_optional(
+        "init",
+        init::PROGRAMS[0],
+        init::program().is_some(),
+        "containers that ask for an init process have one",
+        "`init` of a service has no effect: nothing reaps what its program leaves behind",
+    ));
     let host = probe_host();
     findings.extend(EngineKind::ALL.into_iter().map(|kind| judge_engine(kind, &host)));
     findings
@@ -35,6 +50,13 @@ pub(super) fn judge_builder(there: bool) -> Finding {
     }
     let meaning = "not installed: a stack whose services have `build` can't run here";
     Finding::warn(PROGRAM, meaning.to_owned()).mend(format!("apt install {PROGRAM}"))
+}
+
+fn judge_optional(name: &'static str, package: &str, there: bool, with: &str, without: &str) -> Finding {
+    if there {
+        return Finding::ok(name, with.to_owned());
+    }
+    Finding::warn(name, format!("not there: {without}")).mend(format!("apt install {package}"))
 }
 
 pub(super) fn judge_engine(kind: EngineKind, host: &HostEngines) -> Finding {

@@ -6,7 +6,13 @@ use super::{
     failed, nameserver, now,
     record::{Record, UnitRecord},
 };
-use crate::{names::UnitName, sandbox::network::Hub};
+use crate::{
+    names::UnitName,
+    sandbox::{
+        filter::{self, Reaches},
+        network::Hub,
+    },
+};
 use model::{EnvironmentId, Generation, JobFact, Observation, Power, ServiceFact, ServiceState, VolumeFact};
 use runtime::{RuntimeError, Sake};
 use std::{
@@ -47,6 +53,8 @@ pub(crate) struct Environment {
     /// Held by whoever freezes or thaws its processes; shared by those who end containers of what is not frozen. Ending one container
     /// of a frozen environment thaws all for a moment.
     pub(crate) ice: RwLock<()>,
+    /// Whom each container heard when the rules of the network were put in place last.
+    reaches: Mutex<Option<Reaches>>,
     turns: Mutex<HashMap<UnitName, Arc<tokio::sync::Mutex<()>>>>,
     /// Wakes who waits for a change of anything observed.
     pub(crate) changed: watch::Sender<u64>,
@@ -90,6 +98,7 @@ impl Environment {
             id: inner.record.environment.clone(),
             gate: RwLock::default(),
             ice: RwLock::default(),
+            reaches: Mutex::default(),
             turns: Mutex::default(),
             changed: watch::channel(0).0,
             inner: Mutex::new(inner),
@@ -268,6 +277,29 @@ impl Host {
         inner.hub = Some(Arc::new(hub));
         inner.nameserver = tasks;
         Ok(())
+    }
+
+    /// Keeps the networks of an environment apart, if it has several. Blocking. Nobody else puts older rules in place meanwhile.
+    pub(crate) fn keep_apart(&self, environment: &Environment, hub: &Hub) -> Result<(), RuntimeError> {
+        let mut last = environment.reaches.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reaches, apart) = {
+            let inner = environment.inner();
+            (inner.record.reaches(), inner.record.apart)
+        };
+        let needed = filter::is_needed(&reaches);
+        if (!needed && !apart) || last.as_ref() == Some(&reaches) {
+            return Ok(());
+        }
+        if needed && !apart {
+            self.update(environment, |record| record.apart = true)?;
+        }
+        hub.separate(&reaches)
+            .map_err(|e| failed(format!("keeping the networks of {} apart", environment.id), &e))?;
+        *last = Some(reaches);
+        if needed {
+            return Ok(());
+        }
+        self.update(environment, |record| record.apart = false)
     }
 
     /// What there is of an environment.

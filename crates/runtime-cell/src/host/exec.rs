@@ -184,6 +184,7 @@ fn process_of(bundle: &Path, argv: &[String], variables: &BTreeMap<String, Strin
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
     let mut process = config["process"].take();
     process["args"] = argv.into();
+    process["terminal"] = false.into();
     if let Some(env) = process["env"].as_array_mut() {
         env.extend(variables.iter().map(|(name, value)| format!("{name}={value}").into()));
     }

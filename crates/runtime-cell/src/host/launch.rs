@@ -12,10 +12,10 @@ use crate::{
     sandbox::{
         bundle::{self, Entry, ImageRoot, Plan},
         conmon::{Container, ContainerError, Running, remove_directory},
-        idmap,
+        idmap, init,
         network::{Hub, container_address},
         process::Process,
-        tree,
+        sysctl, tree,
     },
     sys,
 };
@@ -26,6 +26,7 @@ use rustix::{
     mount::{MountFlags, UnmountFlags, mount, unmount},
 };
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs, io,
     os::{
@@ -258,10 +259,7 @@ impl Host {
                     source: content.join(mounts.len().to_string()),
                     file: file.clone(),
                 },
-                Place::Tmpfs(size, owner) => Entry::Tmpfs {
-                    size: *size,
-                    owner: *owner,
-                },
+                Place::Tmpfs(memory) => Entry::Tmpfs(memory.clone()),
                 Place::Administration => {
                     let source = self.administration_dir(&cell.environment, &cell.unit);
                     Entry::Bind {
@@ -323,6 +321,7 @@ impl Host {
             cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
             range: cell.range,
             etc: self.etc.clone(),
+            init: resolved.options.init.unwrap_or_default().then(init::program).flatten(),
             options: resolved.options.clone(),
         })
     }
@@ -351,6 +350,11 @@ impl Host {
         if mount.subpath.is_empty() {
             return Ok((top, (owner.uid(), owner.gid())));
         }
+        let whole = if mount.origin.is_checkout() {
+            "checkout"
+        } else {
+            "volume"
+        };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let found = openat2(&top, mount.subpath.as_str(), flags, Mode::empty(), resolve).map_err(|e| {
@@ -358,12 +362,9 @@ impl Host {
                 what: cell.unit.plain().to_owned(),
                 reason: match e {
                     rustix::io::Errno::NOENT => {
-                        format!("there is no `{}` in the checkout", mount.subpath.escape_debug())
+                        format!("there is no `{}` in the {whole}", mount.subpath.escape_debug())
                     }
-                    _ => format!(
-                        "`{}` in the checkout leads through a link",
-                        mount.subpath.escape_debug()
-                    ),
+                    _ => format!("`{}` in the {whole} leads through a link", mount.subpath.escape_debug()),
                 },
             }
         })?;
@@ -438,15 +439,40 @@ impl Host {
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
         let mut running = container
-            .create(&self.programs)
+            .create(&self.programs, cell.manner.input)
             .map_err(|e| refused(cell, container, e))?;
         self.logs.keep(&container.log);
         let process = Process::of(running.pid, cell.range).map_err(io)?;
         let process = process.ok_or_else(|| io(io::Error::other("its first process has ended")))?;
-        cell.hub.attach(cell.number, cell.unit.plain(), &process).map_err(io)?;
+        self.connect(cell, &process)?;
+        self.set_kernel(cell, &process)?;
         self.bound_kernel_objects(&process);
         running.process = Some(process);
         Ok(running)
+    }
+
+    /// Links a container into the network of its environment, once it is certain who hears it there.
+    fn connect(&self, cell: &Cell, process: &Process) -> Result<(), RuntimeError> {
+        let io = |e: io::Error| failed(format!("connecting {}", cell.unit.plain()), &e);
+        if cell.manner.networks.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Hub::leave_alone(process).map_err(io);
+        }
+        self.keep_apart(&*self.environment(&cell.environment)?, &cell.hub)?;
+        cell.hub.attach(cell.number, cell.unit.plain(), process).map_err(io)?;
+        Ok(())
+    }
+
+    /// Sets what the container has for itself of the kernel's settings. One that this kernel keeps to itself is told of.
+    fn set_kernel(&self, cell: &Cell, process: &Process) -> Result<(), RuntimeError> {
+        let refused = sysctl::set(process, cell.range.first, &cell.manner.sysctls)
+            .map_err(|e| failed(format!("setting what {} wants of the kernel", cell.unit.plain()), &e))?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let message = format!("this kernel does not set `{}` for a container", refused.join("`, `"));
+        let environment = self.environment(&cell.environment)?;
+        self.update_unit(&environment, &cell.unit, |record| record.message = Some(message));
+        Ok(())
     }
 
     /// Counters that all user namespaces share get a bound of their own, or one environment could take them all.

@@ -3,7 +3,7 @@
 //!
 //! A small parser of its own: one question, no compression in it, bounded; whatever else is refused or dropped.
 
-use super::{Host, door, environment::Environment};
+use super::{Host, door, environment::Environment, record::UnitRecord};
 use crate::sandbox::network::{HUB_ADDRESS, Hub, container_address};
 use std::{
     io,
@@ -160,7 +160,7 @@ impl Names {
         };
         let mut ticket = None;
         let reply = answer(query, |name, kind| {
-            lookup(&environment, name).or_else(|| {
+            lookup(&environment, name, from).or_else(|| {
                 let asked = door::Asked {
                     name,
                     address_wanted: kind == TYPE_A,
@@ -180,26 +180,33 @@ impl Names {
     }
 }
 
-fn lookup(environment: &Environment, name: &str) -> Option<Ipv4Addr> {
+/// The address of a service by a name that whoever asks may know. Own names go before those that others were given.
+fn lookup(environment: &Environment, name: &str, from: IpAddr) -> Option<Ipv4Addr> {
     let inner = environment.inner();
-    let services = inner
-        .record
-        .units
-        .iter()
-        .filter_map(|(unit, record)| Some((unit.as_service()?, record)));
+    let units = &inner.record.units;
+    let asks = |unit: &&UnitRecord| IpAddr::V4(container_address(unit.number)) == from;
+    let reach = units.values().find(asks).map(|unit| unit.manner.reach());
     let mut found = None;
-    for (service, record) in services {
-        // A service's own name goes before an alias of another.
-        if service.as_str().eq_ignore_ascii_case(name) {
-            return Some(container_address(record.number));
+    for (unit, record) in units {
+        let Some(service) = unit.as_service() else { continue };
+        let address = container_address(record.number);
+        let itself = IpAddr::V4(address) == from;
+        // The hub itself asks too, for people.
+        if !itself && reach.as_ref().is_some_and(|reach| !reach.meets(&record.manner.reach())) {
+            continue;
         }
-        if record
+        if service.as_str().eq_ignore_ascii_case(name) {
+            return Some(address);
+        }
+        let networks = record.manner.networks.iter().flatten();
+        let there = networks.filter(|(network, _)| reach.as_ref().is_none_or(|reach| reach.is_in(network.as_str())));
+        let mut aliases = record
             .manner
             .aliases
             .iter()
-            .any(|alias| alias.eq_ignore_ascii_case(name))
-        {
-            found = found.or(Some(container_address(record.number)));
+            .chain(there.flat_map(|(_, aliases)| aliases));
+        if aliases.any(|alias| alias.eq_ignore_ascii_case(name)) {
+            found = found.or(Some(address));
         }
     }
     found

@@ -1,18 +1,26 @@
 //! What an author asks of a container beyond what every container has: how it calls itself, names with addresses, bounds of the
 //! kernel. The host takes none of it as it comes.
 
+use crate::sandbox::sysctl;
 use model::{Feature, Options, Ulimit};
 use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 7] = [
+pub const FEATURES: [Feature; 14] = [
     Feature::Content,
+    Feature::DropCapabilities,
     Feature::Hostname,
     Feature::Hosts,
     Feature::NativeBuilds,
+    Feature::RestartLimit,
+    Feature::SharedMemory,
+    Feature::StartInterval,
+    Feature::Sysctls,
+    Feature::Terminal,
     Feature::Ulimits,
     Feature::Users,
+    Feature::VolumePaths,
     Feature::BroughtImages,
 ];
 
@@ -22,6 +30,9 @@ const HOSTS_MAX: usize = 100;
 const USER_MAX: usize = 200;
 /// The most further groups.
 const GROUPS_MAX: usize = 32;
+/// The most settings of kernel namespaces, and the longest value of one.
+const SETTINGS_MAX: usize = 100;
+const SETTING_MAX: usize = 200;
 /// The bounds that may be set. Priorities are none of them: raising one is a privilege.
 const BOUNDS: [(&str, Resource); 13] = [
     ("as", Resource::As),
@@ -74,6 +85,13 @@ pub(crate) fn checked(options: &Options) -> Result<Options, String> {
         hostname: options.hostname.clone(),
         hosts: options.hosts.clone(),
         ulimits: bounds(&options.ulimits)?,
+        init: options.init,
+        sysctls: settings(&options.sysctls)?,
+        drop_capabilities: options.drop_capabilities.clone(),
+        add_capabilities: options.add_capabilities.clone(),
+        shm_bytes: options.shm_bytes,
+        terminal: options.terminal,
+        stdin_open: options.stdin_open,
         ..Options::default()
     })
 }
@@ -83,6 +101,26 @@ fn is_name(text: &str, max: usize) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// Settings that a container has for itself. Their names become paths: each part is a plain word.
+fn settings(wanted: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    if wanted.len() > SETTINGS_MAX {
+        return Err(format!("more than {SETTINGS_MAX} settings of the kernel"));
+    }
+    for (name, value) in wanted {
+        let plain = name.split('.').all(|part| is_name(part, 64) && !part.contains('.'));
+        if !plain || !(sysctl::is_of_network(name) || sysctl::is_of_ipc(name)) {
+            return Err(format!(
+                "`{}` is no setting that a container has for itself",
+                name.escape_debug()
+            ));
+        }
+        if value.len() > SETTING_MAX || value.chars().any(char::is_control) {
+            return Err(format!("`{name}` can not be `{}`", value.escape_debug()));
+        }
+    }
+    Ok(wanted.clone())
 }
 
 /// Bounds as far as the machine's own allow them: what this process may not raise, a container may not either.
@@ -125,7 +163,18 @@ mod tests {
             ulimits: [(name.to_owned(), Ulimit { soft: Some(9), hard })].into(),
             ..Options::default()
         };
-        for good in [hostname("web-1.x"), hosts("a", "::1"), bound("nofile", Some(5))] {
+        let setting = |name: &str, value: &str| Options {
+            sysctls: [(name.to_owned(), value.to_owned())].into(),
+            ..Options::default()
+        };
+        for good in [
+            hostname("web-1.x"),
+            hosts("a", "::1"),
+            bound("nofile", Some(5)),
+            setting("net.ipv4.ip_local_port_range", "1024 65535"),
+            setting("kernel.shmmax", "1"),
+            setting("fs.mqueue.msg_max", "10"),
+        ] {
             assert!(checked(&good).is_ok(), "{good:?}");
         }
         for bad in [
@@ -136,6 +185,11 @@ mod tests {
             hosts("a", "10.0.0.1 b"),
             bound("rtprio", None),
             bound("nice", None),
+            setting("vm.overcommit_memory", "1"),
+            setting("kernel.core_pattern", "|/x"),
+            setting("kernel.shm/../core_pattern", "1"),
+            setting("net...x", "1"),
+            setting("net.ipv4.x", "1\n2"),
         ] {
             assert!(checked(&bad).is_err(), "{bad:?}");
         }

@@ -137,8 +137,11 @@ fn tell_failure(host: &Host, environment: &Environment, cell: &Cell, reason: &st
 
 /// Short while it matters, longer for what has not come up for a while.
 fn pause(cell: &Cell, elapsed: Duration) -> Duration {
-    match &cell.manner.check {
-        Check::Exec(_) => (elapsed / 4)
+    let pace = &cell.manner.pace;
+    let starts = elapsed < Duration::from_millis(pace.start_period_ms);
+    match (&cell.manner.check, pace.start_interval_ms) {
+        (Check::Exec(_), Some(ms)) if starts => Duration::from_millis(ms),
+        (Check::Exec(_), _) => (elapsed / 4)
             .max(EXEC_PAUSE)
             .min(Duration::from_millis(cell.manner.pace.interval_ms).max(EXEC_PAUSE)),
         _ if elapsed < Duration::from_secs(1) => PORT_PAUSE,

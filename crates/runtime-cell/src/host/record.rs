@@ -1,9 +1,16 @@
 //! What the host remembers of an environment across its own restarts: a file per environment, without secret values.
 
 use super::door::{Exits, Told};
-use crate::names::UnitName;
+use crate::{
+    names::UnitName,
+    sandbox::{
+        conmon::Input,
+        filter::{Reach, Reaches},
+    },
+};
 use model::{
-    Condition, Digest, EnvironmentId, Generation, Limits, Power, Restart, ServiceName, ServiceState, Timestamp,
+    Condition, Digest, EnvironmentId, Generation, Limits, NetworkName, Power, Restart, ServiceName, ServiceState,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -48,6 +55,9 @@ pub(crate) struct Record {
     /// What became of that.
     #[serde(default)]
     pub(crate) told: Told,
+    /// Whether the networks of its containers are kept apart.
+    #[serde(default)]
+    pub(crate) apart: bool,
 }
 
 /// One container.
@@ -97,6 +107,9 @@ pub(crate) enum Underway {
 pub(crate) struct Manner {
     /// Other names under which it is found.
     pub(crate) aliases: Vec<String>,
+    /// The networks that it is in, each with its names there; absent for one that reaches all others of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) networks: Option<BTreeMap<NetworkName, Vec<String>>>,
     /// What tells that it is ready.
     pub(crate) check: Check,
     /// A port that it opens before it can be well, as its author says.
@@ -110,6 +123,15 @@ pub(crate) struct Manner {
     pub(crate) timeout_ms: Option<u64>,
     /// What happens at its end.
     pub(crate) restart: Restart,
+    /// How often it is started again when it ends soon each time; absent for no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restart_limit: Option<u32>,
+    /// Settings of its own kernel namespaces.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// What its standard input is.
+    #[serde(default)]
+    pub(crate) input: Input,
     /// The number of the signal that asks it to stop.
     pub(crate) stop_signal: i32,
     /// How long it may take to stop, in milliseconds.
@@ -125,6 +147,16 @@ pub(crate) struct Manner {
     /// Its root, if that is not the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<DiskMount>,
+}
+
+impl Manner {
+    /// Whom it hears.
+    pub(crate) fn reach(&self) -> Reach {
+        match &self.networks {
+            Some(networks) => Reach::Networks(networks.keys().map(ToString::to_string).collect()),
+            None => Reach::All,
+        }
+    }
 }
 
 /// What tells that a container is ready.
@@ -171,6 +203,9 @@ pub(crate) struct Pace {
     pub(crate) retries: u32,
     /// Failures in this time after the start do not count, in milliseconds.
     pub(crate) start_period_ms: u64,
+    /// Pause between two probes in that time, in milliseconds; absent if the host chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start_interval_ms: Option<u64>,
 }
 
 impl Default for Pace {
@@ -180,6 +215,7 @@ impl Default for Pace {
             timeout_ms: 5_000,
             retries: 30,
             start_period_ms: 30_000,
+            start_interval_ms: None,
         }
     }
 }
@@ -236,12 +272,19 @@ impl Record {
             units: BTreeMap::new(),
             exits: Exits::default(),
             told: Told::default(),
+            apart: false,
         }
     }
 
     /// The lowest address that no container has.
     pub(crate) fn free_number(&self, max: u16) -> Option<u16> {
         (1..=max).find(|number| self.units.values().all(|u| u.number != *number))
+    }
+
+    /// Whom each container hears.
+    pub(crate) fn reaches(&self) -> Reaches {
+        let units = self.units.values();
+        units.map(|unit| (unit.number, unit.manner.reach())).collect()
     }
 
     /// Notes that the machine went down without warning. Engines with an administrator run without fsync; one that was stopped

@@ -12,13 +12,14 @@ use crate::{
     names::{self, UnitName},
     protocol::SecretValues,
     sandbox::{
-        bundle::{ContentFile, check_target, check_target_in_image},
+        bundle::{ContentFile, Memory, check_target, check_target_in_image},
+        conmon::Input,
         idmap::WIDTH,
     },
 };
 use model::{
-    Engine, EngineOffer, EnvironmentSpec, HealthTest, ImageDigest, Job, MountKind, Restart, Root, Service, Value,
-    Workload,
+    Engine, EngineOffer, EnvironmentSpec, HealthTest, ImageDigest, Job, MountKind, NetworkMode, Restart, Root, Service,
+    Value, Workload,
 };
 use runtime::{RuntimeError, SourceKey, reveal};
 use rustix::process::Signal;
@@ -35,8 +36,8 @@ const DEFAULT_ENGINE_TMPFS: u64 = 256 << 20;
 pub(crate) enum Place {
     /// The disk mount of that number.
     Disk(usize),
-    /// Memory, perhaps of one user.
-    Tmpfs(Option<u64>, Option<u32>),
+    /// Memory.
+    Tmpfs(Memory),
     /// The directory that only the engine and its administrator see.
     Administration,
     /// A file that the stack gives.
@@ -184,6 +185,32 @@ impl Author<'_> {
         }))
     }
 
+    /// The memory that a mount is.
+    fn memory(&self, mount: &model::Mount) -> Result<Memory, RuntimeError> {
+        let MountKind::Tmpfs {
+            size_bytes,
+            mode,
+            uid,
+            gid,
+        } = mount.kind
+        else {
+            return Err(self.invalid(format!("nothing is mounted at `{}`", mount.target.escape_debug())));
+        };
+        if uid.max(gid).is_some_and(|id| id >= WIDTH) {
+            return Err(self.invalid(format!(
+                "the memory at `{}` can not belong to such a user or group; they are below {WIDTH}",
+                mount.target.escape_debug()
+            )));
+        }
+        Ok(Memory {
+            size: size_bytes,
+            mode: mode.unwrap_or(0o1777) & 0o1777,
+            uid,
+            gid,
+            read_only: mount.read_only,
+        })
+    }
+
     fn plain(&self, subpath: &str) -> Result<(), RuntimeError> {
         let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
         if subpath.is_empty() || subpath.split('/').all(plain) {
@@ -192,25 +219,21 @@ impl Author<'_> {
         Err(self.invalid(format!("the path `{}` leaves the checkout", subpath.escape_debug())))
     }
 
+    fn volume(&self, volume: &model::VolumeName) -> Result<DiskOrigin, RuntimeError> {
+        let wanted = self.spec.services().and_then(|s| s.volumes.get(volume));
+        let wanted = wanted.ok_or_else(|| self.invalid(format!("the volume `{volume}` is not declared")))?;
+        Ok(DiskOrigin::Volume(names::volume(volume, wanted.incarnation)))
+    }
+
     fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
         let (origin, subpath) = match &mount.kind {
             MountKind::Tmpfs { .. } => return Ok(None),
             MountKind::Content { .. } => return Ok(None),
-            MountKind::VolumePath { .. } => {
-                return Err(RuntimeError::Unsupported {
-                    runtime: NAME.to_owned(),
-                    what: format!("the mount at {}", mount.target.escape_debug()),
-                    hint: "mount a file of the checkout, or a whole volume".into(),
-                });
+            MountKind::VolumePath { volume, subpath } => {
+                self.plain(subpath)?;
+                (self.volume(volume)?, subpath.clone())
             }
-            MountKind::Volume { volume } => {
-                let wanted = self.spec.services().and_then(|s| s.volumes.get(volume));
-                let wanted = wanted.ok_or_else(|| self.invalid(format!("the volume `{volume}` is not declared")))?;
-                (
-                    DiskOrigin::Volume(names::volume(volume, wanted.incarnation)),
-                    String::new(),
-                )
-            }
+            MountKind::Volume { volume } => (self.volume(volume)?, String::new()),
             MountKind::Source { source, subpath } => {
                 let commit = self.spec.sources.get(source);
                 let commit = commit.ok_or_else(|| self.invalid(format!("the source `{source}` has no commit")))?;
@@ -268,7 +291,9 @@ pub(crate) fn service(
     let mut resolved = workload(&author, &service.workload)?;
     let manner = &mut resolved.manner;
     manner.aliases.clone_from(&service.aliases);
+    manner.networks = networks(service);
     manner.restart = service.restart;
+    manner.restart_limit = service.restart_limit;
     manner.depends_on.clone_from(&service.depends_on);
     if resolved.engine.is_some() {
         return Ok(resolved);
@@ -287,12 +312,21 @@ pub(crate) fn service(
             timeout_ms: health.timeout_ms.clamp(10, 3_600_000),
             retries: health.retries.max(1),
             start_period_ms: health.start_period_ms,
+            start_interval_ms: health.start_interval_ms.map(|ms| ms.clamp(10, 3_600_000)),
         };
     } else if let Some(port) = service.ports.first() {
         manner.check = Check::Tcp(*port);
     }
     manner.opens = service.ports.first().copied();
     Ok(resolved)
+}
+
+/// The networks that a service is in.
+fn networks(service: &Service) -> Option<BTreeMap<model::NetworkName, Vec<String>>> {
+    match service.net {
+        NetworkMode::Networks => (!service.networks.is_empty()).then(|| service.networks.clone()),
+        NetworkMode::None => Some(BTreeMap::new()),
+    }
 }
 
 /// What a job needs.
@@ -359,30 +393,27 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
                 mounts.push(disk);
                 Place::Disk(mounts.len() - 1)
             }
-            (None, None) => Place::Tmpfs(
-                if let MountKind::Tmpfs { size_bytes } = mount.kind {
-                    size_bytes
-                } else {
-                    None
-                },
-                None,
-            ),
+            (None, None) => Place::Tmpfs(author.memory(mount)?),
         };
         places.push((mount.target.clone(), place));
     }
     let image = image_root(author, workload)?;
     let volumes = workload.mounts.iter().filter_map(|m| match &m.kind {
-        MountKind::Volume { volume } => Some(volume.to_string()),
+        MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => Some(volume.to_string()),
         _ => None,
     });
     let manner = Manner {
         aliases: Vec::new(),
+        networks: None,
         check: Check::Started,
         opens: None,
         pace: Pace::default(),
         depends_on: BTreeMap::new(),
         timeout_ms: None,
         restart: Restart::Never,
+        restart_limit: None,
+        sysctls: BTreeMap::new(),
+        input: Input::default(),
         stop_signal: Signal::TERM.as_raw(),
         stop_grace_ms: 10_000,
         user: 0,
@@ -415,6 +446,11 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         None => {
             use_host(author, workload, &mut resolved)?;
             resolved.options = options::checked(&workload.options).map_err(|reason| author.invalid(reason))?;
+            resolved.manner.sysctls.clone_from(&resolved.options.sysctls);
+            resolved.manner.input = Input {
+                open: resolved.options.stdin_open,
+                terminal: resolved.options.terminal,
+            };
             let dumps = |bound: &model::Ulimit| bound.hard.or(bound.soft) != Some(0);
             if resolved.options.ulimits.get("core").is_some_and(dumps) && !workload.secrets().is_empty() {
                 return Err(author.invalid(
@@ -520,9 +556,14 @@ fn resolve_engine(
 fn use_engine(resolved: &mut Resolved, run: EngineRun, place: &EnginePlace) {
     let data = place.data.display().to_string();
     if !resolved.places.iter().any(|(target, _)| *target == data) {
-        resolved
-            .places
-            .push((data, Place::Tmpfs(Some(DEFAULT_ENGINE_TMPFS), Some(place.user.uid))));
+        let memory = Memory {
+            size: Some(DEFAULT_ENGINE_TMPFS),
+            mode: 0o700,
+            uid: Some(place.user.uid),
+            gid: Some(place.user.uid),
+            read_only: false,
+        };
+        resolved.places.push((data, Place::Tmpfs(memory)));
     }
     resolved
         .places

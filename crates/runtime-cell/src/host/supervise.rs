@@ -85,7 +85,7 @@ enum End {
 
 impl Supervisor {
     async fn run(mut self, mut found: Found) {
-        let mut quick_ends = 0;
+        let mut quick_ends: u32 = 0;
         loop {
             let began = Instant::now();
             let (end, message) = match found {
@@ -106,6 +106,11 @@ impl Supervisor {
                 return self.finished(code, self.asked().is_some(), message);
             }
             quick_ends = if began.elapsed() > SETTLED { 0 } else { quick_ends + 1 };
+            if self.cell.manner.restart_limit.is_some_and(|limit| quick_ends > limit) {
+                let message = message.unwrap_or_else(|| format!("ended with status {code}"));
+                let message = format!("{message}, and was started again {} times", quick_ends - 1);
+                return self.finished(code, false, Some(message));
+            }
             let pause = (FIRST_PAUSE * 2u32.saturating_pow(quick_ends.min(16) - 1)).min(LONGEST_PAUSE);
             let message = message.unwrap_or_else(|| format!("ended with status {code}"));
             self.host.set_state(

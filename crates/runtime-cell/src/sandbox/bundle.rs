@@ -7,7 +7,7 @@ mod image;
 
 pub(crate) use image::{ImageRoot, check_target_in_image};
 
-use super::{cgroup, etc, idmap, seccomp};
+use super::{cgroup, etc, idmap, init, seccomp};
 use model::{Limits, Options, Ulimit};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
@@ -66,6 +66,21 @@ pub(super) const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// A file system in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Upper bound in bytes.
+    pub(crate) size: Option<u64>,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// Owner inside; root if absent.
+    pub(crate) uid: Option<u32>,
+    /// Group inside; root's if absent.
+    pub(crate) gid: Option<u32>,
+    /// Whether the container may only read it.
+    pub(crate) read_only: bool,
+}
+
 /// Something that the container sees besides its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -91,12 +106,7 @@ pub(crate) enum Entry {
         source: PathBuf,
     },
     /// Memory.
-    Tmpfs {
-        /// Bytes.
-        size: Option<u64>,
-        /// Whose it is; everybody's if not said.
-        owner: Option<u32>,
-    },
+    Tmpfs(Memory),
 }
 
 /// A file that the stack gives. What it holds may be secret, and does not print.
@@ -157,6 +167,8 @@ pub(crate) struct Plan {
     pub(crate) range: idmap::Range,
     /// The shared `/etc`.
     pub(crate) etc: PathBuf,
+    /// The first process, if its command is to be another one's child.
+    pub(crate) init: Option<PathBuf>,
     /// What its author asks for beyond that, checked: host name, names with addresses, bounds of the kernel.
     pub(crate) options: Options,
 }
@@ -314,12 +326,16 @@ pub(crate) fn config(plan: &Plan) -> Value {
 
 fn config_in(bundle: &Path, plan: &Plan) -> Value {
     let namespaces = ["user", "pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({ "type": kind }));
+    let command = match plan.init {
+        Some(_) => init::behind(&plan.argv),
+        None => plan.argv.clone(),
+    };
     let mapping = json!([{ "containerID": 0, "hostID": plan.range.first, "size": idmap::WIDTH }]);
     json!({
         "ociVersion": "1.0.2",
         "hostname": plan.own_name(),
         "root": plan.image.as_ref().map_or_else(|| json!({ "path": "rootfs", "readonly": true }), ImageRoot::root),
-        "process": process(plan, &plan.argv, &[]),
+        "process": process(plan, &command, &[]),
         "mounts": mounts(bundle, plan),
         "linux": {
             "cgroupsPath": plan.cgroup,
@@ -353,11 +369,11 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
     variables.extend(all.map(|(name, value)| format!("{name}={value}")));
     let capabilities = match plan.image {
         _ if plan.builds => build::capabilities(),
-        Some(_) => image::capabilities(plan.user),
+        Some(_) => image::capabilities(plan.user, &plan.options),
         None => image::no_capabilities(),
     };
     let mut process = json!({
-        "terminal": false,
+        "terminal": plan.options.terminal,
         "user": { "uid": plan.user, "gid": plan.group, "additionalGids": plan.groups },
         "args": argv,
         "env": variables,
@@ -429,8 +445,13 @@ fn mounts(bundle: &Path, plan: &Plan) -> Vec<Value> {
         tmpfs("/dev", "mode=755", 65_536),
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
-        tmpfs("/dev/shm", "mode=1777", DEFAULT_TMPFS),
+        tmpfs("/dev/shm", "mode=1777", plan.options.shm_bytes.unwrap_or(DEFAULT_TMPFS)),
     ];
+    all.extend(
+        plan.init
+            .as_ref()
+            .map(|program| bind(init::TARGET, program, false, true)),
+    );
     if plan.image.is_some() {
         all.extend(image::mounts(bundle, &plan.etc));
     } else {
@@ -446,9 +467,12 @@ fn mounts(bundle: &Path, plan: &Plan) -> Vec<Value> {
             } => bind(target, source, *directory, *read_only),
             Entry::Content { source, .. } => bind(target, source, false, true),
             Entry::Storage { source } => build::storage(target, source),
-            Entry::Tmpfs { size, owner } => {
-                let mode = owner.map_or_else(|| "mode=1777".to_owned(), |id| format!("mode=700,uid={id},gid={id}"));
-                tmpfs(target, &mode, size.unwrap_or(DEFAULT_TMPFS))
+            Entry::Tmpfs(memory) => {
+                let mut mode = format!("mode={:o}", memory.mode);
+                mode.extend(memory.uid.map(|id| format!(",uid={id}")));
+                mode.extend(memory.gid.map(|id| format!(",gid={id}")));
+                mode.extend(memory.read_only.then_some(",ro"));
+                tmpfs(target, &mode, memory.size.unwrap_or(DEFAULT_TMPFS))
             }
         });
     }

@@ -4,12 +4,15 @@ pub(crate) mod bundle;
 pub(crate) mod cgroup;
 pub(crate) mod conmon;
 pub(crate) mod etc;
+pub(crate) mod filter;
 pub(crate) mod idmap;
+pub(crate) mod init;
 pub(crate) mod netlink;
 pub(crate) mod network;
 pub(crate) mod oci;
 pub(crate) mod process;
 pub(crate) mod seccomp;
+pub(crate) mod sysctl;
 pub(crate) mod tree;
 pub(crate) mod trial;
 

@@ -4,6 +4,7 @@
 //! it has a route to anywhere else.
 
 use super::{
+    filter,
     netlink::{Link, Netlink, VethPair},
     process::Process,
 };
@@ -46,10 +47,15 @@ pub(crate) fn container_address(number: u16) -> Ipv4Addr {
 
 /// The hardware address that goes with an address. Neighbours remember hardware addresses for half a minute: a container that
 /// takes another one's place must have the same one, or is not heard for that long.
-fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     // Locally administered, not a group.
     [0x02, 0x4d, a, b, c, d]
+}
+
+/// The hub's end of the link of the container with that number.
+pub(super) fn link_name(number: u16) -> String {
+    format!("v{number}")
 }
 
 /// A pinned hub namespace.
@@ -107,7 +113,7 @@ impl Hub {
         let container = process.namespace("net")?;
         let alias = format!("{}/{service}", self.label);
         inside(self.namespace.as_fd(), || {
-            let name = format!("v{number}");
+            let name = link_name(number);
             let pair = VethPair {
                 name: &name,
                 alias: &alias,
@@ -128,10 +134,20 @@ impl Hub {
         Ok(address)
     }
 
+    /// Gives a container that is in no network nothing but itself.
+    pub(crate) fn leave_alone(process: &Process) -> io::Result<()> {
+        inside(process.namespace("net")?.as_fd(), || Netlink::open()?.link_up(LOOPBACK))
+    }
+
+    /// Keeps apart those containers that share no network.
+    pub(crate) fn separate(&self, reaches: &filter::Reaches) -> io::Result<()> {
+        filter::apply(self.namespace.as_fd(), reaches)
+    }
+
     /// Deletes the near end of a container's link, if the container's end did not take it along.
     pub(crate) fn detach(&self, number: u16) -> io::Result<()> {
         inside(self.namespace.as_fd(), || {
-            Netlink::open()?.link_delete(&format!("v{number}"))
+            Netlink::open()?.link_delete(&link_name(number))
         })
     }
 
@@ -211,6 +227,8 @@ fn furnish(label: &str) -> io::Result<u32> {
     };
     netlink.link_up(LOOPBACK)?;
     netlink.address_add(bridge, HUB_ADDRESS, PREFIX)?;
+    // A new namespace takes the machine's own setting over. A hub that forwards would lead around what keeps networks apart.
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
     Ok(bridge)
 }
 

@@ -50,10 +50,13 @@ impl Process {
     pub(crate) fn handles(&self, signal: Signal) -> bool {
         let status = self.read(|| fs::read_to_string(format!("/proc/{}/status", self.number)));
         let Ok(Some(status)) = status else { return false };
-        let caught = status
-            .lines()
-            .find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
-        caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+        let mask = |of: &str| {
+            let mut lines = status.lines();
+            lines.find_map(|line| u64::from_str_radix(line.strip_prefix(of)?.trim(), 16).ok())
+        };
+        // One that is blocked is waited for in another way: an init process takes its signals so.
+        let (caught, blocked) = (mask("SigCgt:"), mask("SigBlk:").unwrap_or_default());
+        caught.is_none_or(|caught| (caught | blocked) & (1 << (signal.as_raw() - 1)) != 0)
     }
 
     /// Sends it a signal; nothing happens if it has ended.

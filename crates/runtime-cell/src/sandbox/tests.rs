@@ -74,6 +74,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
         cgroup: groups.oci_path("e1", "web"),
         range,
         etc: run.join("etc"),
+        init: None,
         options: model::Options::default(),
     };
     let oci = oci::Oci::find(oci::OciKind::Runc).unwrap();
@@ -92,7 +93,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     };
     bundle::write(&container.bundle, &plan).unwrap();
     step("bundle");
-    let running = container.create(&programs).unwrap();
+    let running = container.create(&programs, super::conmon::Input::default()).unwrap();
     step("create");
     let process = Process::of(running.pid, range).unwrap().unwrap();
     hub.attach(1, "web", &process).unwrap();

@@ -150,9 +150,7 @@ async fn what_a_container_writes_is_its_own_and_read_only_is_read_only() {
     reader.workload.read_only = true;
     reader.workload.mounts.push(Mount {
         target: "/var/run/app".into(),
-        kind: MountKind::Tmpfs {
-            size_bytes: Some(1 << 20),
-        },
+        kind: MountKind::memory(Some(1 << 20)),
         read_only: false,
     });
     let made = spec(environment.clone(), &[("reader", reader), ("writer", writer)]);
@@ -216,5 +214,36 @@ async fn a_new_volume_belongs_to_whoever_owns_its_place_in_the_image() {
     ];
     let (_, seen) = exec(&runtime, &environment, "app", &look).await;
     assert!(seen.ends_with("kept\n1000:1000 750\n"), "{seen}");
+    runtime.remove(&environment, Generation(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_root_user_of_an_image_has_the_capabilities_that_its_author_leaves_it() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let plain = packed.service(&["sleep", "1000"], &[]);
+    let (mut none, mut some, mut fewer) = (plain.clone(), plain.clone(), plain.clone());
+    none.workload.options.drop_capabilities = vec!["ALL".into()];
+    some.workload.options.drop_capabilities = vec!["ALL".into()];
+    // What is not among those that services may have is not given, whoever asks.
+    some.workload.options.add_capabilities = ["CHOWN", "NET_RAW", "SYS_ADMIN"].map(str::to_owned).into();
+    fewer.workload.options.drop_capabilities = vec!["SETUID".into()];
+    let services = [("plain", plain), ("none", none), ("some", some), ("fewer", fewer)];
+    let made = spec(environment.clone(), &services);
+    up(&runtime, &made).await;
+    let look = ["sh", "-c", "grep -E 'CapEff|CapBnd' /proc/1/status | cut -f2 | sort -u"];
+    let mut seen = Vec::new();
+    for (name, _) in &services {
+        ready(&runtime, &environment, name).await;
+        let (_, text) = exec(&runtime, &environment, name, &look).await;
+        seen.push(u64::from_str_radix(text.trim(), 16).unwrap());
+    }
+    let (chown, setuid) = (1, 1 << 7);
+    assert_eq!(seen[1..3], [0, chown], "{seen:x?}");
+    assert_eq!(seen[3], seen[0] & !setuid, "{seen:x?}");
+    assert_ne!(seen[0] & setuid, 0, "{seen:x?}");
     runtime.remove(&environment, Generation(1)).await.unwrap();
 }

@@ -413,6 +413,7 @@ pub fn service(argv: &[&str], ports: &[u16]) -> Service {
         networks: BTreeMap::new(),
         restarts_with: std::collections::BTreeSet::new(),
         restart_limit: None,
+        net: model::NetworkMode::default(),
     }
 }
 

@@ -99,6 +99,7 @@ impl<'a> Bench<'a> {
             networks: BTreeMap::new(),
             restarts_with: std::collections::BTreeSet::new(),
             restart_limit: None,
+            net: model::NetworkMode::default(),
         }
     }
 
@@ -381,6 +382,14 @@ pub(super) trait Draft: Sized {
                     limit_bytes: None,
                 },
             ))
+        }))
+    }
+
+    /// The same with this network.
+    fn with_network(self, network: &str, what: model::Network) -> Outcome<Self> {
+        let network = name(network)?;
+        Ok(self.edit(|stack| {
+            stack.networks.insert(network, what);
         }))
     }
 

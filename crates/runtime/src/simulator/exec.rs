@@ -3,7 +3,7 @@
 use super::world::{Cell, Container, Given, World};
 use crate::{Exec, ExecExit};
 use bytes::Bytes;
-use model::{EnvironmentId, MountKind, ServiceName};
+use model::{EnvironmentId, MountKind, NetworkMode, ServiceName};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -100,6 +100,29 @@ fn write(cell: &mut Cell, service: &ServiceName, path: &str, bytes: &[u8]) -> Re
     Ok(())
 }
 
+/// What a service of that name says, if the one that asks can find it.
+fn neighbour(cell: &Cell, asks: &ServiceName, name: &str) -> Option<Vec<u8>> {
+    let own = &cell.services.get(asks)?.service;
+    let mut services = cell.services.iter();
+    let (_, found) = services.find(|(service, container)| {
+        let other = &container.service;
+        let shared = other
+            .networks
+            .iter()
+            .filter(|(network, _)| own.networks.contains_key(*network));
+        let connected = [own.net, other.net].iter().all(|net| *net == NetworkMode::Networks);
+        let open = own.networks.is_empty() && other.networks.is_empty();
+        let mut names = other
+            .aliases
+            .iter()
+            .chain(shared.clone().flat_map(|(_, aliases)| aliases));
+        connected
+            && (open || shared.clone().next().is_some())
+            && (service.as_str() == name || names.any(|alias| alias == name))
+    })?;
+    Some(format!("{}\n", found.text).into_bytes())
+}
+
 /// Where a command runs.
 pub(super) struct Inside {
     pub(super) world: Arc<Mutex<World>>,
@@ -117,7 +140,8 @@ impl Inside {
     fn fetch(&self, name: &str, port: &str) -> Option<Vec<u8>> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let now = world.now;
-        world.environments.get_mut(&self.environment)?.fetch(name, port, now)
+        let cell = world.environments.get_mut(&self.environment)?;
+        neighbour(cell, &self.service, name).or_else(|| cell.fetch(name, port, now))
     }
 
     /// Starts a command.

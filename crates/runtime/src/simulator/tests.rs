@@ -49,6 +49,7 @@ fn service(command: &[&str]) -> Service {
         networks: BTreeMap::new(),
         restarts_with: std::collections::BTreeSet::new(),
         restart_limit: None,
+        net: model::NetworkMode::default(),
     }
 }
 

@@ -305,6 +305,10 @@ fn container(
         builds: true,
         manner: Manner {
             aliases: Vec::new(),
+            networks: None,
+            restart_limit: None,
+            sysctls: BTreeMap::new(),
+            input: crate::sandbox::conmon::Input::default(),
             check: Check::Started,
             opens: None,
             pace: Pace::default(),

@@ -2,6 +2,7 @@
 //! root user has what the entrypoints of official images need, inside its own user namespace only.
 
 use super::{Plan, bind, plain_target, write_names};
+use model::Options;
 use serde_json::{Value, json};
 use std::{
     fs, io,
@@ -71,11 +72,17 @@ pub(super) fn mounts(bundle: &Path, etc: &Path) -> Vec<Value> {
 }
 
 /// Those of a process. Whoever is not root keeps none, and can not get any back.
-pub(super) fn capabilities(user: u32) -> Value {
+pub(super) fn capabilities(user: u32, options: &Options) -> Value {
     let none: [&str; 0] = [];
-    let held: &[&str] = if user == 0 { &CAPABILITIES } else { &none };
+    let names = |list: &[String], name: &str| {
+        let plain = name.trim_start_matches("CAP_");
+        list.iter().any(|listed| listed == plain || listed == "ALL")
+    };
+    let kept = |name: &&str| names(&options.add_capabilities, name) || !names(&options.drop_capabilities, name);
+    let all: Vec<&str> = CAPABILITIES.into_iter().filter(kept).collect();
+    let held: &[&str] = if user == 0 { &all } else { &none };
     json!({
-        "bounding": CAPABILITIES, "effective": held, "permitted": held, "inheritable": none, "ambient": none,
+        "bounding": all, "effective": held, "permitted": held, "inheritable": none, "ambient": none,
     })
 }
 

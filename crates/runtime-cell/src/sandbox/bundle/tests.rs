@@ -22,6 +22,7 @@ fn plan() -> Plan {
         cgroup: "/m/e/c".into(),
         range: idmap::Range { first: 1_000_000 },
         etc: "/nowhere".into(),
+        init: None,
         options: model::Options::default(),
     }
 }
