@@ -1,4 +1,4 @@
-//! Commands that people run in containers, and the end of the cell host that has begun them.
+//! Commands that people and health checks run in containers, and the end of the cell host that has begun them.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -44,4 +44,54 @@ async fn a_command_that_outlived_its_host_is_not_taken_for_one_of_the_next() {
     let (_, seen) = exec(&runtime, id, "one", &["python3", "-c", list]).await;
     assert!(seen.contains("777"), "the living command was ended: {seen}");
     runtime.remove(id, Generation(1)).await.unwrap();
+}
+
+/// Answers by HTTP as its first argument says, and keeps who asked in a file.
+const PAGE: &str = "\
+import sys, http.server
+asked = []
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked.append(self.headers['User-Agent'].split('/')[0])
+        well = {'all': True, 'late': len(asked) > 3, 'own': self.client_address[0] == '127.0.0.1'}[sys.argv[1]]
+        self.send_response(200 if well else 503)
+        self.end_headers()
+        open('/tmp/asked', 'w').write(' '.join(asked))
+    def log_message(self, *_): pass
+http.server.HTTPServer(('', 8000), Page).serve_forever()
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_health_check_that_is_a_question_is_asked_first_and_decided_by_its_command() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let page = |kind: &str, check: &[&str]| {
+        let mut page = service(&["python3", "-c", PAGE, kind], &[8000]);
+        page.health = Some(model::HealthCheck {
+            test: model::HealthTest::Exec(check.iter().map(|word| (*word).to_owned()).collect()),
+            interval_ms: 100,
+            timeout_ms: 20_000,
+            retries: 1000,
+            start_period_ms: 60_000,
+            start_interval_ms: None,
+        });
+        page
+    };
+    // What can not be run can not say that all is well.
+    let nowhere = ["/nowhere/curl", "-f", "http://localhost:8000/health"];
+    let real = ["sh", "-c", "curl -fsS http://localhost:8000/health || exit 1"];
+    let services = [
+        ("all", page("all", &nowhere)),
+        ("late", page("late", &nowhere)),
+        ("own", page("own", &real)),
+    ];
+    let made = spec(rig.environment(), &services);
+    up(&runtime, &made).await;
+    for (name, _) in &services {
+        support::ready(&runtime, &made.environment, name).await;
+    }
+    // Who may ask is not the host, but the command is.
+    let (_, asked) = exec(&runtime, &made.environment, "own", &["cat", "/tmp/asked"]).await;
+    assert!(asked.ends_with("curl"), "{asked}");
+    runtime.remove(&made.environment, Generation(1)).await.unwrap();
 }

@@ -44,11 +44,20 @@ impl Knock {
         format!("port {}", self.address.port())
     }
 
-    /// Tries once.
+    /// Tries once, and hangs up.
     ///
     /// # Errors
     /// As long as nobody listens.
     pub(crate) async fn once(&mut self, environment: &Environment) -> io::Result<()> {
+        tokio::spawn(leave(self.open(environment).await?));
+        Ok(())
+    }
+
+    /// Tries once; the connection.
+    ///
+    /// # Errors
+    /// As long as nobody listens.
+    pub(crate) async fn open(&mut self, environment: &Environment) -> io::Result<OwnedFd> {
         let begun = Instant::now();
         let mut last = match &self.socket {
             Some(socket) => rustix::net::connect(socket, &self.address),
@@ -73,12 +82,7 @@ impl Knock {
             last = rustix::net::connect(socket, &self.address);
         }
         match last {
-            Ok(()) | Err(Errno::ISCONN) => {
-                if let Some(socket) = self.socket.take() {
-                    tokio::spawn(leave(socket));
-                }
-                Ok(())
-            }
+            Ok(()) | Err(Errno::ISCONN) => self.socket.take().ok_or_else(|| io::ErrorKind::NotConnected.into()),
             // A refused socket can try again.
             Err(Errno::CONNREFUSED) => Err(Errno::CONNREFUSED.into()),
             Err(error) => {

@@ -1,5 +1,7 @@
 //! Whether a container is ready. Probes run until it is, then not before its next start: an idle environment costs nothing.
 
+mod question;
+
 use super::{
     Host,
     environment::Environment,
@@ -12,6 +14,7 @@ use crate::{
     sandbox::network::container_address,
 };
 use model::{Power, ServiceState};
+use question::Question;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::{
     io::{self, Read as _},
@@ -33,6 +36,10 @@ const EXEC_PAUSE: Duration = Duration::from_millis(50);
 /// A health check that is a command costs as much as the start of the service, which it would slow down: it waits for the port
 /// that the service opens, but not for longer than this.
 const OPEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two questions of ours while the next run of the command is waited for; more the longer it takes.
+const ASK_PAUSE: Duration = Duration::from_millis(10);
+/// A service that is not ready by then is asked by its command alone.
+const ASK_PATIENCE: Duration = Duration::from_secs(15);
 /// An engine that says of itself that it still starts is believed for this long.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 /// More than PostgreSQL writes into its file.
@@ -43,9 +50,17 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
     let began = Instant::now();
     let pace = cell.manner.pace;
     let mut failures = 0;
-    let mut knock = port_of(cell).map(|port| Knock::new(cell.number, port));
-    if let (Check::Exec(_), Some(knock)) = (&cell.manner.check, &mut knock) {
-        while began.elapsed() < OPEN_PATIENCE && knock.once(environment).await.is_err() {
+    let question = match &cell.manner.check {
+        Check::Exec(argv) => Question::of(argv),
+        _ => None,
+    };
+    let port = question
+        .as_ref()
+        .map(|question| question.port)
+        .or_else(|| port_of(cell));
+    let mut knock = port.map(|port| Knock::new(cell.number, port));
+    if matches!(cell.manner.check, Check::Exec(_)) {
+        while began.elapsed() < OPEN_PATIENCE && !is_open(environment, knock.as_mut()).await {
             sleep(PORT_PAUSE).await;
         }
     }
@@ -55,6 +70,9 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
             sleep(PORT_PAUSE).await;
             continue;
         }
+        if says_yes(environment, cell, question.as_ref(), knock.as_mut()).await {
+            break;
+        }
         match probe(host, environment, cell, knock.as_mut()).await {
             Ok(()) => break,
             Err(reason) => {
@@ -63,10 +81,60 @@ pub(crate) async fn follow(host: &Arc<Host>, environment: &Arc<Environment>, cel
                 tell_failure(host, environment, cell, &reason, failures >= failures_allowed(cell));
             }
         }
-        sleep(pause(cell, began.elapsed())).await;
+        let until = Instant::now() + pause(cell, began.elapsed());
+        if asked_until(until, began, environment, cell, question.as_ref(), knock.as_mut()).await {
+            break;
+        }
     }
     host.set_state(environment, &cell.unit, ServiceState::Ready, None);
     std::future::pending::<()>().await;
+}
+
+async fn is_open(environment: &Environment, knock: Option<&mut Knock>) -> bool {
+    match knock {
+        Some(knock) => knock.once(environment).await.is_ok(),
+        None => true,
+    }
+}
+
+/// Whether the container answers as the command of its check would like to hear it.
+async fn says_yes(
+    environment: &Environment,
+    cell: &Cell,
+    question: Option<&Question>,
+    knock: Option<&mut Knock>,
+) -> bool {
+    let (Some(question), Some(knock)) = (question, knock) else {
+        return false;
+    };
+    let patience = Duration::from_millis(cell.manner.pace.timeout_ms);
+    match knock.open(environment).await {
+        Ok(connection) => question.ask(connection, patience).await,
+        Err(_) => false,
+    }
+}
+
+/// Waits for the next run of the command. Whoever can be asked without one is, meanwhile: a yes ends it at once.
+async fn asked_until(
+    until: Instant,
+    began: Instant,
+    environment: &Environment,
+    cell: &Cell,
+    question: Option<&Question>,
+    mut knock: Option<&mut Knock>,
+) -> bool {
+    while question.is_some() && began.elapsed() < ASK_PATIENCE {
+        let pause = ASK_PAUSE.max(began.elapsed() / 50);
+        if Instant::now() + pause >= until {
+            break;
+        }
+        sleep(pause).await;
+        if environment.power() == Power::Running && says_yes(environment, cell, question, knock.as_deref_mut()).await {
+            return true;
+        }
+    }
+    sleep(until.saturating_duration_since(Instant::now())).await;
+    false
 }
 
 /// Whether PostgreSQL says in its own file that it does not serve yet. Whoever connects meanwhile is turned away by a process that
