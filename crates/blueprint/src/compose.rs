@@ -114,8 +114,8 @@ pub(crate) enum Backing {
     Volume,
     /// A folder of the repository.
     Folder(At, String),
-    /// Memory of at most that many bytes.
-    Memory(Option<u64>),
+    /// Memory with these options.
+    Memory(String),
 }
 
 /// What surrounds a Compose file.
@@ -168,8 +168,7 @@ impl Scene<'_> {
         };
         let o = text("o").map_or("", |(_, o)| o);
         if text("type").is_some_and(|(_, kind)| kind == "tmpfs") {
-            let size = o.split(',').find_map(|option| option.strip_prefix("size="));
-            return Some(Backing::Memory(size.and_then(crate::units::bytes)));
+            return Some(Backing::Memory(o.to_owned()));
         }
         match text("device") {
             Some((at, device)) if o.split(',').any(|option| option == "bind") => {

@@ -174,3 +174,50 @@ fn a_file_of_the_first_version_is_told_what_it_lacks() {
     );
     assert!(!told.contains("unknown key"), "one word is enough: {told}");
 }
+
+#[test]
+fn volumes_say_whether_they_begin_with_what_the_image_has() {
+    let blueprint = whole(concat!(
+        "services:\n  web:\n    image: nginx\n    volumes:\n",
+        "      - 'a:/a:nocopy'\n      - 'b:/b'\n",
+        "      - { type: volume, source: c, target: /c/, volume: { nocopy: true } }\n",
+        "volumes: { a: , b: , c: }\n",
+    ));
+    let empty = service(&blueprint, "web").workload.options.empty_volumes;
+    assert_eq!(empty.into_iter().collect::<Vec<_>>(), ["/a", "/c"]);
+}
+
+#[test]
+fn files_of_the_machine_are_told_of() {
+    let (web, told) = with("volumes: ['/etc/localtime:/etc/localtime:ro', '/etc/timezone:/etc/timezone']");
+    assert!(web.workload.mounts.is_empty());
+    assert!(
+        told.contains("`/etc/localtime` of the machine is not mounted") && told.contains("`TZ`"),
+        "{told}"
+    );
+    let told = refused("volumes: ['/var/run/docker.sock:/var/run/docker.sock']");
+    assert!(
+        told.contains("no service gets hold of the machine's containers"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_volume_in_memory_has_options() {
+    let blueprint = whole(
+        "services: { web: { image: nginx, volumes: ['m:/m'] } }\nvolumes: { m: { driver_opts: { type: tmpfs, device: tmpfs, o: 'size=1m,uid=7' } } }\n",
+    );
+    let web = service(&blueprint, "web");
+    assert!(
+        matches!(
+            web.workload.mounts[0].kind,
+            MountKind::Tmpfs {
+                size_bytes: Some(1_048_576),
+                uid: Some(7),
+                ..
+            }
+        ),
+        "{:?}",
+        web.workload.mounts
+    );
+}

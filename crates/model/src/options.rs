@@ -2,7 +2,7 @@
 //! ([`crate::Feature`]); a blueprint is checked against them before anything is made.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Options of a container. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Options {
     /// Whether its standard input stays open.
     #[serde(skip_serializing_if = "is_false")]
     pub stdin_open: bool,
+    /// Where volumes are mounted that start empty, whatever the image has there.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub empty_volumes: BTreeSet<String>,
     /// The platform that an image is wanted for: `linux/amd64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,

@@ -102,7 +102,8 @@ fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
-            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "nocopy" => {}
+            "nocopy" => body.options.empty_volumes.extend(target(to)),
+            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => report.warn(
                 node.at,
                 format!(
@@ -120,6 +121,9 @@ fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let Some(source) = source else {
         return anonymous(scene, name, node.at, to, body);
     };
+    if of_machine(scene, node.at, source) {
+        return;
+    }
     let kind = if is_path(source) {
         folder(scene, node.at, source, body)
     } else {
@@ -130,12 +134,25 @@ fn short(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     }
 }
 
+/// Whether it is a file of the machine without which a service does as well; that is told.
+fn of_machine(scene: &Scene<'_>, at: At, path: &str) -> bool {
+    let clock = matches!(path, "/etc/localtime" | "/etc/timezone");
+    if clock {
+        scene.report.warn_hint(
+            at,
+            format!("{} of the machine is not mounted", quoted(path)),
+            "the variable `TZ` says in which time zone a service is",
+        );
+    }
+    clock
+}
+
 /// A volume by its name: of the environment, or what `driver_opts` makes of it.
 fn named(scene: &Scene<'_>, at: At, name: &str) -> Option<MountKind> {
     let volume = read::name::<VolumeName>(scene.report, at, name)?;
     match scene.backing(name) {
         Some(Backing::Folder(at, path)) => checkout(scene, at, &path),
-        Some(Backing::Memory(size_bytes)) => Some(MountKind::memory(size_bytes)),
+        Some(Backing::Memory(options)) => Some(memory(scene, at, &options)),
         Some(Backing::Volume) | None => Some(MountKind::Volume { volume }),
     }
 }
@@ -204,6 +221,9 @@ fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
         Err(error) => {
             let hint = match error {
                 tree::PathError::Missing => "commit it, or use a named volume for what is made while running",
+                tree::PathError::Absolute if path.ends_with("/docker.sock") => {
+                    "no service gets hold of the machine's containers: leave it out with `stack.without` of maquette.yaml"
+                }
                 tree::PathError::Absolute => {
                     "files of the host can't be seen: use a path of the repository or a named volume"
                 }
@@ -218,7 +238,7 @@ fn checkout(scene: &Scene<'_>, at: At, path: &str) -> Option<MountKind> {
 fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
     let report = scene.report;
     let (mut kind, mut source, mut to, mut read_only) = ("", None, None, false);
-    let (mut size_bytes, mut mode, mut subpath, mut create) = (None, None, None, true);
+    let (mut size_bytes, mut mode, mut subpath, mut create, mut empty) = (None, None, None, true, false);
     for (key, value) in read::map(report, node, "a mount").unwrap_or_default() {
         if !keys::admit(report, "services.*.volumes[]", key, "of a mount") {
             continue;
@@ -237,6 +257,7 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
                         continue;
                     }
                     match option.text.as_str() {
+                        "nocopy" => empty = read::flag(report, value, "`nocopy` of a mount").unwrap_or_default(),
                         "create_host_path" => {
                             create = read::flag(report, value, "`create_host_path` of a mount").unwrap_or(true);
                         }
@@ -255,6 +276,12 @@ fn long(scene: &Scene<'_>, name: &ServiceName, node: &Node, body: &mut Body) {
         report.error(node.at, "a mount needs `target`, the path in the container");
         return;
     };
+    if empty {
+        body.options.empty_volumes.extend(target(to));
+    }
+    if kind == "bind" && source.is_some_and(|(at, path)| of_machine(scene, at, path)) {
+        return;
+    }
     let mount = match (kind, source) {
         ("bind", Some((at, path))) if create => folder(scene, at, path, body),
         ("bind", Some((at, path))) => checkout(scene, at, path),

@@ -55,6 +55,8 @@ pub(crate) struct Environment {
     pub(crate) ice: RwLock<()>,
     /// Whom each container heard when the rules of the network were put in place last.
     reaches: Mutex<Option<Reaches>>,
+    /// Held by whoever puts something into new volumes.
+    pub(crate) filling: Mutex<()>,
     turns: Mutex<HashMap<UnitName, Arc<tokio::sync::Mutex<()>>>>,
     /// Wakes who waits for a change of anything observed.
     pub(crate) changed: watch::Sender<u64>,
@@ -99,6 +101,7 @@ impl Environment {
             gate: RwLock::default(),
             ice: RwLock::default(),
             reaches: Mutex::default(),
+            filling: Mutex::default(),
             turns: Mutex::default(),
             changed: watch::channel(0).0,
             inner: Mutex::new(inner),

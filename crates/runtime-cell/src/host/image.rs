@@ -1,6 +1,7 @@
 //! Images: brought layer by layer, unpacked by a process without rights, kept read-only in the pool; and what a container of one
 //! is made from.
 
+mod fill;
 mod unpack;
 
 use super::{
@@ -9,21 +10,16 @@ use super::{
     record::DiskOrigin,
     resolve::{ImageRoot, Place, Resolved},
 };
-use crate::sandbox::etc;
+use crate::{pool::PoolError, sandbox::etc};
 use images::{BlobDigest, ImageUser, layer::read_text};
 use model::ImageDigest;
 use runtime::{RuntimeError, Sake};
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, open, openat2};
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
-    },
-    path::Path,
-    sync::Arc,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, PoisonError},
 };
 
 /// More layers than Docker can have in one image; what can be brought with one message.
@@ -167,12 +163,15 @@ impl Host {
         Ok(who)
     }
 
-    /// Gives volumes that nobody has written to yet to whoever owns the directory of the image that they are mounted over: a service
-    /// that is not root could not write to them.
+    /// Gives volumes that nobody has written to yet what the image has where they are mounted, and to whoever owns it there: a
+    /// service that is not root could not write to them.
     pub(crate) fn give_volumes(&self, cell: &Cell, resolved: &Resolved, image: &ImageRoot) -> Result<(), RuntimeError> {
         let action = || format!("preparing the volumes of {}", cell.unit.plain());
         let io = |e: io::Error| failed(action(), &e);
         let path = self.pool.image_path(image.image.hex());
+        // Another service of the environment may have the same volume.
+        let environment = self.environment(&cell.environment)?;
+        let _turn = environment.filling.lock().unwrap_or_else(PoisonError::into_inner);
         let root = File::open(path.map_err(|e| pool_error(action(), e))?).map_err(io)?;
         for (target, place) in &resolved.places {
             let Place::Disk(number) = place else { continue };
@@ -182,11 +181,19 @@ impl Host {
             let DiskOrigin::Volume(name) = &mount.origin else {
                 continue;
             };
-            if mount.read_only || mount.origin.is_checkout() || !mount.subpath.is_empty() {
+            if mount.origin.is_checkout() || !mount.subpath.is_empty() {
                 continue;
             }
+            let copies = !resolved.options.empty_volumes.contains(target);
             let path = self.pool.volume_path(cell.environment.as_str(), name);
-            give(&root, target, &path.map_err(|e| pool_error(action(), e))?).map_err(io)?;
+            let path = path.map_err(|e| pool_error(action(), e))?;
+            fill::fill(&root, target, &path, copies)
+                .map_err(|source| PoolError::Io {
+                    what: "filling",
+                    path: path.clone(),
+                    source,
+                })
+                .map_err(|e| pool_error(action(), e))?;
         }
         Ok(())
     }
@@ -198,21 +205,4 @@ impl Host {
         let root = File::open(path).map_err(|e| failed(action(), &e))?;
         Ok(["etc/passwd", "etc/group"].map(|file| read_text(root.as_fd(), file, USERS_MAX)))
     }
-}
-
-/// Links of the image are followed within the image; nothing of it is read but an owner.
-fn give(root: &File, target: &str, volume: &Path) -> io::Result<()> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let volume = File::from(open(volume, flags | OFlags::NOFOLLOW, Mode::empty())?);
-    let untouched = volume.metadata()?.uid() == 0 && Dir::read_from(&volume)?.nth(2).is_none();
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(model) = openat2(root, target, flags | OFlags::PATH, Mode::empty(), resolve) else {
-        return Ok(());
-    };
-    let model = File::from(model).metadata()?;
-    if untouched {
-        fchown(&volume, Some(model.uid()), Some(model.gid()))?;
-        volume.set_permissions(fs::Permissions::from_mode(model.mode() & 0o1777))?;
-    }
-    Ok(())
 }

@@ -92,6 +92,7 @@ pub(crate) fn checked(options: &Options) -> Result<Options, String> {
         shm_bytes: options.shm_bytes,
         terminal: options.terminal,
         stdin_open: options.stdin_open,
+        empty_volumes: options.empty_volumes.clone(),
         ..Options::default()
     })
 }

@@ -247,3 +247,72 @@ async fn the_root_user_of_an_image_has_the_capabilities_that_its_author_leaves_i
     assert_ne!(seen[0] & setuid, 0, "{seen:x?}");
     runtime.remove(&environment, Generation(1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_new_volume_begins_with_what_the_image_has_there_unless_it_is_to_be_empty() {
+    let rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let packed = Packed::with(&[
+        Entry::directory("app/node_modules/left-pad").owned(1000, 1000),
+        Entry::file("app/node_modules/left-pad/index.js", "padded\n").owned(1000, 1000),
+    ]);
+    let environment = rig.environment();
+    packed.put(&runtime, &environment).await.unwrap();
+    let mount = |volume: &str, read_only| Mount {
+        target: "/app/node_modules".into(),
+        kind: MountKind::Volume {
+            volume: volume.parse().unwrap(),
+        },
+        read_only,
+    };
+    let with = |mount: Mount| {
+        let mut app = packed.service(&["sleep", "1000"], &[]);
+        app.workload.mounts.push(mount);
+        app
+    };
+    let mut empty = with(mount("other", false));
+    empty.workload.options.empty_volumes = ["/app/node_modules".to_owned()].into();
+    let services = [
+        ("app", with(mount("modules", false))),
+        ("reader", with(mount("modules", true))),
+        ("empty", empty),
+    ];
+    let mut made = spec(environment.clone(), &services);
+    if let Stack::Services(stack) = &mut made.stack {
+        for name in ["modules", "other"] {
+            let volume = Volume {
+                origin: VolumeOrigin::Empty,
+                incarnation: Generation(1),
+                limit_bytes: None,
+            };
+            stack.volumes.insert(name.parse().unwrap(), volume);
+        }
+    }
+    up(&runtime, &made).await;
+    let look = [
+        "sh",
+        "-c",
+        "cd /app/node_modules; ls; stat -c '%u' left-pad/index.js; cat left-pad/index.js",
+    ];
+    let mut seen = Vec::new();
+    for (name, _) in &services {
+        ready(&runtime, &environment, name).await;
+        seen.push(exec(&runtime, &environment, name, &look).await.1);
+    }
+    assert_eq!(seen[0], "left-pad\n1000\npadded\n");
+    assert_eq!(seen[1], seen[0]);
+    assert!(seen[2].contains("No such file"), "{}", seen[2]);
+    // What the service makes of it stays, whatever the image has.
+    let change = ["sh", "-c", "echo changed > /app/node_modules/left-pad/index.js"];
+    assert_eq!(exec(&runtime, &environment, "app", &change).await.0, Some(0));
+    made.generation = Generation(2);
+    if let Stack::Services(stack) = &mut made.stack {
+        let app = stack.services.get_mut(&"app".parse().unwrap()).unwrap();
+        app.workload.environment.insert("NEW".into(), "1".into());
+    }
+    up(&runtime, &made).await;
+    ready(&runtime, &environment, "app").await;
+    let seen = exec(&runtime, &environment, "app", &look).await.1;
+    assert!(seen.ends_with("changed\n"), "{seen}");
+    runtime.remove(&environment, Generation(2)).await.unwrap();
+}
