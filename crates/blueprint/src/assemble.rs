@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod elsewhere;
 mod explain;
 mod image;
 mod root;
@@ -17,6 +18,7 @@ use crate::{
     jobs,
     problem::{At, Report},
     settings::{Public, Stack},
+    sources::Elsewhere,
     tree::Tree,
 };
 use model::{
@@ -44,21 +46,32 @@ pub(crate) struct Assembly<'a> {
     pub(crate) images: Option<&'a BTreeMap<String, ImageFacts>>,
     pub(crate) limits: Limits,
     pub(crate) paths: OnceCell<Vec<String>>,
+    /// Services whose files are of another source than `source`.
+    pub(crate) elsewhere: &'a BTreeMap<String, Elsewhere<'a>>,
 }
 
 impl Assembly<'_> {
     /// All paths of the tree, listed when they are first needed.
     pub(crate) fn paths(&self) -> &[String] {
-        self.paths.get_or_init(|| {
-            let mut paths = self.tree.list();
-            if paths.len() > crate::tree::PATHS_MAX {
-                let message = format!("the repository has more than {} files", crate::tree::PATHS_MAX);
-                self.settings.error(None, message);
-                paths.clear();
-            }
-            paths.sort();
-            paths
-        })
+        self.paths.get_or_init(|| self.listed(self.tree))
+    }
+
+    /// All paths of a tree.
+    fn listed(&self, tree: &dyn Tree) -> Vec<String> {
+        let mut paths = tree.list();
+        if paths.len() > crate::tree::PATHS_MAX {
+            let message = format!("the repository has more than {} files", crate::tree::PATHS_MAX);
+            self.settings.error(None, message);
+            paths.clear();
+        }
+        paths.sort();
+        paths
+    }
+
+    /// The source that a service takes its files from.
+    pub(crate) fn source_of(&self, name: &ServiceName) -> &SourceName {
+        let elsewhere = self.elsewhere.get(name.as_str());
+        elsewhere.map_or(self.source, |elsewhere| &elsewhere.source)
     }
 
     /// Makes the stack. Problems go to the reports; the result is only of use if there is no error among them.
@@ -84,6 +97,7 @@ impl Assembly<'_> {
         let (root, known) = self.root(declared, explanation)?;
         self.check_wishes(declared, &root);
         self.explain_service(declared, explanation);
+        self.check_source(declared, &root, explanation);
         let mut mounts: Vec<Mount> = body.mounts.iter().map(|(_, mount)| mount.clone()).collect();
         if let Some(known) = known {
             self.engine_mounts(declared, known);
@@ -136,6 +150,7 @@ impl Assembly<'_> {
                 ports.clone_from(&facts.ports);
             }
         }
+        self.set_commit(declared, &mut workload.environment);
         let public_port = self.public_port(declared, &mut ports, explanation);
         Some(Service {
             workload,

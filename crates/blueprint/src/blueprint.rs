@@ -11,13 +11,18 @@ use crate::{
     problem::{Problem, Problems, Report, Severity, Whose, sorted},
     public,
     settings::{self, Policy, Settings, Stack},
+    sources::{self, Elsewhere, Further},
     suggest,
     tree::{self, Tree},
     yaml,
 };
 use model::{Capabilities, Feature, ServiceName, ServiceStack, Staging};
 use serde::{Deserialize, Serialize};
-use std::{cell::OnceCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// The most Compose files that override each other.
 const COMPOSE_FILES_MAX: usize = 20;
@@ -52,6 +57,20 @@ impl Blueprint {
         context: &Context,
         capabilities: &Capabilities,
     ) -> Result<Self, Problems> {
+        Self::read_from(stack_tree, policy_tree, &Further::default(), context, capabilities)
+    }
+
+    /// The same where the project has further sources, from which services may be.
+    ///
+    /// # Errors
+    /// Everything that was found, if one of it is an error.
+    pub fn read_from(
+        stack_tree: &dyn Tree,
+        policy_tree: Option<&dyn Tree>,
+        further: &Further<'_>,
+        context: &Context,
+        capabilities: &Capabilities,
+    ) -> Result<Self, Problems> {
         let head = settings::read(stack_tree, Whose::Head);
         let ruling = policy_tree.map(|tree| settings::read(tree, Whose::Policy));
         let mut explanation = Explanation::default();
@@ -65,6 +84,7 @@ impl Blueprint {
             .stack
             .as_ref()
             .map_or_else(Stack::default, |node| settings::stack(&head.report, node));
+        let elsewhere = sources::elsewhere(&head.report, &stack, &context.source, further);
         let opened = compose_files(stack_tree, &head.report, &stack, &mut explanation);
         let (compose, made) = match &opened {
             Ok(opened) => {
@@ -78,6 +98,7 @@ impl Blueprint {
                     sources,
                     context,
                     capabilities,
+                    elsewhere: &elsewhere,
                 };
                 if let Some(other) = opened.also {
                     compose.warn(None, format!("there is also {}, which is not read", quoted(other)));
@@ -141,6 +162,7 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
         sources,
         context,
         capabilities: &no_runtime(),
+        elsewhere: &BTreeMap::new(),
     };
     let value = reader.gather(&Policy::default()).map(|gathered| {
         let scene = Scene {
@@ -155,6 +177,8 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
             broken: &gathered.broken,
             stack: &stack,
             builds: true,
+            elsewhere: reader.elsewhere,
+            unseen: false,
         };
         compose::resolved(&scene)
     });
@@ -369,6 +393,8 @@ struct Reader<'a> {
     sources: Vec<Source>,
     context: &'a Context,
     capabilities: &'a Capabilities,
+    /// Services whose files are of another source.
+    elsewhere: &'a BTreeMap<String, Elsewhere<'a>>,
 }
 
 impl Reader<'_> {
@@ -405,6 +431,8 @@ impl Reader<'_> {
             broken: &broken,
             stack: self.stack,
             builds: self.capabilities.features.contains(&Feature::Builds),
+            elsewhere: self.elsewhere,
+            unseen: false,
         };
         let Some(file) = compose::read(&scene) else {
             return nothing();
@@ -426,6 +454,7 @@ impl Reader<'_> {
             images: self.context.images.as_ref(),
             limits: policy.limits,
             paths: OnceCell::new(),
+            elsewhere: self.elsewhere,
         };
         let stack = assembly.run(explanation);
         let left_out = self.tell_left_out(&file, explanation);
@@ -449,7 +478,8 @@ impl Reader<'_> {
         // What is public may depend on values, and addresses are values: the first look is for the names only.
         let (quiet, sources) = self.opened.report();
         let first = self.scope(&quiet, &folder, policy, &[], None);
-        let Some(sketch) = Loader::new(&quiet, self.tree).load(&sources, &folder, &first) else {
+        let elsewhere: BTreeSet<String> = self.elsewhere.keys().cloned().collect();
+        let Some(sketch) = Loader::new(&quiet, self.tree, &elsewhere).load(&sources, &folder, &first) else {
             self.compose.adopt(&quiet);
             return None;
         };
@@ -458,7 +488,7 @@ impl Reader<'_> {
         public.retain(|name| !without.contains(name.as_str()));
         let documented = self.context.values(&public);
         let scope = self.scope(self.compose, &folder, policy, &public, project_name(&sketch));
-        let loader = Loader::new(self.compose, self.tree);
+        let loader = Loader::new(self.compose, self.tree, &elsewhere);
         let root = loader.load(&self.sources, &folder, &scope)?;
         let profiles = self.profiles(&scope);
         Some(Gathered {

@@ -34,13 +34,14 @@ use crate::{
     problem::{At, Report},
     read,
     settings::Stack,
+    sources::Elsewhere,
     suggest,
     tree::Tree,
     yaml::{Node, NodeKind},
 };
 use keys::says;
 use model::{NetworkName, ServiceName, SourceName, VolumeName};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The names under which a Compose file is looked for, in this order.
 pub(crate) const DEFAULT_FILES: [&str; 4] = [
@@ -119,6 +120,7 @@ pub(crate) enum Backing {
 }
 
 /// What surrounds a Compose file.
+#[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) report: &'a Report,
     pub(crate) tree: &'a dyn Tree,
@@ -140,9 +142,26 @@ pub(crate) struct Scene<'a> {
     pub(crate) stack: &'a Stack,
     /// Whether the runtime builds images.
     pub(crate) builds: bool,
+    /// Services whose files are of another source.
+    pub(crate) elsewhere: &'a BTreeMap<String, Elsewhere<'a>>,
+    /// Whether the files of the source are not here, so that nothing can be said of them.
+    pub(crate) unseen: bool,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// The same, for what a service builds and mounts of a repository.
+    fn of_files(&self, name: &ServiceName) -> Scene<'a> {
+        match self.elsewhere.get(name.as_str()) {
+            None => *self,
+            Some(elsewhere) => Scene {
+                tree: elsewhere.found.map_or(self.tree, |found| found.tree),
+                source: &elsewhere.source,
+                unseen: elsewhere.found.is_none(),
+                ..*self
+            },
+        }
+    }
+
     /// Whether what a service says of its build matters.
     fn is_built(&self, name: &ServiceName) -> bool {
         let said = self.stack.services.get(name.as_str());

@@ -140,7 +140,7 @@ fn volume(report: &Report, name: &ServiceName, body: &Body) -> Option<(VolumeNam
 
 /// The paths that a pattern stands for; a path without a wildcard stands for itself, whether it is there or not. `None` after a
 /// problem was told.
-pub(crate) fn matching(assembly: &Assembly<'_>, at: At, pattern: &str) -> Option<Vec<String>> {
+pub(crate) fn matching(assembly: &Assembly<'_>, paths: &[String], at: At, pattern: &str) -> Option<Vec<String>> {
     let report = assembly.settings;
     let path = match tree::join("", pattern) {
         Ok(path) if path.len() > PATTERN_MAX => {
@@ -161,7 +161,7 @@ pub(crate) fn matching(assembly: &Assembly<'_>, at: At, pattern: &str) -> Option
         report.error_hint(at, message, "known are `*`, `?` and `**`");
         return None;
     }
-    let candidates = assembly.paths().iter();
+    let candidates = paths.iter();
     let found: Vec<String> = candidates
         .filter(|candidate| glob::matches(&path, candidate))
         .cloned()
@@ -184,7 +184,7 @@ fn files(assembly: &Assembly<'_>, patterns: &[(At, String)]) -> Vec<(String, Dig
         return out;
     }
     for (at, pattern) in patterns {
-        for path in matching(assembly, *at, pattern).unwrap_or_default() {
+        for path in matching(assembly, assembly.paths(), *at, pattern).unwrap_or_default() {
             if out.iter().any(|(known, _)| *known == path) {
                 continue;
             }

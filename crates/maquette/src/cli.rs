@@ -217,6 +217,9 @@ pub(crate) struct CheckArgs {
     /// A checkout of the policy branch; the same directory unless given
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) policy: Option<PathBuf>,
+    /// A checkout of a further source of the project, for services that name it; may be given several times
+    #[arg(long, value_name = "NAME=DIRECTORY", value_parser = named_directory)]
+    pub(crate) source: Vec<(SourceName, PathBuf)>,
     /// Show every value and where it comes from
     #[arg(long)]
     pub(crate) explain: bool,
@@ -231,6 +234,9 @@ pub(crate) struct PlanArgs {
     /// A checkout of the policy branch; the same directory unless given
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) policy: Option<PathBuf>,
+    /// A checkout of a further source of the project, for services that name it; may be given several times
+    #[arg(long, value_name = "NAME=DIRECTORY", value_parser = named_directory)]
+    pub(crate) source: Vec<(SourceName, PathBuf)>,
 }
 
 /// Options of `doctor`.
@@ -364,7 +370,7 @@ pub(crate) struct DeployArgs {
     /// The commit, in full
     #[arg(long)]
     pub(crate) commit: CommitId,
-    /// The source that it belongs to; the project's first one unless given
+    /// The source that it belongs to; that of the environment's pull request, else the one that carries the blueprint, unless given
     #[arg(long)]
     pub(crate) source: Option<SourceName>,
     /// Wait until it is live, and fail if it fails
@@ -410,3 +416,10 @@ pub(crate) struct DeleteArgs {
 
 #[cfg(test)]
 mod tests;
+
+/// `NAME=DIRECTORY`.
+fn named_directory(text: &str) -> Result<(SourceName, PathBuf), String> {
+    let (name, directory) = text.split_once('=').ok_or("written NAME=DIRECTORY")?;
+    let name = name.parse().map_err(|error| format!("{error}"))?;
+    Ok((name, PathBuf::from(directory)))
+}

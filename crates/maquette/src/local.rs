@@ -11,9 +11,9 @@ use crate::{
     process::cell_host::{oci_runtime, pool_config},
     render::tame,
 };
-use blueprint::{Address, Blueprint, Context, Policy, Problems, Severity};
+use blueprint::{Address, Blueprint, Context, Further, FurtherCommit, Policy, Problems, Severity};
 use directory::Directory;
-use model::{Capabilities, EngineOffer, MountKind, Root, ServiceStack, Staging};
+use model::{Capabilities, EngineOffer, MountKind, Root, ServiceStack, SourceName, Staging};
 use runtime_cell::doctor::{self as doctor_of_cells, Status};
 use serde_json::json;
 use server::config::ServerConfig;
@@ -21,7 +21,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -104,7 +104,22 @@ fn capabilities() -> Capabilities {
     }
 }
 
-fn read(directory: &Path, policy: Option<&Path>) -> Result<Result<Blueprint, Problems>, Failure> {
+fn read(
+    directory: &Path,
+    policy: Option<&Path>,
+    sources: &[(SourceName, PathBuf)],
+) -> Result<Result<Blueprint, Problems>, Failure> {
+    let opened = sources.iter().map(|(name, path)| Ok((name, Directory::open(path)?)));
+    let opened: Vec<(&SourceName, Directory)> = opened.collect::<Result<_, Failure>>()?;
+    let found = |tree| Ok(FurtherCommit { commit: None, tree });
+    let further = Further {
+        sources: opened
+            .iter()
+            .map(|(name, tree)| ((*name).clone(), found(tree as &dyn blueprint::Tree)))
+            .collect(),
+        // Which ones there are is known to the server alone.
+        open: true,
+    };
     let tree = Directory::open(directory)?;
     let policy = policy.map(Directory::open).transpose()?;
     let policy_tree: &dyn blueprint::Tree = policy.as_ref().map_or(&tree, |policy| policy);
@@ -113,7 +128,13 @@ fn read(directory: &Path, policy: Option<&Path>) -> Result<Result<Blueprint, Pro
     if let Ok((policy, _)) = Policy::read(policy_tree) {
         context.secrets = policy.secrets.into_iter().collect();
     }
-    Ok(Blueprint::read(&tree, Some(policy_tree), &context, &capabilities()))
+    Ok(Blueprint::read_from(
+        &tree,
+        Some(policy_tree),
+        &further,
+        &context,
+        &capabilities(),
+    ))
 }
 
 /// An environment as it could be: the values are examples, the form is that of real ones.
@@ -158,7 +179,7 @@ fn context(directory: &Path) -> Result<Context, Failure> {
 
 /// Says what is wrong.
 pub(crate) fn check(args: &CheckArgs, output: &Output) -> Result<ExitCode, Failure> {
-    let read = read(&args.directory, args.policy.as_deref())?;
+    let read = read(&args.directory, args.policy.as_deref(), &args.source)?;
     let (problems, explanation) = match &read {
         Ok(blueprint) => (blueprint.warnings.as_slice(), Some(&blueprint.explanation)),
         Err(problems) => (problems.0.as_slice(), None),
@@ -197,7 +218,7 @@ pub(crate) fn check(args: &CheckArgs, output: &Output) -> Result<ExitCode, Failu
 
 /// Shows what would be made.
 pub(crate) fn plan(args: &PlanArgs, output: &Output) -> Result<ExitCode, Failure> {
-    let blueprint = match read(&args.directory, args.policy.as_deref())? {
+    let blueprint = match read(&args.directory, args.policy.as_deref(), &args.source)? {
         Ok(blueprint) => blueprint,
         Err(problems) => {
             if output.json {

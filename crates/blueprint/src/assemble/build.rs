@@ -82,7 +82,7 @@ impl Assembly<'_> {
             );
             return None;
         }
-        let mut mounts: Vec<Mount> = self.checkouts(service).cloned().collect();
+        let mut mounts: Vec<Mount> = self.checkouts(name, service).cloned().collect();
         if mounts.is_empty() {
             error(
                 build.at,
@@ -95,7 +95,7 @@ impl Assembly<'_> {
             mount.read_only = false;
         }
         let inputs = match &build.inputs {
-            Some(patterns) => Some(self.inputs(patterns)?),
+            Some(patterns) => self.inputs(name, patterns)?,
             None => None,
         };
         let outputs = self.outputs(build)?;
@@ -124,7 +124,7 @@ impl Assembly<'_> {
         workload.limits = Limits::default();
         workload.mounts = mounts;
         let product = Product {
-            source: self.source.clone(),
+            source: self.source_of(name).clone(),
             inputs,
             private_to: None,
         };
@@ -140,24 +140,36 @@ impl Assembly<'_> {
     }
 
     /// The mounts of a service that show the repository.
-    fn checkouts<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Mount> {
-        let ours = |mount: &&Mount| matches!(&mount.kind, MountKind::Source { source, .. } if source == self.source);
+    fn checkouts<'a>(&'a self, name: &ServiceName, service: &'a Service) -> impl Iterator<Item = &'a Mount> {
+        let own = self.source_of(name);
+        let ours = move |mount: &&Mount| matches!(&mount.kind, MountKind::Source { source, .. } if source == own);
         service.workload.mounts.iter().filter(ours)
     }
 
-    /// The files that patterns name, with an id of each one's content.
-    fn inputs(&self, patterns: &[(At, String)]) -> Option<BTreeMap<String, String>> {
+    /// The files that patterns name, with an id of each one's content; none where they are not looked at.
+    #[allow(
+        clippy::option_option,
+        reason = "problems, and files that are not here, are different things"
+    )]
+    fn inputs(&self, name: &ServiceName, patterns: &[(At, String)]) -> Option<Option<BTreeMap<String, String>>> {
         let mut found = BTreeMap::new();
+        let other = self.elsewhere.get(name.as_str());
+        let (tree, listed) = match other.map(|elsewhere| elsewhere.found) {
+            None => (self.tree, None),
+            Some(Some(further)) => (further.tree, Some(self.listed(further.tree))),
+            Some(None) => return Some(None),
+        };
+        let all = listed.as_deref().unwrap_or_else(|| self.paths());
         for (at, pattern) in patterns {
             // A folder stands for all that is in it.
             let folder = tree::join("", pattern).ok();
-            let folder = folder.filter(|path| tree::resolve(self.tree, path) == Ok(tree::Kind::Directory));
+            let folder = folder.filter(|path| tree::resolve(tree, path) == Ok(tree::Kind::Directory));
             let paths = match folder {
-                Some(folder) => data::matching(self, *at, format!("{folder}/**").trim_start_matches('/'))?,
-                None => data::matching(self, *at, pattern)?,
+                Some(folder) => data::matching(self, all, *at, format!("{folder}/**").trim_start_matches('/'))?,
+                None => data::matching(self, all, *at, pattern)?,
             };
             for path in paths {
-                let Some(id) = self.tree.content_id(&path) else {
+                let Some(id) = tree.content_id(&path) else {
                     let message = format!("{} is no file of the repository", quoted(&path));
                     self.settings.error(*at, message);
                     return None;
@@ -173,7 +185,7 @@ impl Assembly<'_> {
                 return None;
             }
         }
-        Some(found)
+        Some(Some(found))
     }
 
     /// What a build says that it makes, as paths from the root of the repository.
@@ -205,9 +217,16 @@ impl Assembly<'_> {
 
     /// Mounts what a job makes where a service expects it.
     fn mount_built(&self, name: &ServiceName, at: At, service: &mut Service, job: &Job, outputs: &[String]) {
+        let of_other = |product: &Product| product.source != *self.source_of(name);
+        if job.product.as_ref().is_some_and(of_other) {
+            let message = format!("service `{name}` uses the build of a service that is from another source");
+            self.settings
+                .error_hint(at, message, "give it a `build` of its own, or the same `source`");
+            return;
+        }
         let mut built = Vec::new();
         let mut used = vec![false; outputs.len()];
-        for mount in self.checkouts(service) {
+        for mount in self.checkouts(name, service) {
             let MountKind::Source { subpath, .. } = &mount.kind else {
                 continue;
             };

@@ -81,6 +81,7 @@ fn folder(scene: &Scene<'_>, at: At, path: &str) -> Option<String> {
             None
         }
         Ok((path, tree::Kind::Directory)) => Some(path),
+        _ if scene.unseen => tree::join(scene.folder, path).ok(),
         Ok(_) => {
             scene.report.error(at, format!("{} is no folder", quoted(path)));
             None
@@ -117,6 +118,7 @@ fn text_of(
     let found = tree::join(context, path).and_then(|path| tree::resolve(scene.tree, &path).map(|kind| (path, kind)));
     match found {
         Ok((path, tree::Kind::File { .. })) => Some(Dockerfile::Path(path)),
+        _ if scene.unseen => tree::join(context, path).ok().map(Dockerfile::Path),
         Ok(_) => {
             scene.report.error(at, format!("{} is no file", quoted(path)));
             None

@@ -45,6 +45,8 @@ pub(crate) struct Source {
 pub(crate) struct Loader<'a> {
     pub(crate) report: &'a Report,
     pub(crate) tree: &'a dyn Tree,
+    /// Services whose builds and mounts are of another repository.
+    elsewhere: &'a BTreeSet<String>,
     files: Cell<usize>,
     told: RefCell<BTreeSet<String>>,
     broken: RefCell<BTreeSet<String>>,
@@ -64,10 +66,11 @@ struct Shelf {
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(report: &'a Report, tree: &'a dyn Tree) -> Self {
+    pub(crate) fn new(report: &'a Report, tree: &'a dyn Tree, elsewhere: &'a BTreeSet<String>) -> Self {
         Self {
             report,
             tree,
+            elsewhere,
             files: Cell::new(0),
             told: RefCell::default(),
             broken: RefCell::default(),
@@ -105,7 +108,7 @@ impl<'a> Loader<'a> {
                 if !self.spend(&document) {
                     return None;
                 }
-                let document = paths::rooted(self.report, &document, folder);
+                let document = paths::rooted(self.report, &document, folder, self.elsewhere);
                 way.push(source.path.clone());
                 let document = self.include(&document, folder, scope, way);
                 way.pop();
@@ -117,7 +120,7 @@ impl<'a> Loader<'a> {
                 whole = Some(unique::enforce(&merge::settle(&merged)));
             }
         }
-        let whole = whole.map(|whole| paths::with_contexts(&whole, folder));
+        let whole = whole.map(|whole| paths::with_contexts(&whole, folder, self.elsewhere));
         Some(whole.unwrap_or_else(|| {
             let file = sources.first().map_or(0, |source| source.file);
             Rc::new(Node::new(
@@ -519,7 +522,7 @@ impl<'a> Loader<'a> {
             if !self.spend(&document) {
                 return None;
             }
-            let document = paths::rooted(self.report, &document, tree::parent(&source.path));
+            let document = paths::rooted(self.report, &document, tree::parent(&source.path), self.elsewhere);
             whole = Some(match &whole {
                 Some(earlier) => Merger::at(self.report, &[]).merge(earlier, &document),
                 None => document,

@@ -8,7 +8,7 @@ use crate::{
     tree::{self, PathError},
     yaml::{Key, Node, NodeKind},
 };
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 /// What a path at some place of a file looks like.
 #[derive(Clone, Copy)]
@@ -40,15 +40,20 @@ fn form(path: &[&str]) -> Option<Form> {
 }
 
 /// The tree with its paths written from the root of the repository.
-pub(super) fn rooted(report: &Report, root: &Rc<Node>, folder: &str) -> Rc<Node> {
+pub(super) fn rooted(report: &Report, root: &Rc<Node>, folder: &str, elsewhere: &BTreeSet<String>) -> Rc<Node> {
     if folder.is_empty() {
         return Rc::clone(root);
     }
-    Walk { report, folder }.node(root, &mut Vec::new())
+    let walk = Walk {
+        report,
+        folder,
+        elsewhere,
+    };
+    walk.node(root, &mut Vec::new())
 }
 
 /// The tree with the folder of its application wherever a build names no context.
-pub(super) fn with_contexts(root: &Rc<Node>, folder: &str) -> Rc<Node> {
+pub(super) fn with_contexts(root: &Rc<Node>, folder: &str, elsewhere: &BTreeSet<String>) -> Rc<Node> {
     if folder.is_empty() {
         return Rc::clone(root);
     }
@@ -73,7 +78,10 @@ pub(super) fn with_contexts(root: &Rc<Node>, folder: &str) -> Rc<Node> {
         };
         let entries = entries
             .iter()
-            .map(|(key, service)| (key.clone(), change(service, "build", build)))
+            .map(|(key, service)| match elsewhere.contains(&key.text) {
+                true => (key.clone(), Rc::clone(service)),
+                false => (key.clone(), change(service, "build", build)),
+            })
             .collect();
         Rc::new(Node {
             kind: NodeKind::Map(entries),
@@ -85,12 +93,17 @@ pub(super) fn with_contexts(root: &Rc<Node>, folder: &str) -> Rc<Node> {
 struct Walk<'a> {
     report: &'a Report,
     folder: &'a str,
+    /// Services whose builds and mounts are of another repository: their paths start from its root.
+    elsewhere: &'a BTreeSet<String>,
 }
 
 impl Walk<'_> {
     fn node<'n>(&self, node: &'n Rc<Node>, path: &mut Vec<&'n str>) -> Rc<Node> {
         // Nothing below this depth is a path.
         if path.len() > 6 || !matches!(path.first(), None | Some(&("services" | "configs" | "secrets"))) {
+            return Rc::clone(node);
+        }
+        if matches!(path[..], ["services", name, "build" | "volumes"] if self.elsewhere.contains(name)) {
             return Rc::clone(node);
         }
         let kind = match &node.kind {

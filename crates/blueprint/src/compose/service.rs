@@ -143,7 +143,8 @@ fn field(scene: &Scene<'_>, name: &ServiceName, body: &mut Body, key: &Key, node
         "image" => body.image = read::text(report, node, &what).map(|text| (node.at, text.to_owned())),
         "build" if matches!(node.kind, NodeKind::Null) => {}
         "build" => {
-            let build = scene.is_built(name).then(|| build::read(scene, name, node)).flatten();
+            let scene = scene.of_files(name);
+            let build = scene.is_built(name).then(|| build::read(&scene, name, node)).flatten();
             body.build = Some((key.at, build));
         }
         "command" => body.command = command(scene, node, &what).map(|words| (node.at, words)),
@@ -155,7 +156,7 @@ fn field(scene: &Scene<'_>, name: &ServiceName, body: &mut Body, key: &Key, node
         "network_mode" => network::mode(scene, key, node, &what, body),
         "links" => network::links(scene, node, &what, body),
         "container_name" => body.aliases.extend(network::alias(scene, node, &what)),
-        "volumes" => mounts::volumes(scene, name, node, body),
+        "volumes" => mounts::volumes(&scene.of_files(name), name, node, body),
         "tmpfs" => mounts::tmpfs(scene, node, body),
         "volumes_from" => mounts::from(scene, node, &what, body),
         "secrets" => files::secrets(scene, name, node, body),

@@ -96,7 +96,7 @@ pub(crate) static STACK: [Entry; 7] = [
     entry("jobs", "Commands that run to an end, by name.", Shape::Named(&JOB)),
 ];
 
-pub(crate) static SERVICE: [Entry; 3] = [
+pub(crate) static SERVICE: [Entry; 4] = [
     entry(
         "host",
         "Run the service from the packages of the host instead of its image. It then needs a `command`.",
@@ -111,6 +111,11 @@ pub(crate) static SERVICE: [Entry; 3] = [
         "build",
         "What is made of the checkout before the service starts, without a Dockerfile. What was made of the same inputs is used again.",
         Shape::Object(&BUILD),
+    ),
+    entry(
+        "source",
+        "The source of the project that the service is from, by its name: what it builds and mounts of a repository is of that one, with paths from its root. Default: the source that this file is in.",
+        Shape::Text,
     ),
 ];
 
@@ -127,7 +132,7 @@ pub(crate) static BUILD: [Entry; 6] = [
     ),
     entry(
         "inputs",
-        "The only files that the build sees: paths or patterns (`*`, `?`, `**`) from the root of the repository. Default: all of the commit, and it runs for each commit.",
+        "The only files that the build sees: paths or patterns (`*`, `?`, `**`) from the root of the service's repository. Default: all of the commit, and it runs for each commit.",
         Shape::TextOrTexts,
     ),
     entry(

@@ -40,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) host: Option<(At, bool)>,
     pub(crate) public: Option<(At, Public)>,
     pub(crate) build: Option<Build>,
+    /// The source that its files are from.
+    pub(crate) source: Option<(At, String)>,
 }
 
 /// How something is built in its checkout.
@@ -134,12 +136,14 @@ fn service(report: &Report, at: At, name: &str, node: &Node) -> Service {
         host: None,
         public: None,
         build: None,
+        source: None,
     };
     let place = format!("service {}", quoted(name));
     for (key, value) in fields(report, node, &keys::SERVICE, &place) {
         match key.text.as_str() {
             "host" => service.host = read::flag(report, value, "`host`").map(|flag| (key.at, flag)),
             "build" => service.build = build(report, key.at, name, value),
+            "source" => service.source = read::text(report, value, "`source`").map(|text| (value.at, text.to_owned())),
             _ => service.public = public(report, value).map(|public| (value.at, public)),
         }
     }
