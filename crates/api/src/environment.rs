@@ -17,6 +17,14 @@ pub enum OriginView {
     PullRequest {
         /// Its number on the forge.
         number: u64,
+        /// Its source, where that is not the one that carries the blueprint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+    },
+    /// All pull requests of the project whose heads are branches of this name.
+    PullRequests {
+        /// The branch.
+        branch: String,
     },
     /// Somebody asked for an environment of a branch.
     Branch {
@@ -42,7 +50,17 @@ pub enum OriginView {
 impl From<&Origin> for OriginView {
     fn from(origin: &Origin) -> Self {
         match origin {
-            Origin::PullRequest { number } => Self::PullRequest { number: *number },
+            Origin::PullRequest { number } => Self::PullRequest {
+                number: *number,
+                source: None,
+            },
+            Origin::FurtherPullRequest { source, number } => Self::PullRequest {
+                number: *number,
+                source: Some(source.to_string()),
+            },
+            Origin::PullRequests { branch } => Self::PullRequests {
+                branch: branch.to_string(),
+            },
             Origin::Branch { branch } => Self::Branch {
                 branch: branch.to_string(),
             },
@@ -59,6 +77,9 @@ impl From<&Origin> for OriginView {
 /// The pull request that an environment belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullRequestView {
+    /// The source that it is of.
+    #[schema(value_type = String)]
+    pub source: SourceName,
     /// Its number on the forge.
     pub number: u64,
     /// Its title.
@@ -96,6 +117,12 @@ pub struct CommitView {
     /// The commit that is live.
     #[schema(value_type = Option<String>)]
     pub live: Option<CommitId>,
+    /// The branch that the wanted commit is the head of, where the source takes part beside that of the pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Why the source can not be followed at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// Why something failed.
@@ -196,6 +223,9 @@ pub struct EnvironmentView {
     pub power: Power,
     /// The pull request, if it belongs to one.
     pub pull_request: Option<PullRequestView>,
+    /// All pull requests, where several share it: open ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pull_requests: Vec<PullRequestView>,
     /// The commits, by source.
     #[schema(value_type = BTreeMap<String, CommitView>)]
     pub commits: BTreeMap<SourceName, CommitView>,

@@ -49,8 +49,14 @@ pub(crate) fn tame(text: &str) -> String {
 
 fn origin(view: &EnvironmentView) -> String {
     match (&view.origin, &view.pull_request) {
-        (OriginView::PullRequest { number }, Some(pull)) => format!("#{number} {}", tame(&pull.title)),
-        (OriginView::PullRequest { number }, None) => format!("#{number}"),
+        (OriginView::PullRequest { number, source }, pull) => {
+            let source = source.as_deref().map(tame).unwrap_or_default();
+            let title = pull
+                .as_ref()
+                .map_or_else(String::new, |pull| format!(" {}", tame(&pull.title)));
+            format!("{source}#{number}{title}")
+        }
+        (OriginView::PullRequests { branch }, _) => format!("pull requests of {}", tame(branch)),
         (OriginView::Branch { branch }, _) => format!("branch {}", tame(branch)),
         (OriginView::Baseline { branch }, _) => format!("baseline {}", tame(branch)),
         (OriginView::Clone { of }, _) => format!("copy of {of}"),
@@ -68,6 +74,16 @@ fn commit(view: &CommitView) -> String {
         (Some(live), None) => live,
         (None, None) => "-".to_owned(),
     }
+}
+
+/// The commit of the pull request's source, else of the first one.
+fn main_commit(view: &EnvironmentView) -> String {
+    let of_pull = view
+        .pull_request
+        .as_ref()
+        .and_then(|pull| view.commits.get(&pull.source));
+    let shown = of_pull.or_else(|| view.commits.values().next());
+    shown.map_or_else(|| "-".to_owned(), commit)
 }
 
 /// How an environment stands, as a sentence.
@@ -101,7 +117,7 @@ fn of_people(environments: &[&EnvironmentView], now: Timestamp) -> Table {
             view.label.to_string(),
             view.project.to_string(),
             view.status.clone(),
-            view.commits.values().next().map_or_else(|| "-".to_owned(), commit),
+            main_commit(view),
             shortened(&origin(view), 40),
             ago(view.created, now),
             view.address.clone().unwrap_or_else(|| "-".to_owned()),
@@ -141,6 +157,16 @@ pub(crate) fn show(view: &EnvironmentView, now: Timestamp) -> String {
     facts.row(["status".to_owned(), view.status.clone()]);
     facts.row(["project".to_owned(), view.project.to_string()]);
     facts.row(["for".to_owned(), origin(view)]);
+    for pull in &view.pull_requests {
+        let what = format!(
+            "{}#{} {} ({})",
+            pull.source,
+            pull.number,
+            tame(&pull.title),
+            tame(&pull.state)
+        );
+        facts.row(["pull request".to_owned(), what]);
+    }
     if let Some(pull) = &view.pull_request {
         facts.row(["author".to_owned(), tame(&pull.author)]);
         facts.row([
@@ -152,7 +178,9 @@ pub(crate) fn show(view: &EnvironmentView, now: Timestamp) -> String {
         facts.row([format!("address of {}", address.service), address.url.clone()]);
     }
     for (source, commits) in &view.commits {
-        facts.row([format!("commit of {source}"), commit(commits)]);
+        let branch = commits.branch.as_deref();
+        let branch = branch.map_or_else(String::new, |branch| format!(" (branch {})", tame(branch)));
+        facts.row([format!("commit of {source}"), commit(commits) + &branch]);
     }
     let number = |n: Option<model::Generation>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
     facts.row([

@@ -89,22 +89,26 @@ fn bounded(label: String, whole: &str) -> HostLabel {
     HostLabel(format!("{head}-{hash}"))
 }
 
-/// The label of an environment: `pr-12`, `br-fix-login`, `base`, followed by `--project` where the base is shared by several
+fn of_branch(kind: &str, branch: &str) -> String {
+    let slug = slug(branch);
+    if slug == branch {
+        return format!("{kind}-{slug}");
+    }
+    let hash = &Digest::of(branch.as_bytes()).as_str()[..6].to_owned();
+    let slug: String = slug.chars().take(30).collect();
+    format!("{kind}-{slug}-{hash}").replace("--", "-")
+}
+
+/// The label of an environment: `pr-12`, `pr-3-api` where the pull request is of a further source, `prs-fix-login` where it is for all
+/// pull requests of that branch, `br-fix-login`, `base`, followed by `--project` where the base is shared by several
 /// projects. A branch whose slug says less than its name gets a hash, so that `a/b` and `a-b` do not meet.
 #[must_use]
 pub fn environment_label(origin: &Origin, shared_base: Option<&ProjectName>) -> HostLabel {
     let own = match origin {
         Origin::PullRequest { number } => format!("pr-{number}"),
-        Origin::Branch { branch } => {
-            let slug = slug(branch.as_str());
-            if slug == branch.as_str() {
-                format!("br-{slug}")
-            } else {
-                let hash = &Digest::of(branch.as_str().as_bytes()).as_str()[..6].to_owned();
-                let slug: String = slug.chars().take(30).collect();
-                format!("br-{slug}-{hash}").replace("--", "-")
-            }
-        }
+        Origin::FurtherPullRequest { source, number } => format!("pr-{number}-{source}"),
+        Origin::PullRequests { branch } => of_branch("prs", branch.as_str()),
+        Origin::Branch { branch } => of_branch("br", branch.as_str()),
         Origin::Baseline { .. } => "base".to_owned(),
         Origin::Clone { of } => format!("copy-{of}"),
         Origin::Golden => "golden".to_owned(),
@@ -162,5 +166,14 @@ mod tests {
             "api--pr-12"
         );
         assert_eq!(environment_label(&branch("fix-login"), None).as_str(), "br-fix-login");
+        let further = Origin::FurtherPullRequest {
+            source: "api".parse().unwrap(),
+            number: 3,
+        };
+        assert_eq!(environment_label(&further, Some(&shop)).as_str(), "pr-3-api--shop");
+        let joined = Origin::PullRequests {
+            branch: "fix-login".parse().unwrap(),
+        };
+        assert_eq!(environment_label(&joined, None).as_str(), "prs-fix-login");
     }
 }

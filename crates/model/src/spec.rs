@@ -55,10 +55,22 @@ impl fmt::Display for Digest {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// A pull request of the project's first source.
+    /// A pull request of the source that carries the blueprint.
     PullRequest {
         /// Its number on the forge.
         number: u64,
+    },
+    /// A pull request of a further source.
+    FurtherPullRequest {
+        /// The source.
+        source: SourceName,
+        /// Its number on the forge.
+        number: u64,
+    },
+    /// All pull requests of the project whose heads are branches of this name.
+    PullRequests {
+        /// The branch.
+        branch: BranchName,
     },
     /// Somebody asked for an environment of a branch; it ends with the branch.
     Branch {
@@ -86,6 +98,15 @@ impl Origin {
     #[must_use]
     pub fn is_for_people(&self) -> bool {
         !matches!(self, Self::Golden | Self::Spare)
+    }
+
+    /// Whether it is there because of pull requests.
+    #[must_use]
+    pub fn is_of_pull_requests(&self) -> bool {
+        matches!(
+            self,
+            Self::PullRequest { .. } | Self::FurtherPullRequest { .. } | Self::PullRequests { .. }
+        )
     }
 }
 

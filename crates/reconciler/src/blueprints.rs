@@ -3,17 +3,21 @@
 use crate::{
     context::{Context, Trouble},
     heads::PolicyHead,
-    image,
+    image, pins,
     project::{Project, Source},
+    pulls,
     repository::{CommitTree, RepositoryError},
     scope::Scope,
     secret::{self, Versions},
     service_source,
     trust::{self, Trust},
 };
-use blueprint::{Address, Blueprint, Policy, Problem, Problems, Severity};
+use blueprint::{Address, Blueprint, Further, FurtherCommit, Policy, Problem, Problems, Severity, Tree};
 use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::EnvironmentRow;
 
 /// What an environment is made from, or the problems that keep it from being made.
@@ -85,6 +89,73 @@ pub(crate) struct ReadBlueprint {
     pub(crate) notes: Vec<String>,
 }
 
+/// The trees of the sources beside the one that carries the blueprint, or why there is none.
+type Trees = BTreeMap<SourceName, Result<(CommitId, Arc<CommitTree>), String>>;
+
+/// The further sources of an environment at the commits that are wanted now.
+async fn further(
+    context: &Context,
+    project: &Project,
+    environment: &EnvironmentRow,
+) -> Result<(Trees, Vec<String>), Trouble> {
+    let pins = pins::pins(environment);
+    let (mut trees, mut notes) = (Trees::new(), Vec::new());
+    for source in project.further() {
+        let Some(commit) = environment.head.get(&source.name) else {
+            let trouble = pins.get(&source.name).and_then(|pin| pin.trouble.clone());
+            let why = trouble.unwrap_or_else(|| "has no commit here yet".to_owned());
+            trees.insert(source.name.clone(), Err(why));
+            continue;
+        };
+        context.repositories.ensure(&project.name, source, commit, None).await?;
+        let (tree, found) = match files(context, &project.name, &source.name, commit).await {
+            Ok(found) => found,
+            Err(error) if error.is_users() => {
+                let why = format!("can not be used at {}: {}", commit.short(), crate::text::chain(&error));
+                trees.insert(source.name.clone(), Err(why));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        notes.extend(found.into_iter().map(|note| format!("{}: {note}", source.name)));
+        trees.insert(source.name.clone(), Ok((commit.clone(), Arc::new(tree))));
+    }
+    Ok((trees, notes))
+}
+
+/// Whether git could read all that was read of further sources.
+fn end_further(trees: &Trees) -> Result<(), RepositoryError> {
+    let mut there = trees
+        .iter()
+        .filter_map(|(name, tree)| Some((name, tree.as_ref().ok()?)));
+    there.try_for_each(|(name, (_, tree))| tree.trouble().end(name))
+}
+
+/// What a blueprint is read from.
+struct Read {
+    head: CommitTree,
+    policy: CommitTree,
+    /// `None` where nobody looks at further sources.
+    further: Option<Trees>,
+}
+
+impl Read {
+    fn further(&self) -> Further<'_> {
+        let Some(trees) = &self.further else {
+            return Further::unseen();
+        };
+        let mut further = Further::default();
+        for (name, tree) in trees {
+            let found = tree.as_ref().map(|(commit, tree)| FurtherCommit {
+                commit: Some(commit),
+                tree: tree.as_ref() as &dyn Tree,
+            });
+            further.sources.insert(name.clone(), found.map_err(Clone::clone));
+        }
+        further
+    }
+}
+
 /// The blueprint of an environment at the commits that are wanted now.
 pub(crate) async fn of_environment(
     context: &Context,
@@ -120,10 +191,18 @@ pub(crate) async fn of_environment(
         .await?;
     let trust = trust::of(context, environment).await?;
     let troubles = [head.trouble(), policy_tree.trouble()];
-    let mut reading = read(context, head, policy_tree, about.clone(), trust).await;
+    let (trees, more) = further(context, project, environment).await?;
+    let from = Read {
+        head,
+        policy: policy_tree,
+        further: Some(trees.clone()),
+    };
+    let mut reading = read(context, from, about.clone(), trust).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
+    end_further(&trees)?;
     if let Ok(blueprint) = &mut reading {
         blueprint.notes.extend(notes);
+        blueprint.notes.extend(more);
         if !blueprint.left_out.is_empty() {
             blueprint
                 .notes
@@ -131,7 +210,16 @@ pub(crate) async fn of_environment(
         }
     }
     if let Ok(blueprint) = &mut reading
-        && let Err(problems) = take_services(context, environment, (project, source), policy, &about, blueprint).await?
+        && let Err(problems) = take_services(
+            context,
+            environment,
+            (project, source),
+            policy,
+            &about,
+            &trees,
+            blueprint,
+        )
+        .await?
     {
         return Ok(Err(problems));
     }
@@ -168,19 +256,25 @@ async fn about_environment(
     let Scope { without, with } = Scope::of(environment);
     (about.without, about.with) = (without, with);
     about.secrets = granted.keys().map(|name| name.0.clone()).collect();
-    match &environment.origin {
-        Origin::PullRequest { number } => {
-            let pull = context
-                .store
-                .pull_request_get(&project.name, &source.name, *number)
-                .await?;
-            about.branch = pull.as_ref().and_then(|pull| pull.branch.parse().ok());
-            about.base = pull.as_ref().and_then(|pull| pull.base.parse().ok());
-            let title = pull.map_or_else(String::new, |pull| pull.title);
-            about.pull_request = Some(blueprint::PullRequest { number: *number, title });
-        }
-        Origin::Branch { branch } | Origin::Baseline { branch } => about.branch = Some(branch.clone()),
-        Origin::Clone { .. } | Origin::Golden | Origin::Spare => {}
+    let pull = pulls::pull_requests(&context.store, project, environment)
+        .await?
+        .into_iter()
+        .next();
+    if let Some(pull) = pull {
+        about.branch = pull.branch.parse().ok();
+        about.base = pull.base.parse().ok();
+        about.pull_request = Some(blueprint::PullRequest {
+            number: pull.number,
+            title: pull.title,
+        });
+    } else if let Some((_, number)) = project.pull_request_of(&environment.origin) {
+        let title = String::new();
+        about.pull_request = Some(blueprint::PullRequest { number, title });
+    }
+    if let Origin::Branch { branch } | Origin::Baseline { branch } | Origin::PullRequests { branch } =
+        &environment.origin
+    {
+        about.branch = Some(branch.clone());
     }
     Ok(about)
 }
@@ -204,6 +298,7 @@ async fn take_services(
     (project, source): (&Project, &Source),
     policy: &PolicyHead,
     about: &blueprint::Context,
+    trees: &Trees,
     blueprint: &mut ReadBlueprint,
 ) -> Result<Result<(), Unusable>, Trouble> {
     for (service, branch) in service_source::wanted(environment) {
@@ -228,8 +323,14 @@ async fn take_services(
         };
         let trust = trust::of(context, environment).await?;
         let troubles = [tree.trouble(), policy.trouble()];
-        let reading = read(context, tree, policy, about, trust).await;
+        let from = Read {
+            head: tree,
+            policy,
+            further: Some(trees.clone()),
+        };
+        let reading = read(context, from, about, trust).await;
         troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
+        end_further(trees)?;
         let found = match reading {
             Ok(mut other) => other.stack.services.remove(&service),
             Err(problems) => return Ok(Err(problems)),
@@ -266,7 +367,12 @@ pub(crate) async fn of_policy_branch(
     about.secrets = secret::available(context, &project.name);
     let troubles = [head.trouble(), policy.trouble()];
     // Nothing runs from it but engines: what its images say is of no interest.
-    let (reading, ..) = read_once(context, head, policy, about, Trust::Full).await;
+    let from = Read {
+        head,
+        policy,
+        further: None,
+    };
+    let (reading, ..) = read_once(context, from, about, Trust::Full).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     Ok(reading)
 }
@@ -335,20 +441,14 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
 }
 
 /// Reads a tree; where its stack runs images a second time, with what they say.
-async fn read(
-    context: &Context,
-    head: CommitTree,
-    policy: CommitTree,
-    about: blueprint::Context,
-    trust: Trust,
-) -> Reading {
-    let (first, trees) = read_once(context, head, policy, about.clone(), trust).await;
+async fn read(context: &Context, from: Read, about: blueprint::Context, trust: Trust) -> Reading {
+    let (first, from) = read_once(context, from, about.clone(), trust).await;
     let first = first?;
     let wanted: BTreeMap<String, String> = image::names_of(&first.stack)
         .into_iter()
         .map(|(name, (_, who))| (name, who))
         .collect();
-    let (false, Some((head, policy))) = (wanted.is_empty(), trees) else {
+    let (false, Some(from)) = (wanted.is_empty(), from) else {
         return Ok(first);
     };
     let known = image::all(context, wanted).await.map_err(|missing| Unusable {
@@ -363,27 +463,23 @@ async fn read(
         images: Some(images),
         ..about
     };
-    let (second, _) = read_once(context, head, policy, about, trust).await;
+    let (second, _) = read_once(context, from, about, trust).await;
     let mut second = second?;
     second.notes.extend(notes);
     Ok(second)
 }
 
 /// Reading a tree blocks, so it happens on a thread that may. Gives the trees back.
-async fn read_once(
-    context: &Context,
-    head: CommitTree,
-    policy: CommitTree,
-    about: blueprint::Context,
-    trust: Trust,
-) -> (Reading, Option<(CommitTree, CommitTree)>) {
+async fn read_once(context: &Context, from: Read, about: blueprint::Context, trust: Trust) -> (Reading, Option<Read>) {
     let capabilities = context.runtime.capabilities().clone();
     let reading = tokio::task::spawn_blocking(move || {
-        let read = Blueprint::read(&head, Some(&policy), &about, &capabilities);
-        let told = secret::told(&lacking(&head, &policy, about, &capabilities), trust);
-        (read, told, (head, policy))
+        let further = from.further();
+        let read = Blueprint::read_from(&from.head, Some(&from.policy), &further, &about, &capabilities);
+        let told = secret::told(&lacking(&from, &further, about, &capabilities), trust);
+        drop(further);
+        (read, told, from)
     });
-    let Ok((read, told, trees)) = reading.await else {
+    let Ok((read, told, from)) = reading.await else {
         let unusable: Unusable = "the blueprint could not be read to its end".to_owned().into();
         return (Err(unusable), None);
     };
@@ -403,17 +499,17 @@ async fn read_once(
             Err(problems)
         }
     };
-    (reading, Some(trees))
+    (reading, Some(from))
 }
 
 /// What of the stack would be given secrets that the policy grants, and is not given them.
 fn lacking(
-    head: &CommitTree,
-    policy: &CommitTree,
+    from: &Read,
+    further: &Further<'_>,
     about: blueprint::Context,
     capabilities: &model::Capabilities,
 ) -> BTreeMap<String, Vec<String>> {
-    let granted: BTreeSet<String> = Policy::read(policy)
+    let granted: BTreeSet<String> = Policy::read(&from.policy)
         .map(|(policy, _)| policy.secrets.into_iter().collect())
         .unwrap_or_default();
     let missing: BTreeSet<String> = granted.difference(&about.secrets).cloned().collect();
@@ -424,7 +520,7 @@ fn lacking(
         secrets: granted,
         ..about
     };
-    match Blueprint::read(head, Some(policy), &all, capabilities) {
+    match Blueprint::read_from(&from.head, Some(&from.policy), further, &all, capabilities) {
         Ok(whole) => secret::lacking(&whole.stack, &missing),
         Err(_) => BTreeMap::new(),
     }

@@ -9,13 +9,15 @@ use crate::{
     context::{Context, Settings, Trouble},
     heads::Heads,
     nudge::Nudges,
-    project::Project,
+    pins,
+    project::{Project, Source},
+    pulls,
     repository::{Repositories, RepositoryError},
-    task,
+    task::{self, forges::siblings},
     trust::{self, Trust},
 };
 use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
-use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName};
+use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName, SourceName};
 use planner::{Desired, Plan};
 use runtime::Runtime;
 use secrets::Vault;
@@ -262,7 +264,11 @@ impl Handle {
         {
             return self.wake(&row, reason).await;
         }
-        self.create(project, origin, &commit, reason, serde_json::json!({}))
+        let wish = siblings::Wish::of(project, &origin, (*branch != source.base_branch).then_some(branch));
+        let mut sight = siblings::Sight::default();
+        let found = siblings::find(&self.context, project, &wish, &mut sight).await?;
+        let head = (&source.name, &commit);
+        self.create(project, origin, head, found, reason, serde_json::json!({}))
             .await
     }
 
@@ -296,14 +302,27 @@ impl Handle {
         let (Some(commit), true) = (commit, row.approved_commit.is_some()) else {
             return Err(Intent::Failed("its commit is not approved".to_owned()));
         };
-        if row.approved_commit.as_ref() != Some(&commit) {
+        if !trust::is_approved(project, &row) {
             return Err(Intent::Failed("its newest commit is not approved".to_owned()));
         }
         let overrides = match trust::of(&self.context, &row).await? {
             Trust::Full => serde_json::json!({ trust::TRUSTED: commit.as_str() }),
             Trust::Approved => serde_json::json!({}),
         };
-        self.create(project, Origin::Clone { of: of.clone() }, &commit, reason, overrides)
+        let Some(source) = project.primary() else {
+            return Err(Intent::NoProject(project.name.clone()));
+        };
+        let pins = pins::pins(&row);
+        let mut found = std::collections::BTreeMap::new();
+        for further in project.further() {
+            let branch = pins.get(&further.name).and_then(|pin| pin.branch.clone());
+            let commit = row.head.get(&further.name).cloned();
+            let at = commit.map(|commit| (branch.unwrap_or_else(|| further.base_branch.clone()), commit));
+            let none = || format!("has no commit in {}", row.label);
+            found.insert(further.name.clone(), at.ok_or_else(none));
+        }
+        let origin = Origin::Clone { of: of.clone() };
+        self.create(project, origin, (&source.name, &commit), found, reason, overrides)
             .await
     }
 
@@ -311,13 +330,11 @@ impl Handle {
         &self,
         project: &Project,
         origin: Origin,
-        commit: &CommitId,
+        (source, commit): (&SourceName, &CommitId),
+        found: std::collections::BTreeMap<SourceName, siblings::Found>,
         reason: &str,
         overrides: serde_json::Value,
     ) -> Result<EnvironmentRow, Intent> {
-        let Some(source) = project.primary() else {
-            return Err(Intent::NoProject(project.name.clone()));
-        };
         if self
             .context
             .store
@@ -329,27 +346,50 @@ impl Handle {
         }
         let new = task::forges::New {
             origin: origin.clone(),
-            head: commit,
-            approved: true,
+            head: Some((source, commit)),
+            found,
+            approved: Some(commit),
             power: Power::Running,
             reason,
             overrides,
         };
-        task::forges::create(&self.context, project, source, new).await?;
+        task::forges::create(&self.context, project, new).await?;
         let made = self.context.store.environment_find(&project.name, &origin).await?;
         made.ok_or(Intent::Exists)
     }
 
-    /// Wants a commit in an environment, until its branch moves on.
+    /// Wants a commit of the source that leads in an environment, until its branch moves on.
     ///
     /// # Errors
     /// [`Intent`].
     pub async fn deploy(&self, id: &EnvironmentId, commit: &CommitId) -> Result<(), Intent> {
+        self.deploy_of(id, None, commit).await
+    }
+
+    /// Wants a commit of a source in an environment, until its branch moves on.
+    ///
+    /// # Errors
+    /// [`Intent`].
+    pub async fn deploy_of(
+        &self,
+        id: &EnvironmentId,
+        source: Option<&SourceName>,
+        commit: &CommitId,
+    ) -> Result<(), Intent> {
         let row = self.environment(id).await?;
         let project = self.context.project(&row.project)?;
-        let Some(source) = project.primary() else {
+        let shared = matches!(row.origin, Origin::PullRequests { .. });
+        let leading = project.leading(&row.origin).filter(|_| !shared);
+        let named = match source {
+            Some(name) => project.source(name),
+            None => leading.or(project.primary()),
+        };
+        let Some(source) = named else {
             return Err(Intent::NoProject(project.name.clone()));
         };
+        if leading.is_none_or(|leading| leading.name != source.name) {
+            return self.deploy_further(&row, project, source, commit).await;
+        }
         let _using = self.context.repositories.in_use.read().await;
         self.context
             .repositories
@@ -375,6 +415,36 @@ impl Handle {
         Ok(())
     }
 
+    /// A commit of a source whose branch the environment follows beside that of its pull request.
+    async fn deploy_further(
+        &self,
+        row: &EnvironmentRow,
+        project: &Project,
+        source: &Source,
+        commit: &CommitId,
+    ) -> Result<(), Intent> {
+        let _using = self.context.repositories.in_use.read().await;
+        self.context
+            .repositories
+            .ensure(&project.name, source, commit, None)
+            .await
+            .map_err(Trouble::from)?;
+        let mut deployed = pins::deployed(row);
+        if let Some(current) = row.head.get(&source.name) {
+            deployed.entry(source.name.clone()).or_insert_with(|| current.clone());
+        }
+        let mut head = row.head.clone();
+        head.insert(source.name.clone(), commit.clone());
+        let patch = EnvironmentPatch {
+            head: Some(head),
+            overrides: Some(pins::with_deployed(&row.overrides, &deployed)),
+            ..EnvironmentPatch::default()
+        };
+        self.context.store.environment_update(&row.id, &patch).await?;
+        self.nudge_environment(&row.id);
+        Ok(())
+    }
+
     /// Lets the newest commit of a pull request run, whoever pushed it. The commit is named, so that one that was pushed since
     /// somebody read the change is not approved with it.
     ///
@@ -383,10 +453,16 @@ impl Handle {
     pub async fn approve(&self, id: &EnvironmentId, commit: &CommitId, who: &str) -> Result<(), Intent> {
         let row = self.environment(id).await?;
         let project = self.context.project(&row.project)?;
-        let (Some(source), Origin::PullRequest { number }) = (project.primary(), &row.origin) else {
+        // Of several that share the environment, the one whose newest commit this is.
+        let pulls = pulls::pull_requests(&self.context.store, project, &row)
+            .await
+            .map_err(Trouble::from)?;
+        let named = pulls.iter().find(|pull| pull.head == *commit).or(pulls.first());
+        let of = named.and_then(|pull| Some((project.source(&pull.source)?, pull.number)));
+        let Some((source, number)) = of.or(project.pull_request_of(&row.origin)) else {
             return Err(Intent::NoPullRequest(id.clone()));
         };
-        let number = PullRequestNumber(*number);
+        let number = PullRequestNumber(number);
         let fact = source
             .forge
             .pull_request(&source.repository, number)
@@ -409,18 +485,17 @@ impl Handle {
             .ensure(&project.name, source, commit, Some(&pull.fetch_ref))
             .await
             .map_err(Trouble::from)?;
-        let (mut head, mut overrides) = (row.head.clone(), row.overrides.clone());
-        head.insert(source.name.clone(), commit.clone());
-        if let Some(fields) = overrides.as_object_mut() {
-            fields.remove("followed");
+        let mut patch = task::forges::approvals::given(&row, &source.name, commit);
+        if !matches!(row.origin, Origin::PullRequests { .. }) {
+            let (mut head, mut overrides) = (row.head.clone(), row.overrides.clone());
+            head.insert(source.name.clone(), commit.clone());
+            if let Some(fields) = overrides.as_object_mut() {
+                fields.remove("followed");
+            }
+            (patch.head, patch.overrides) = (Some(head), Some(overrides));
         }
-        let patch = EnvironmentPatch {
-            head: Some(head),
-            approved_commit: Some(Some(commit.clone())),
-            overrides: Some(overrides),
-            ..EnvironmentPatch::default()
-        };
         self.context.store.environment_update(id, &patch).await?;
+        self.nudge_project(&project.name);
         Ok(task::forges::approvals::approved(&self.context, &row, commit, who).await?)
     }
 

@@ -11,12 +11,14 @@ pub struct Project {
     pub name: ProjectName,
     /// Where its environments are found.
     pub base: Base,
-    /// Its sources; pull requests of the first one make environments.
+    /// Its sources; the first one carries the blueprint.
     pub sources: Vec<Source>,
+    /// Whether pull requests whose heads are branches of the same name share one environment.
+    pub joins: bool,
 }
 
 impl Project {
-    /// The source whose pull requests make environments.
+    /// The source that carries the blueprint.
     #[must_use]
     pub fn primary(&self) -> Option<&Source> {
         self.sources.first()
@@ -26,6 +28,44 @@ impl Project {
     #[must_use]
     pub fn source(&self, name: &SourceName) -> Option<&Source> {
         self.sources.iter().find(|source| source.name == *name)
+    }
+
+    /// The sources beside the one that carries the blueprint.
+    pub fn further(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().skip(1)
+    }
+
+    /// The origin of the environment that is for one pull request alone.
+    #[must_use]
+    pub fn origin_of(&self, source: &SourceName, number: u64) -> Origin {
+        if self.primary().is_none_or(|primary| primary.name == *source) {
+            return Origin::PullRequest { number };
+        }
+        Origin::FurtherPullRequest {
+            source: source.clone(),
+            number,
+        }
+    }
+
+    /// The one pull request that an environment of this origin is for.
+    #[must_use]
+    pub fn pull_request_of(&self, origin: &Origin) -> Option<(&Source, u64)> {
+        match origin {
+            Origin::PullRequest { number } => Some((self.primary()?, *number)),
+            Origin::FurtherPullRequest { source, number } => Some((self.source(source)?, *number)),
+            _ => None,
+        }
+    }
+
+    /// The source whose commit an environment of this origin is for: that of its pull request, else the one that carries the
+    /// blueprint.
+    #[must_use]
+    pub fn leading(&self, origin: &Origin) -> Option<&Source> {
+        match self.pull_request_of(origin) {
+            Some((source, _)) => Some(source),
+            None if matches!(origin, Origin::FurtherPullRequest { .. }) => None,
+            None => self.primary(),
+        }
     }
 
     /// The label of an environment of this project.

@@ -3,7 +3,7 @@
 //! Such a service has a source of its own in the environment, whose name says which service it is for. Its commit is pinned like
 //! any other, and follows its branch.
 
-use model::{BranchName, Digest, MountKind, Service, ServiceName, SourceName, slug};
+use model::{BranchName, Digest, MountKind, Root, Service, ServiceName, SourceName, slug};
 use std::collections::BTreeMap;
 use store::EnvironmentRow;
 
@@ -49,8 +49,13 @@ pub(crate) fn with(environment: &EnvironmentRow, service: &ServiceName, branch: 
     overrides
 }
 
-/// Lets a service mount the files of its own source in place of the files of `instead_of`.
+/// Lets a service build from and mount the files of its own source in place of the files of `instead_of`.
 pub(crate) fn remount(service: &mut Service, instead_of: &SourceName, own: &SourceName) {
+    if let Root::Build(build) = &mut service.workload.root
+        && build.source == *instead_of
+    {
+        build.source = own.clone();
+    }
     for mount in &mut service.workload.mounts {
         if let MountKind::Source { source, .. } = &mut mount.kind
             && source == instead_of

@@ -1,16 +1,18 @@
 //! How an environment stands, from the rows of the store. Shared by all that people see.
 
-use model::{Phase, Standing, phase};
+use crate::pins;
+use model::{Origin, Phase, Standing, phase};
 use store::{EnvironmentRow, GenerationRow, Suspension};
 
 /// The facts of an environment, and the phase that follows from them. `generations` are all of it, oldest first.
 #[must_use]
 pub fn standing(environment: &EnvironmentRow, generations: &[GenerationRow]) -> (Standing, Phase) {
     let newest = generations.iter().rev().find(|row| row.restores.is_none());
-    let approved = environment
-        .approved_commit
-        .as_ref()
-        .is_some_and(|approved| environment.head.values().any(|head| head == approved));
+    let approved = environment.approved_commit.as_ref().is_some_and(|approved| {
+        // What several pull requests share follows no commit that may not run.
+        let shared = matches!(environment.origin, Origin::PullRequests { .. });
+        shared || environment.head.values().any(|head| head == approved)
+    });
     let facts = Standing {
         approved,
         moved: newest.is_some_and(|row| row.spec.sources != environment.head),
@@ -34,7 +36,12 @@ pub fn notes(environment: &EnvironmentRow, generations: &[GenerationRow]) -> Vec
     let suspended = environment.suspended.as_ref();
     let suspended = suspended.and_then(|suspension| of_suspension(suspension, generations.last()));
     let notes = newest.into_iter().chain(back).flat_map(|row| row.notes.iter().cloned());
-    suspended.into_iter().chain(notes).collect()
+    let of_sources = environment.wanted.then(|| pins::notes(environment));
+    suspended
+        .into_iter()
+        .chain(of_sources.into_iter().flatten())
+        .chain(notes)
+        .collect()
 }
 
 /// One that is over is told until something new is made.

@@ -1,7 +1,12 @@
 //! How far a commit is trusted, and what follows from that for what it runs.
 
-use crate::context::{Context, Trouble};
-use model::{CommitId, EnvironmentId, Limits, Origin, Root, ServiceStack};
+use crate::{
+    context::{Context, Trouble},
+    pins,
+    project::Project,
+    pulls,
+};
+use model::{CommitId, EnvironmentId, Limits, Origin, Root, ServiceStack, SourceName};
 use store::EnvironmentRow;
 
 /// How far a commit is trusted.
@@ -48,6 +53,18 @@ impl Trust {
     }
 }
 
+/// Whether something of an environment may run: its commit is approved or trusted. One that several pull requests share follows only
+/// commits that may run, so that the first one counts.
+pub(crate) fn is_approved(project: &Project, environment: &EnvironmentRow) -> bool {
+    let Some(approved) = &environment.approved_commit else {
+        return false;
+    };
+    matches!(environment.origin, Origin::PullRequests { .. })
+        || project
+            .leading(&environment.origin)
+            .is_some_and(|source| environment.head.get(&source.name) == Some(approved))
+}
+
 /// The key in the overrides of a copy with the commit that was trusted where it was copied.
 pub(crate) const TRUSTED: &str = "trusted";
 
@@ -61,21 +78,68 @@ pub(crate) async fn of(context: &Context, environment: &EnvironmentRow) -> Resul
 /// that commit then, so it says nothing of the one that the environment has.
 pub(crate) async fn is_outrun(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
     let project = context.project(&environment.project)?;
-    let (Some(source), Origin::PullRequest { number }) = (project.primary(), &environment.origin) else {
+    let Some((source, number)) = project.pull_request_of(&environment.origin) else {
         return Ok(false);
     };
     let store = &context.store;
-    let known = store.pull_request_get(&project.name, &source.name, *number).await?;
+    let known = store.pull_request_get(&project.name, &source.name, number).await?;
     let followed = environment.overrides.get("followed").and_then(|commit| commit.as_str());
     let head = environment.head.get(&source.name).map(model::CommitId::as_str);
     Ok(known.is_some_and(|pull| followed.or(head) != Some(pull.head.as_str())))
 }
 
-/// Whether the commit is, or is in the history of, one whose branch lives in the base repository and that somebody pushed who
-/// may push there.
+/// Whether all commits are.
 async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
     let project = context.project(&environment.project)?;
-    let Some(source) = project.primary() else {
+    if matches!(environment.origin, Origin::PullRequests { .. }) {
+        if !approved_only(context, project, environment).await?.is_empty() {
+            return Ok(false);
+        }
+    } else if !is_leading_trusted(context, project, environment).await? {
+        return Ok(false);
+    }
+    // Further sources are at branches of their own repository, unless somebody asked for a commit, which may be anybody's.
+    for (source, branch) in pins::deployed(environment) {
+        let Some(head) = environment.head.get(&source).filter(|head| **head != branch) else {
+            continue;
+        };
+        let repositories = &context.repositories;
+        if !repositories.is_ancestor(&project.name, &source, head, &branch).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The sources of an environment that several pull requests share whose commits run by approval only.
+async fn approved_only(
+    context: &Context,
+    project: &Project,
+    environment: &EnvironmentRow,
+) -> Result<Vec<SourceName>, Trouble> {
+    let mut only = Vec::new();
+    let approved = pins::approved(environment);
+    let pulls = pulls::pull_requests(&context.store, project, environment).await?;
+    for (source, commit) in approved {
+        if environment.head.get(&source) != Some(&commit) {
+            continue;
+        }
+        let trusted = |pull: &store::PullRequestRow| pull.source == source && pull.head == commit && pull.trusted;
+        if !pulls.iter().any(trusted) {
+            only.push(source);
+        }
+    }
+    Ok(only)
+}
+
+/// Whether the commit is, or is in the history of, one whose branch lives in the base repository and that somebody pushed who
+/// may push there.
+async fn is_leading_trusted(
+    context: &Context,
+    project: &Project,
+    environment: &EnvironmentRow,
+) -> Result<bool, Trouble> {
+    let Some(source) = project.leading(&environment.origin) else {
         return Ok(false);
     };
     let Some(head) = environment.head.get(&source.name) else {
@@ -83,12 +147,9 @@ async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<b
     };
     let named = |key: &str| environment.overrides.get(key).and_then(serde_json::Value::as_str);
     let trusted: Option<CommitId> = match &environment.origin {
-        Origin::PullRequest { number } => {
-            let known = context
-                .store
-                .pull_request_get(&project.name, &source.name, *number)
-                .await?;
-            known.filter(|pull| pull.trusted).map(|pull| pull.head)
+        Origin::PullRequest { .. } | Origin::FurtherPullRequest { .. } => {
+            let known = pulls::pull_requests(&context.store, project, environment).await?;
+            known.into_iter().find(|pull| pull.trusted).map(|pull| pull.head)
         }
         // Whoever deploys a commit need not know whose it is.
         Origin::Branch { .. } | Origin::Baseline { .. } => {
@@ -96,7 +157,7 @@ async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<b
         }
         Origin::Clone { .. } => named(TRUSTED).and_then(|commit| commit.parse().ok()),
         // Engines need nobody.
-        Origin::Golden | Origin::Spare => None,
+        Origin::Golden | Origin::Spare | Origin::PullRequests { .. } => None,
     };
     match trusted {
         None => Ok(false),

@@ -222,8 +222,25 @@ pub struct ProjectConfig {
     /// The domain of its environments, one of `gateway.bases`; the first one unless given.
     #[serde(default)]
     pub base: Option<String>,
-    /// Its repositories; pull requests of the first one make environments.
+    /// Its repositories. Pull requests of each of them make environments.
     pub sources: Vec<SourceConfig>,
+    /// The name of the source that carries the blueprint and the policy; the first one unless given.
+    #[serde(default)]
+    pub blueprint: Option<String>,
+    /// Which pull requests share an environment.
+    #[serde(default)]
+    pub join: JoinConfig,
+}
+
+/// Which pull requests of a project share an environment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinConfig {
+    /// None: each has its own.
+    #[default]
+    None,
+    /// Those whose heads are branches of the same name, in the repositories themselves.
+    Branch,
 }
 
 /// A repository of a project.
@@ -277,6 +294,9 @@ pub struct LocalConfig {
     /// The directory.
     pub path: PathBuf,
 }
+
+/// Names of sources that begin so are made for services from other branches.
+const RESERVED_SOURCES: &str = "service-";
 
 fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/maquette")
@@ -448,12 +468,8 @@ impl ServerConfig {
                     "name the repository under `sources`",
                 );
             }
-            let mut sources = BTreeSet::new();
-            for source in &project.sources {
-                if !sources.insert(project.source_name(source)) {
-                    let what = format!("project {} has two sources of the same name", project.name);
-                    return wrong(what, "give each a `name` of its own");
-                }
+            if let Err((what, hint)) = project.check_sources() {
+                return wrong(what, &hint);
             }
             if self.base_of(project).is_none() {
                 let what = format!("project {}: its base is not in gateway.bases", project.name);
@@ -539,6 +555,70 @@ impl ProjectConfig {
     #[must_use]
     pub fn source_name(&self, source: &SourceConfig) -> Option<SourceName> {
         source.name.clone().or_else(|| self.name.as_str().parse().ok())
+    }
+
+    /// The place in `sources` of the one that carries the blueprint.
+    #[must_use]
+    pub fn blueprint_place(&self) -> Option<usize> {
+        let Some(wanted) = &self.blueprint else {
+            return (!self.sources.is_empty()).then_some(0);
+        };
+        let is = |source: &SourceConfig| self.source_name(source).is_some_and(|name| name.as_str() == wanted);
+        self.sources.iter().position(is)
+    }
+
+    /// What is wrong with the sources, and a hint.
+    fn check_sources(&self) -> Result<(), (String, String)> {
+        let project = &self.name;
+        let (mut names, mut places) = (BTreeSet::new(), BTreeSet::new());
+        for source in &self.sources {
+            let Some(name) = self.source_name(source) else {
+                let what = format!("project {project}: a source has no name, and the project's can not be one");
+                return Err((what, "give it a `name`".to_owned()));
+            };
+            if name.as_str().starts_with(RESERVED_SOURCES) {
+                let what =
+                    format!("project {project}: the source {name} has a name that begins with {RESERVED_SOURCES}");
+                return Err((what, "such names are Maquette's own: give it another `name`".to_owned()));
+            }
+            let place = match &source.forge {
+                ForgeConfig::Gitea(gitea) => format!("{} on {}", gitea.repository, gitea.url),
+                ForgeConfig::Local(local) => local.path.display().to_string(),
+            };
+            if !places.insert(place.clone()) {
+                let what = format!("project {project} has two sources for {place}");
+                return Err((what, "a repository is one source: remove one of them".to_owned()));
+            }
+            if !names.insert(name.to_string()) {
+                let what = format!("project {project} has two sources named {name}");
+                return Err((what, "give each a `name` of its own".to_owned()));
+            }
+        }
+        if let Some(wanted) = self.blueprint.as_ref().filter(|_| self.blueprint_place().is_none()) {
+            let shown: String = wanted.chars().take(80).flat_map(char::escape_debug).collect();
+            let near = names
+                .iter()
+                .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+                .min();
+            let hint = match near {
+                Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
+                _ => format!("there are: {}", names.iter().cloned().collect::<Vec<_>>().join(", ")),
+            };
+            return Err((format!("project {project}: `blueprint` names no source: {shown}"), hint));
+        }
+        let place = self.blueprint_place();
+        let ruled = |(at, source): &(usize, &SourceConfig)| Some(*at) != place && source.policy_branch.is_some();
+        if let Some((_, source)) = self.sources.iter().enumerate().find(ruled) {
+            let name = self
+                .source_name(source)
+                .map_or_else(String::new, |name| name.to_string());
+            let what = format!("project {project}: `policy_branch` of the source {name} has no effect");
+            return Err((
+                what,
+                "the policy is read from the source that carries the blueprint: remove it".to_owned(),
+            ));
+        }
+        Ok(())
     }
 }
 

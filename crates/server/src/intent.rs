@@ -6,7 +6,7 @@ use crate::{
     problem::{Answer, Problem},
 };
 use api::{ApproveRequest, CreateRequest, DeployRequest, ProblemCode, UpdateRequest};
-use model::{CommitId, Origin, ProjectName, SourceName};
+use model::{ProjectName, SourceName};
 use reconciler::{Intent, Project, Source};
 use serde_json::{Value, json};
 use store::{EnvironmentPatch, EnvironmentRow};
@@ -98,10 +98,12 @@ pub(crate) async fn deploy(app: &App, caller: &Caller, row: &EnvironmentRow, req
     must_be_wanted(row)?;
     let project = project(app, Some(&row.project))?;
     let source = match &request.source {
-        None => primary(project)?,
+        None => leading(project, row)?,
         Some(name) => source(project, name)?,
     };
-    move_source(app, row, project, source, &request.commit).await?;
+    app.reconciler
+        .deploy_of(&row.id, Some(&source.name), &request.commit)
+        .await?;
     let text = format!(
         "{} asked for commit {} of {}",
         caller.subject(),
@@ -154,33 +156,12 @@ pub(crate) async fn update(app: &App, caller: &Caller, row: &EnvironmentRow, req
     note(app, row, "update", &text).await
 }
 
-async fn move_source(
-    app: &App,
-    row: &EnvironmentRow,
-    project: &Project,
-    source: &Source,
-    commit: &CommitId,
-) -> Answer<()> {
-    if project.primary().is_some_and(|primary| primary.name == source.name) {
-        return Ok(app.reconciler.deploy(&row.id, commit).await?);
-    }
-    let mut head = row.head.clone();
-    head.insert(source.name.clone(), commit.clone());
-    let patch = EnvironmentPatch {
-        head: Some(head),
-        ..EnvironmentPatch::default()
-    };
-    app.store.environment_update(&row.id, &patch).await?;
-    app.reconciler.nudge_environment(&row.id);
-    Ok(())
-}
-
 /// Everything anew. A pull request gets a new environment when the old one has its receipt; any other is made anew in place:
 /// what is known about its data is forgotten, so that it is cloned again.
 pub(crate) async fn recreate(app: &App, caller: &Caller, row: &EnvironmentRow) -> Answer<()> {
     must_be_wanted(row)?;
     let text = format!("{} asked for everything anew", caller.subject());
-    if matches!(row.origin, Origin::PullRequest { .. }) {
+    if row.origin.is_of_pull_requests() {
         app.reconciler.delete(&row.id, &text, true).await?;
         look_again_when_ended(app, row);
     } else {
@@ -215,9 +196,14 @@ fn look_again_when_ended(app: &App, row: &EnvironmentRow) {
     });
 }
 
-fn primary(project: &Project) -> Answer<&Source> {
-    let none = || Problem::new(ProblemCode::Conflict, format!("project {} has no source", project.name));
-    project.primary().ok_or_else(none)
+fn leading<'a>(project: &'a Project, row: &EnvironmentRow) -> Answer<&'a Source> {
+    let none = || {
+        Problem::new(
+            ProblemCode::Conflict,
+            format!("project {} has no source for it", project.name),
+        )
+    };
+    project.leading(&row.origin).ok_or_else(none)
 }
 
 fn source<'a>(project: &'a Project, name: &SourceName) -> Answer<&'a Source> {

@@ -23,7 +23,8 @@ pub(crate) async fn environment(app: &App, name: &str) -> Answer<EnvironmentRow>
     let rows = app.store.environment_list(None, true).await?;
     let number = name.strip_prefix('#').unwrap_or(name).parse::<u64>().ok();
     let answers = |row: &&EnvironmentRow| match (&row.origin, number) {
-        (Origin::PullRequest { number }, Some(given)) => *number == given,
+        (Origin::PullRequest { number } | Origin::FurtherPullRequest { number, .. }, Some(given)) => *number == given,
+        (Origin::PullRequests { .. }, Some(given)) => reconciler::is_member(row, given),
         _ => row.label.as_str() == name,
     };
     let (there, ended): (Vec<_>, Vec<_>) = rows.iter().filter(answers).partition(|row| row.ended.is_none());

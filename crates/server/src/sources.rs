@@ -2,7 +2,7 @@
 
 use crate::{
     app::WebhookSecrets,
-    config::{ForgeConfig, GiteaConfig, ProjectConfig, ServerConfig, SourceConfig},
+    config::{ForgeConfig, GiteaConfig, JoinConfig, ProjectConfig, ServerConfig, SourceConfig},
 };
 use forge::{Forge, RepositoryId, RepositoryPath, Secret, WebhookId, gitea::Gitea, local::LocalForge};
 use model::{Digest, ProjectName, SourceName};
@@ -87,6 +87,11 @@ pub(crate) async fn open(config: &ServerConfig, store: &Store) -> Result<Sources
         for source in &project.sources {
             sources.push(one(store, project, source, &mut opened).await?);
         }
+        // What carries the blueprint comes first everywhere else.
+        if let Some(place) = project.blueprint_place().filter(|place| *place < sources.len()) {
+            let first = sources.remove(place);
+            sources.insert(0, first);
+        }
         if let Some(base) = config.base_of(project) {
             let shared = config.is_shared(base);
             let (scheme, domain) = (base.scheme.as_str().to_owned(), base.domain.to_ascii_lowercase());
@@ -100,6 +105,7 @@ pub(crate) async fn open(config: &ServerConfig, store: &Store) -> Result<Sources
                 name: project.name.clone(),
                 base,
                 sources,
+                joins: project.join == JoinConfig::Branch,
             });
         }
     }

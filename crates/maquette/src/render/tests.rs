@@ -15,7 +15,7 @@ fn environment() -> EnvironmentView {
         ],
         "phase": "live_older", "status": "aaaaaaa is live, bbbbbbb failed", "power": "running",
         "pull_request": {
-            "number": 12, "title": "A warmer \u{202e}welcome\u{1b}[31m and a title that is rather long for a table", "author": "ada",
+            "source": "shop", "number": 12, "title": "A warmer \u{202e}welcome\u{1b}[31m and a title that is rather long for a table", "author": "ada",
             "branch": "warm", "base": "main", "state": "open", "fork": false, "web_url": "https://git.example.org/shop/pulls/12",
         },
         "commits": {"shop": {"wanted": "b".repeat(40), "live": "a".repeat(40)}},

@@ -8,7 +8,6 @@ use crate::{
     golden::is_mended,
     heads::PolicyHead,
     image,
-    project::Project,
     secret::{self, Versions},
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
@@ -39,9 +38,7 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     let approved = context
         .projects
         .get(&environment.project)
-        .and_then(Project::primary)
-        .and_then(|source| environment.head.get(&source.name))
-        .is_some_and(|head| environment.approved_commit.as_ref() == Some(head));
+        .is_some_and(|project| trust::is_approved(project, environment));
     let policy = context.heads.get(&environment.project);
     let Some(policy) = policy.filter(|policy| approved && policy.readable) else {
         // What was made for a spare is not this environment's, although it has adopted the spare.

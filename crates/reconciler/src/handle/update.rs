@@ -1,14 +1,36 @@
 //! Changes to what one environment runs: a service from another branch, services left out or taken in.
 
 use super::{Handle, Intent};
-use crate::{blueprints, context::Trouble, scope::Scope, secret, service_source, trust};
+use crate::{
+    blueprints,
+    context::Trouble,
+    pins,
+    project::{Project, Source},
+    scope::Scope,
+    secret, service_source, trust,
+};
 use forge::BranchFact;
-use model::{BranchName, EnvironmentId, ServiceName};
+use model::{BranchName, EnvironmentId, MountKind, Root, ServiceName};
 use std::collections::BTreeSet;
-use store::EnvironmentPatch;
+use store::{EnvironmentPatch, GenerationRow};
+
+/// The further source that a service of a generation is from.
+fn further_source<'a>(project: &'a Project, row: &GenerationRow, service: &ServiceName) -> Option<&'a Source> {
+    let workload = &row.spec.services()?.services.get(service)?.workload;
+    let mounted = workload.mounts.iter().find_map(|mount| match &mount.kind {
+        MountKind::Source { source, .. } => Some(source),
+        _ => None,
+    });
+    let source = match &workload.root {
+        Root::Build(build) => Some(&build.source),
+        _ => mounted,
+    };
+    project.further().find(|further| Some(&further.name) == source)
+}
 
 impl Handle {
-    /// Wants one service of an environment from another branch of the first source, which it follows from then on.
+    /// Wants one service of an environment from another branch of its source, which it follows from then on. Of a further source,
+    /// all services do.
     ///
     /// # Errors
     /// [`Intent`].
@@ -31,6 +53,11 @@ impl Handle {
         let (true, Some(own)) = (known, service_source::name(service)) else {
             return Err(Intent::NoService(service.clone()));
         };
+        let own_source = generations
+            .iter()
+            .rev()
+            .find_map(|row| further_source(project, row, service));
+        let source = own_source.unwrap_or(source);
         let fact = source
             .forge
             .branch(&source.repository, branch)
@@ -47,8 +74,17 @@ impl Handle {
             .await
             .map_err(Trouble::from)?;
         let mut head = row.head.clone();
-        head.insert(own, commit);
-        let overrides = Some(service_source::with(&row, service, branch));
+        let overrides = match own_source {
+            // The description of such a service is not its repository's: all that comes from there follows the branch.
+            Some(source) => {
+                head.insert(source.name.clone(), commit);
+                Some(pins::with_branch(&row, &source.name, branch))
+            }
+            None => {
+                head.insert(own, commit);
+                Some(service_source::with(&row, service, branch))
+            }
+        };
         let patch = EnvironmentPatch {
             head: Some(head),
             overrides,

@@ -7,19 +7,19 @@
 
 use crate::{
     context::{Context, Trouble},
-    heads,
+    heads, pins,
     project::{Project, Source},
     text,
 };
 use forge::ForgeError;
-use model::{Origin, ProjectName};
+use model::{Origin, ProjectName, SourceName};
 use std::{sync::Arc, time::Duration};
 use store::{EnvironmentPatch, EnvironmentRow, LostAccessRow, Suspension};
 
 /// The longest time between two looks that counts, unless a forge is read less often.
 const BETWEEN_MAX: Duration = Duration::from_secs(1200);
 
-/// Takes note of how reading a project's first source ended, and hands the result on.
+/// Takes note of how reading one of a project's sources ended, and hands the result on.
 pub(crate) async fn noted<T>(
     context: &Context,
     project: &Project,
@@ -54,7 +54,7 @@ async fn lost(context: &Context, project: &Project, source: &Source, error: &For
         return Ok(());
     }
     let remove_after = remove_after(context, project).await;
-    for environment in environments(context, project).await? {
+    for environment in environments(context, project, source).await? {
         if environment.suspension().is_none() {
             suspend(context, &environment, &row).await?;
         } else if row.seen >= remove_after {
@@ -91,11 +91,34 @@ pub(crate) async fn lost_for_long(context: &Context, project: &ProjectName) -> R
         .find(|row| row.project == *project && row.seen >= stop_after))
 }
 
-/// Those that somebody wants. A builder of a golden ends by itself, and spares are looked after by their own task.
-async fn environments(context: &Context, project: &Project) -> Result<Vec<EnvironmentRow>, Trouble> {
+/// Those that somebody wants and that nobody can look after while a source can not be read: without the one that carries the
+/// blueprint all of them, without another one those of its own pull requests. A builder of a golden ends by itself, and spares are
+/// looked after by their own task.
+async fn environments(context: &Context, project: &Project, source: &Source) -> Result<Vec<EnvironmentRow>, Trouble> {
     let mut rows = context.store.environment_list(Some(&project.name), false).await?;
-    rows.retain(|row| row.wanted && !matches!(row.origin, Origin::Golden | Origin::Spare));
+    rows.retain(|row| row.wanted && depends_on(project, row, &source.name));
     Ok(rows)
+}
+
+fn depends_on(project: &Project, row: &EnvironmentRow, source: &SourceName) -> bool {
+    match &row.origin {
+        Origin::Golden | Origin::Spare => false,
+        Origin::FurtherPullRequest { source: own, .. } if own == source => true,
+        // Nobody can tell whether one of its pull requests is still open.
+        Origin::PullRequests { .. } if pins::members(row).keys().eq([source]) => true,
+        _ => project.primary().is_some_and(|primary| primary.name == *source),
+    }
+}
+
+/// Whether another source is still lost, without which an environment is stopped.
+fn is_kept(project: &Project, row: &EnvironmentRow, source: &Source, lost: &[LostAccessRow], stop: Duration) -> bool {
+    lost.iter().any(|other| {
+        other.project == project.name
+            && other.source != source.name
+            && other.seen >= stop
+            && project.source(&other.source).is_some()
+            && depends_on(project, row, &other.source)
+    })
 }
 
 fn why(row: &LostAccessRow) -> String {
@@ -143,10 +166,17 @@ async fn remove(context: &Context, environment: &EnvironmentRow, row: &LostAcces
 /// What was stopped runs again. The note goes last, so that whoever is interrupted here does the rest the next time.
 async fn back(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
     let now = context.now();
-    for environment in environments(context, project).await? {
+    let (lost, stop) = (
+        context.store.lost_access_list().await?,
+        context.settings.lost_access.stop_after,
+    );
+    for environment in environments(context, project, source).await? {
         let Some(suspension) = environment.suspension() else {
             continue;
         };
+        if is_kept(project, &environment, source, &lost, stop) {
+            continue;
+        }
         let patch = EnvironmentPatch {
             suspended: Some(Some(Suspension {
                 until: Some(now),

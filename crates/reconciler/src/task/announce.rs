@@ -7,12 +7,14 @@ use crate::{
     comment::{self, Address, Report, ShownEnd, ShownFailure, ShownState, ShownStep},
     context::{Context, Trouble, Troubles},
     disk::disk_note,
+    pins,
     project::{Project, Source},
+    pulls,
     standing::{notes, standing},
     task::forges::{self, approvals},
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
-use model::{Digest, EnvironmentId, Origin, Phase, ProjectName, SourceName};
+use model::{Digest, EnvironmentId, Phase, ProjectName, SourceName};
 use planner::{Action, Desired, StepState};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,16 +64,20 @@ async fn look(context: &Context, project: &Project, told: &mut Told) -> Result<(
     let environments = context.store.environment_list(Some(&project.name), true).await?;
     // What is forgotten is not told again either.
     told.retain(|(of, ..), id| *of != project.name || environments.iter().any(|row| row.id == *id));
+    // A source whose forge is away keeps no other from being told.
+    let mut away: BTreeMap<SourceName, Trouble> = BTreeMap::new();
     let mut troubles = Troubles::default();
     for pull in context.store.pull_request_list(&project.name, false).await? {
-        let origin = Origin::PullRequest { number: pull.number };
         let newest = environments
             .iter()
-            .filter(|row| row.origin == origin)
+            .filter(|row| pulls::is_for(project, row, &pull))
             .max_by_key(|row| (row.ended.is_none(), row.created));
         let (Some(environment), Some(source)) = (newest, project.source(&pull.source)) else {
             continue;
         };
+        if away.contains_key(&source.name) {
+            continue;
+        }
         let key = (project.name.clone(), source.name.clone(), pull.number);
         let over = environment.ended.is_some() && pull.state != store::PullRequestState::Open;
         if over && told.get(&key) == Some(&environment.id) {
@@ -81,8 +87,14 @@ async fn look(context: &Context, project: &Project, told: &mut Told) -> Result<(
         if over && result.is_ok() {
             told.insert(key, environment.id.clone());
         }
-        troubles.note(result)?;
+        match troubles.note(result) {
+            Err(trouble @ (Trouble::Forge(_) | Trouble::Repository(_))) => {
+                away.insert(source.name.clone(), trouble);
+            }
+            told => told?,
+        }
     }
+    away.into_values().next().map_or(Ok(()), Err)?;
     troubles.end()
 }
 
@@ -133,7 +145,9 @@ async fn set_status(
     row: &mut AnnouncementRow,
 ) -> Result<(), Trouble> {
     let over = matches!(report.phase, Phase::Ending | Phase::Ended);
-    if over && report.ended.is_none() {
+    // What goes on for others says nothing of a commit that was merged.
+    let closed = pull.state != store::PullRequestState::Open;
+    if over && report.ended.is_none() || closed && !over {
         return Ok(());
     }
     let status = CommitStatus {
@@ -180,6 +194,7 @@ async fn report(
         .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
         .and_then(|row| row.failure.clone());
     let mut notes = notes(environment, generations);
+    notes.extend(shared_with(context, project, pull, environment).await?);
     if environment.ended.is_none() {
         notes.extend(context.heads.note(&project.name));
     }
@@ -213,6 +228,32 @@ async fn report(
     })
 }
 
+/// What else an environment is for that pull requests share.
+async fn shared_with(
+    context: &Context,
+    project: &Project,
+    pull: &PullRequestRow,
+    environment: &EnvironmentRow,
+) -> Result<Option<String>, Trouble> {
+    let mut all = pulls::pull_requests(&context.store, project, environment).await?;
+    let is_this = |other: &PullRequestRow| (&other.source, other.number) == (&pull.source, pull.number);
+    all.retain(|other| !is_this(other) && other.state == store::PullRequestState::Open);
+    if all.is_empty() || !environment.wanted {
+        return Ok(None);
+    }
+    let shown = |other: &PullRequestRow| match &other.web_url {
+        Some(url) => url.clone(),
+        None => format!("pull request {} of {}", other.number, other.source),
+    };
+    let with: Vec<String> = all.iter().map(shown).collect();
+    let with = with.join(", ");
+    Ok(Some(if pull.state == store::PullRequestState::Open {
+        format!("The environment is shared with {with}.")
+    } else {
+        format!("This pull request is closed; the environment goes on for {with}.")
+    }))
+}
+
 /// The phase as the newest commit of the pull request has it: the environment may not have followed it yet.
 fn of_head(environment: &EnvironmentRow, pull: &PullRequestRow, phase: Phase, live: Option<&model::CommitId>) -> Phase {
     let deployed = environment.overrides.get("followed").is_some();
@@ -220,7 +261,8 @@ fn of_head(environment: &EnvironmentRow, pull: &PullRequestRow, phase: Phase, li
     if !behind || matches!(phase, Phase::Suspended | Phase::Ending | Phase::Ended) {
         return phase;
     }
-    let approved = pull.trusted || environment.approved_commit.as_ref() == Some(&pull.head);
+    let shared = pins::approved(environment).get(&pull.source) == Some(&pull.head);
+    let approved = pull.trusted || shared || environment.approved_commit.as_ref() == Some(&pull.head);
     match phase {
         _ if !approved => Phase::LiveUnapproved,
         Phase::Live => Phase::Updating,

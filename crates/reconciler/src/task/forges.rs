@@ -7,17 +7,19 @@ pub(crate) mod approvals;
 pub(crate) mod baseline;
 mod branches;
 mod pull_requests;
+pub(crate) mod siblings;
 
 use crate::{
     context::{Context, Trouble, Troubles},
-    heads, id,
+    heads, id, pins,
     project::{Project, Source},
     secret,
     task::{access, spares},
 };
 use approvals::Seen;
 use forge::BranchFact;
-use model::{CommitId, Origin, Power};
+use model::{CommitId, Origin, Power, SourceName};
+use siblings::{Found, Sight};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -37,7 +39,7 @@ pub(crate) const UNCOVERED: &str = "uncovered";
 pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
     let nudged = context.nudges.of_project(&project);
     let mut troubles = 0_u32;
-    let mut seen = Seen::default();
+    let mut seen = BTreeMap::new();
     loop {
         let pause = match look(&context, &project, &mut seen).await {
             Ok(()) => {
@@ -59,31 +61,83 @@ pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
     }
 }
 
-async fn look(context: &Context, name: &model::ProjectName, seen: &mut Seen) -> Result<(), Trouble> {
+async fn look(
+    context: &Context,
+    name: &model::ProjectName,
+    seen: &mut BTreeMap<SourceName, Seen>,
+) -> Result<(), Trouble> {
     let project = context.project(name)?;
-    let Some(source) = project.primary() else { return Ok(()) };
+    let Some(primary) = project.primary() else {
+        return Ok(());
+    };
     let _using = context.repositories.in_use.read().await;
-    let mut troubles = Troubles::default();
+    let mut sight = Sight::default();
+    let mut first = None;
+    // A source that can not be read keeps no other from being looked after.
+    for source in &project.sources {
+        let seen = seen.entry(source.name.clone()).or_default();
+        let mut troubles = Troubles::default();
+        let looked = async {
+            of_source(context, project, source, seen, (&mut sight, &mut troubles)).await?;
+            if source.name == primary.name {
+                of_branches(context, project, source, (&mut sight, &mut troubles)).await?;
+            }
+            Ok::<(), Trouble>(())
+        };
+        if let Err(trouble) = looked.await {
+            sight.lose(&source.name, &trouble);
+            first.get_or_insert(trouble);
+        } else if let Err(trouble) = troubles.end() {
+            first.get_or_insert(trouble);
+        }
+    }
+    for row in context.store.environment_list(Some(name), false).await? {
+        siblings::look(context, project, &row.id, &mut sight).await?;
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// The pull requests of one source; of the first one, the policy, too.
+async fn of_source(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    seen: &mut Seen,
+    (sight, troubles): (&mut Sight, &mut Troubles),
+) -> Result<(), Trouble> {
+    let is_primary = project.primary().is_some_and(|primary| primary.name == source.name);
     let reading = async {
-        troubles.note(policy(context, project, source).await)?;
+        if is_primary {
+            troubles.note(policy(context, project, source).await)?;
+        }
         Ok(source.forge.pull_request_list_open(&source.repository).await?)
     };
     let listed = access::noted(context, project, source, reading.await).await?;
     let numbers: BTreeSet<u64> = listed.iter().map(|pull| pull.number.0).collect();
     seen.keep_only(&numbers);
     for pull in &listed {
-        troubles.note(pull_requests::observe(context, project, source, pull, seen).await)?;
+        troubles.note(pull_requests::observe(context, project, source, pull, seen, sight).await)?;
     }
-    for row in context.store.pull_request_list(name, true).await? {
+    for row in context.store.pull_request_list(&project.name, true).await? {
         if row.source == source.name && !numbers.contains(&row.number) {
-            troubles.note(pull_requests::missing(context, project, source, &row, seen).await)?;
+            troubles.note(pull_requests::missing(context, project, source, &row, seen, sight).await)?;
         }
     }
-    troubles.note(baseline::look(context, project, source).await)?;
-    for row in context.store.environment_list(Some(name), false).await? {
+    Ok(())
+}
+
+/// The environments of branches of the source that carries the blueprint.
+async fn of_branches(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    (sight, troubles): (&mut Sight, &mut Troubles),
+) -> Result<(), Trouble> {
+    troubles.note(baseline::look(context, project, source, sight).await)?;
+    for row in context.store.environment_list(Some(&project.name), false).await? {
         troubles.note(branches::look(context, project, source, &row.id).await)?;
     }
-    troubles.end()
+    Ok(())
 }
 
 async fn policy(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
@@ -215,26 +269,38 @@ async fn follow(
 /// A new environment.
 pub(crate) struct New<'a> {
     pub(crate) origin: Origin,
-    pub(crate) head: &'a CommitId,
-    /// Whether that commit may run.
-    pub(crate) approved: bool,
+    /// The commit of the source that leads; none where no source does.
+    pub(crate) head: Option<(&'a SourceName, &'a CommitId)>,
+    /// Where the other sources are to be.
+    pub(crate) found: BTreeMap<SourceName, Found>,
+    /// The commit that may run, if one may.
+    pub(crate) approved: Option<&'a CommitId>,
     pub(crate) power: Power,
     pub(crate) reason: &'a str,
     pub(crate) overrides: serde_json::Value,
 }
 
 /// The keys of overrides that say how an environment is looked after. All others are part of what it is made from.
-pub(crate) const BOOKKEEPING: [&str; 3] = [DELETED, UNCOVERED, baseline::BY_POLICY];
+pub(crate) const BOOKKEEPING: [&str; 6] = [
+    DELETED,
+    UNCOVERED,
+    baseline::BY_POLICY,
+    pins::PINS,
+    pins::APPROVED,
+    pins::MEMBERS,
+];
 
-pub(crate) async fn create(context: &Context, project: &Project, source: &Source, new: New<'_>) -> Result<(), Trouble> {
+pub(crate) async fn create(context: &Context, project: &Project, new: New<'_>) -> Result<(), Trouble> {
     let New {
         origin,
         head,
+        found,
         approved,
         power,
         reason,
         overrides,
     } = new;
+    let (head, overrides) = siblings::begin(&overrides, head, &found);
     let row = EnvironmentRow {
         id: id::new_environment_id('e').map_err(Trouble::Randomness)?,
         project: project.name.clone(),
@@ -243,8 +309,8 @@ pub(crate) async fn create(context: &Context, project: &Project, source: &Source
         created: context.now(),
         wanted: true,
         reason: reason.to_owned(),
-        approved_commit: approved.then(|| head.clone()),
-        head: BTreeMap::from([(source.name.clone(), head.clone())]),
+        approved_commit: approved.cloned(),
+        head,
         newest: None,
         live: None,
         failed: None,

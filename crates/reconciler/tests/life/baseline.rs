@@ -25,7 +25,9 @@ async fn baseline(bench: &Bench, what: &str, holds: impl AsyncFn(&EnvironmentRow
 }
 
 async fn in_phase(bench: &Bench, phase: Phase) -> EnvironmentRow {
-    baseline(bench, phase.word(), async |row| bench.phase(&row.id).await == phase).await
+    let row = baseline(bench, phase.word(), async |row| bench.phase(&row.id).await == phase).await;
+    // The row was read before its phase.
+    bench.store.environment_get(&row.id).await.unwrap().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,6 +39,10 @@ pub(crate) struct Bench {
     pub(crate) project: &'static str,
     /// The name of its source.
     pub(crate) source: &'static str,
+    /// A further source called `api`.
+    pub(crate) api: Option<Arc<Gate>>,
+    /// Whether pull requests of one branch share an environment.
+    pub(crate) joins: bool,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -101,6 +105,8 @@ impl Bench {
             settings,
             project: "shop",
             source: "shop",
+            api: None,
+            joins: false,
             clock,
         };
         bench.start().await;
@@ -116,6 +122,13 @@ impl Bench {
             base_branch: branch("main"),
             policy_branch: branch("main"),
         };
+        let further = self.api.as_ref().map(|gate| Source {
+            name: "api".parse().unwrap(),
+            forge: Arc::clone(gate) as Arc<dyn Forge>,
+            repository: gate.local().repository_id().clone(),
+            base_branch: branch("main"),
+            policy_branch: branch("main"),
+        });
         let base = Base {
             scheme: "http".into(),
             domain: "preview.test".into(),
@@ -128,7 +141,8 @@ impl Bench {
             projects: vec![Project {
                 name: self.project.parse().unwrap(),
                 base,
-                sources: vec![source],
+                sources: std::iter::once(source).chain(further).collect(),
+                joins: self.joins,
             }],
             git,
             mirrors: self.directory.path().join("mirrors"),
@@ -225,7 +239,8 @@ impl Bench {
                 if let Some(row) = self.environments(number).await.pop() {
                     let at = commit.is_none_or(|commit| row.head.values().any(|head| head == commit));
                     if at && self.phase(&row.id).await == phase {
-                        return row;
+                        // It was read before its phase.
+                        return self.store.environment_get(&row.id).await.unwrap().unwrap();
                     }
                 }
                 sleep(Duration::from_millis(10)).await;

@@ -40,6 +40,11 @@ impl Gate {
         }
     }
 
+    /// The forge itself, past the gate.
+    pub(crate) fn local(&self) -> &LocalForge {
+        &self.forge
+    }
+
     pub(crate) fn set(&self, door: Door) {
         *self.door.lock().unwrap() = door;
     }

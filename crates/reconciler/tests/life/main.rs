@@ -17,6 +17,7 @@ mod keeping;
 mod policy;
 mod refused;
 mod secrets;
+mod sources;
 mod spares;
 mod triggers;
 mod troubles;

@@ -112,3 +112,48 @@ fn a_name_that_could_be_a_path_is_refused() {
     let error = parse("projects:\n  - {name: ../x, sources: [{forge: {kind: local, path: /x}}]}\n").unwrap_err();
     assert!(error.to_string().contains("project name"), "{error}");
 }
+
+#[test]
+fn sources_are_told_apart_and_one_of_them_carries_the_blueprint() {
+    let with = |project: &str, sources: &str| {
+        parse(&format!(
+            "projects:\n  - {{ name: shop{project}, sources: [{sources}] }}\n"
+        ))
+    };
+    let source = |name: &str, path: &str| format!("{{ name: {name}, forge: {{ kind: local, path: {path} }} }}");
+    let both = [source("shop", "/a"), source("api", "/b")].join(", ");
+    let config = with("", &both).unwrap();
+    assert_eq!(config.projects[0].blueprint_place(), Some(0));
+    assert_eq!(config.projects[0].join, JoinConfig::None);
+    let config = with(", blueprint: api, join: branch", &both).unwrap();
+    assert_eq!(config.projects[0].blueprint_place(), Some(1));
+    assert_eq!(config.projects[0].join, JoinConfig::Branch);
+
+    let ruled = format!(
+        "{}, {{ name: api, policy_branch: rules, forge: {{ kind: local, path: /b }} }}",
+        source("shop", "/a")
+    );
+    for (project, sources, words) in [
+        (
+            "",
+            [source("api", "/a"), source("api", "/b")].join(", "),
+            "two sources named api",
+        ),
+        (
+            "",
+            [source("shop", "/a"), source("api", "/a")].join(", "),
+            "two sources for /a",
+        ),
+        ("", source("service-web", "/a"), "service-"),
+        (", blueprint: apo", both.clone(), "did you mean `api`?"),
+        (", blueprint: something", both.clone(), "there are: api, shop"),
+        ("", ruled, "`policy_branch` of the source api has no effect"),
+    ] {
+        let error = with(project, &sources).unwrap_err();
+        let ConfigError::Contradiction { what, hint } = &error else {
+            panic!("{error}");
+        };
+        assert!(format!("{what}; {hint}").contains(words), "{what}; {hint}");
+    }
+    assert!(with(", join: branches", &both).is_err());
+}

@@ -163,12 +163,8 @@ async fn routes(app: &App, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Rout
 }
 
 async fn pull_request(app: &App, project: &Project, row: &EnvironmentRow) -> Answer<Option<PullRequestRow>> {
-    match (&row.origin, project.primary()) {
-        (Origin::PullRequest { number }, Some(source)) => {
-            Ok(app.store.pull_request_get(&row.project, &source.name, *number).await?)
-        }
-        _ => Ok(None),
-    }
+    let known = reconciler::pull_requests(&app.store, project, row).await?;
+    Ok(known.into_iter().next())
 }
 
 async fn environment(
@@ -318,11 +314,17 @@ fn about(
 ) -> About {
     let commits = shown.map_or(&row.head, |row| &row.spec.sources);
     let commit = project
-        .primary()
+        .leading(&row.origin)
         .and_then(|source| commits.get(&source.name))
         .map_or_else(String::new, ToString::to_string);
     let (title, pull_request) = match &row.origin {
-        Origin::PullRequest { number } => (pull.map_or_else(String::new, |pull| pull.title.clone()), Some(*number)),
+        Origin::PullRequest { number } | Origin::FurtherPullRequest { number, .. } => {
+            (pull.map_or_else(String::new, |pull| pull.title.clone()), Some(*number))
+        }
+        Origin::PullRequests { branch } => match pull {
+            Some(pull) => (pull.title.clone(), Some(pull.number)),
+            None => (branch.to_string(), None),
+        },
         Origin::Branch { branch } | Origin::Baseline { branch } => (branch.to_string(), None),
         _ => (row.label.to_string(), None),
     };

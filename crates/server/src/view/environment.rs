@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use store::{EnvironmentRow, GenerationRow, Outcome};
+use store::{EnvironmentRow, GenerationRow, Outcome, PullRequestRow};
 use tokio::time::timeout;
 
 /// How long the runtime is waited for. What it says is an addition; the rest is shown without it.
@@ -90,6 +90,7 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         }
         _ => Vec::new(),
     };
+    let pull_requests = pull_requests(app, project, row).await?;
     let failed = newest
         .filter(|row| row.outcome == Some(Outcome::Failed))
         .and_then(|row| row.failure.as_ref());
@@ -102,7 +103,12 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         phase,
         status: told(app, row, phase, live),
         power: row.power_now(),
-        pull_request: pull_request(app, project, row).await?,
+        pull_request: pull_requests.first().cloned(),
+        pull_requests: if matches!(row.origin, Origin::PullRequests { .. }) {
+            pull_requests
+        } else {
+            Vec::new()
+        },
         commits: commits(row, live),
         newest: facts.newest,
         live: facts.live,
@@ -124,12 +130,14 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
 
 /// Whether what the policy allows holds for the commit of an environment: that of a pull request may be a stranger's.
 async fn may_reach(app: &App, row: &EnvironmentRow) -> Answer<bool> {
-    let project = app.project(&row.project).and_then(Project::primary);
-    let (Origin::PullRequest { number }, Some(source)) = (&row.origin, project) else {
+    let Some(project) = app.project(&row.project).filter(|_| row.origin.is_of_pull_requests()) else {
         return Ok(true);
     };
-    let known = app.store.pull_request_get(&row.project, &source.name, *number).await?;
-    Ok(known.is_none_or(|pull| pull.trusted))
+    let known = reconciler::pull_requests(&app.store, project, row).await?;
+    Ok(known
+        .iter()
+        .filter(|pull| pull.state == store::PullRequestState::Open || known.len() == 1)
+        .all(|pull| pull.trusted))
 }
 
 fn policy_note(app: &App, row: &EnvironmentRow) -> Option<String> {
@@ -141,7 +149,10 @@ fn told(app: &App, row: &EnvironmentRow, phase: Phase, live: Option<&GenerationR
     if row.origin == Origin::Spare && matches!(phase, Phase::Live | Phase::Sleeping) {
         return "ready".to_owned();
     }
-    let Some(source) = app.project(&row.project).and_then(Project::primary) else {
+    let leading = app
+        .project(&row.project)
+        .and_then(|project| project.leading(&row.origin));
+    let Some(source) = leading else {
         return phase.word().to_owned();
     };
     let live = live.and_then(|live| live.spec.sources.get(&source.name));
@@ -156,12 +167,13 @@ fn addresses(project: &Project, row: &EnvironmentRow, stack: &ServiceStack) -> V
     public_services(stack).into_iter().enumerate().map(address).collect()
 }
 
-async fn pull_request(app: &App, project: Option<&Project>, row: &EnvironmentRow) -> Answer<Option<PullRequestView>> {
-    let (Origin::PullRequest { number }, Some(source)) = (&row.origin, project.and_then(Project::primary)) else {
-        return Ok(None);
+async fn pull_requests(app: &App, project: Option<&Project>, row: &EnvironmentRow) -> Answer<Vec<PullRequestView>> {
+    let Some(project) = project else {
+        return Ok(Vec::new());
     };
-    let known = app.store.pull_request_get(&row.project, &source.name, *number).await?;
-    Ok(known.map(|pull| PullRequestView {
+    let known = reconciler::pull_requests(&app.store, project, row).await?;
+    let view = |pull: PullRequestRow| PullRequestView {
+        source: pull.source,
         number: pull.number,
         title: pull.title,
         author: pull.author,
@@ -175,19 +187,27 @@ async fn pull_request(app: &App, project: Option<&Project>, row: &EnvironmentRow
         .to_owned(),
         fork: pull.fork,
         web_url: pull.web_url,
-    }))
+    };
+    Ok(known.into_iter().map(view).collect())
 }
 
 fn commits(row: &EnvironmentRow, live: Option<&GenerationRow>) -> BTreeMap<SourceName, CommitView> {
     let lives = live.map(|live| &live.spec.sources);
+    let pins = reconciler::pins(row);
     let names: BTreeSet<&SourceName> = row
         .head
         .keys()
         .chain(lives.into_iter().flat_map(BTreeMap::keys))
+        .chain(pins.keys())
         .collect();
-    let commit = |name: &SourceName| CommitView {
-        wanted: row.head.get(name).cloned(),
-        live: lives.and_then(|lives| lives.get(name)).cloned(),
+    let commit = |name: &SourceName| {
+        let pin = pins.get(name);
+        CommitView {
+            wanted: row.head.get(name).cloned(),
+            live: lives.and_then(|lives| lives.get(name)).cloned(),
+            branch: pin.and_then(|pin| pin.branch.as_ref()).map(ToString::to_string),
+            trouble: pin.and_then(|pin| pin.trouble.clone()),
+        }
     };
     names.into_iter().map(|name| (name.clone(), commit(name))).collect()
 }

@@ -8,7 +8,6 @@ use api::{
 };
 use model::{EnvironmentId, Generation, Phase, Timestamp};
 use planner::{Plan, StepState};
-use reconciler::Project;
 use std::{collections::BTreeMap, time::Duration};
 use store::{AttemptRow, EnvironmentRow, Outcome, StepRow};
 use tokio::time::timeout;
@@ -235,7 +234,9 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
 /// What has to be done for an approval.
 fn approval(app: &App, row: &EnvironmentRow) -> String {
     let who = "somebody who may push to approve the commit";
-    let source = app.project(&row.project).and_then(Project::primary);
+    let source = app
+        .project(&row.project)
+        .and_then(|project| project.leading(&row.origin));
     match source.and_then(|source| row.head.get(&source.name)) {
         Some(commit) => format!("{who}: `maquette approve {} --commit {commit}`", row.label),
         None => who.to_owned(),

@@ -72,6 +72,10 @@ pub(crate) struct Bench {
     /// Its name as our server's configuration has it.
     configured: String,
     pub(crate) tree: WorkTree,
+    /// A second repository, which is a further source called `api`.
+    pub(crate) api: Option<(NewRepository, WorkTree)>,
+    /// How pull requests share environments.
+    pub(crate) join: &'static str,
     pub(crate) simulator: Simulator,
     pub(crate) store: Store,
     setting: Setting,
@@ -138,6 +142,8 @@ impl Bench {
             configured: repository.path.clone(),
             repository,
             tree,
+            api: None,
+            join: "none",
             clock: tokio::spawn(keep_time(simulator.clone())),
             simulator,
             store: Store::open(&state.store()).await.unwrap(),
@@ -159,6 +165,18 @@ impl Bench {
 
     fn configuration(&self, port: u16) -> ServerConfig {
         let directory = self.directory.path().display();
+        let source = |name: &str, repository: &str| {
+            json!({ "name": name, "forge": {
+                "kind": "gitea",
+                "url": self.setting.through.clone().unwrap_or_else(|| self.gitea.url()),
+                "repository": repository,
+                "token_file": format!("{directory}/token"),
+                "webhook_secret_file": format!("{directory}/secret"),
+                "webhook_url": (!self.webhook_host.is_empty()).then(|| format!("http://{}:{port}/", self.webhook_host)),
+            } })
+        };
+        let api = self.api.as_ref().map(|(repository, _)| source("api", &repository.path));
+        let sources: Vec<Value> = api.into_iter().chain([source("shop", &self.configured)]).collect();
         let text = json!({
             "state_dir": format!("{directory}/state"),
             "listen": format!("127.0.0.1:{port}"),
@@ -167,14 +185,9 @@ impl Bench {
             "gateway": { "bases": [{ "domain": "preview.test" }] },
             "projects": [{
                 "name": "shop",
-                "sources": [{ "forge": {
-                    "kind": "gitea",
-                    "url": self.setting.through.clone().unwrap_or_else(|| self.gitea.url()),
-                    "repository": self.configured,
-                    "token_file": format!("{directory}/token"),
-                    "webhook_secret_file": format!("{directory}/secret"),
-                    "webhook_url": (!self.webhook_host.is_empty()).then(|| format!("http://{}:{port}/", self.webhook_host)),
-                } }],
+                "blueprint": "shop",
+                "join": self.join,
+                "sources": sources,
             }],
         });
         ServerConfig::parse(&text.to_string(), Path::new("maquette-server.yaml")).unwrap()
@@ -211,7 +224,11 @@ impl Bench {
 
     /// Our webhooks on Gitea.
     pub(crate) async fn hooks(&self) -> Vec<Value> {
-        let path = format!("repos/{}/hooks", self.repository.path);
+        self.hooks_of(&self.repository).await
+    }
+
+    pub(crate) async fn hooks_of(&self, repository: &NewRepository) -> Vec<Value> {
+        let path = format!("repos/{}/hooks", repository.path);
         let found = self.ada.call(Method::GET, &path, Value::Null).await.unwrap();
         found.as_array().cloned().unwrap_or_default()
     }

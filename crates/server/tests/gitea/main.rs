@@ -14,6 +14,7 @@ mod hostile;
 mod life;
 mod outage;
 mod seen;
+mod sources;
 mod trust;
 
 use forge::{

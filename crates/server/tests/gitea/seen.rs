@@ -8,6 +8,7 @@ use runtime::{Runtime, simulator::Call};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use store::{EnvironmentRow, GenerationRow, PullRequestRow};
+use test_support::gitea::NewRepository;
 use tokio::time::sleep;
 
 impl Bench {
@@ -57,7 +58,12 @@ impl Bench {
 
     /// Waits until our one comment contains this text; returns its id and body.
     pub(crate) async fn comment_says(&self, number: u64, text: &str) -> (u64, String) {
-        let path = format!("repos/{}/issues/{number}/comments", self.repository.path);
+        self.comment_of(&self.repository, number, text).await
+    }
+
+    /// The same for a pull request of some repository.
+    pub(crate) async fn comment_of(&self, repository: &NewRepository, number: u64, text: &str) -> (u64, String) {
+        let path = format!("repos/{}/issues/{number}/comments", repository.path);
         let mut seen = Value::Null;
         let until = Instant::now() + crate::PATIENCE;
         while Instant::now() < until {

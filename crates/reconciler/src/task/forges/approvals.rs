@@ -7,10 +7,11 @@
 use crate::{
     comment::APPROVE,
     context::{Context, Trouble},
+    pins,
     project::{Project, Source},
 };
 use forge::{PullRequest, Remark};
-use model::{CommitId, EnvironmentId, Origin, Timestamp};
+use model::{CommitId, EnvironmentId, Origin, SourceName, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -88,8 +89,14 @@ pub(super) async fn look(
     pull: &PullRequest,
     seen: &mut Seen,
 ) -> Result<(), Trouble> {
-    let origin = Origin::PullRequest { number: pull.number.0 };
-    let row = context.store.environment_find(&project.name, &origin).await?;
+    let row = context
+        .store
+        .pull_request_get(&project.name, &source.name, pull.number.0)
+        .await?;
+    let row = match row {
+        Some(row) => super::pull_requests::environment_for(context, project, &row).await?,
+        None => None,
+    };
     let Some(row) = row.filter(|row| needs_approval(row, source, &pull.head)) else {
         return Ok(());
     };
@@ -129,6 +136,9 @@ pub(super) async fn look(
 
 /// The commit that somebody asked for with `deploy` is theirs to answer for.
 fn needs_approval(row: &EnvironmentRow, source: &Source, head: &CommitId) -> bool {
+    if matches!(row.origin, Origin::PullRequests { .. }) {
+        return row.wanted && pins::approved(row).get(&source.name) != Some(head);
+    }
     row.wanted && row.head.get(&source.name) == Some(head) && row.approved_commit.as_ref() != Some(head)
 }
 
@@ -177,12 +187,23 @@ async fn grant(
     let Some(row) = row.filter(|row| needs_approval(row, source, &pull.head)) else {
         return Ok(());
     };
-    let patch = EnvironmentPatch {
-        approved_commit: Some(Some(pull.head.clone())),
-        ..EnvironmentPatch::default()
-    };
-    context.store.environment_update(id, &patch).await?;
+    context
+        .store
+        .environment_update(id, &given(&row, &source.name, &pull.head))
+        .await?;
+    context.nudges.project(&project.name);
     approved(context, &row, &pull.head, who).await
+}
+
+/// What an approval changes about an environment. One that several pull requests share follows the commit the next time it is looked
+/// at.
+pub(crate) fn given(row: &EnvironmentRow, source: &SourceName, commit: &CommitId) -> EnvironmentPatch {
+    let shared = matches!(row.origin, Origin::PullRequests { .. });
+    EnvironmentPatch {
+        approved_commit: (!shared || row.approved_commit.is_none()).then(|| Some(commit.clone())),
+        overrides: shared.then(|| pins::with_approved(row, source, commit)),
+        ..EnvironmentPatch::default()
+    }
 }
 
 /// Remembers who approved a commit, and has it looked at.

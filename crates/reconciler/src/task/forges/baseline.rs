@@ -1,6 +1,11 @@
 //! The baseline: the environment of the base branch, which shows that the blueprint works on its own.
 
-use super::{New, branches::branch_twice, create, end, is_suppressed};
+use super::{
+    New,
+    branches::branch_twice,
+    create, end, is_suppressed,
+    siblings::{self, Sight, Wish},
+};
 use crate::{
     context::{Context, Trouble},
     project::{Project, Source},
@@ -16,7 +21,12 @@ use store::{EnvironmentPatch, EnvironmentRow};
 pub(crate) const BY_POLICY: &str = "baseline";
 
 /// Sees to it that there is a baseline if the policy wants one, asleep or awake as it says.
-pub(super) async fn look(context: &Context, project: &Project, source: &Source) -> Result<(), Trouble> {
+pub(super) async fn look(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    sight: &mut Sight,
+) -> Result<(), Trouble> {
     // A policy that can not be read makes nothing and ends nothing.
     let Some(head) = context.heads.get(&project.name).filter(|head| head.readable) else {
         return Ok(());
@@ -46,15 +56,17 @@ pub(super) async fn look(context: &Context, project: &Project, source: &Source) 
         .repositories
         .ensure(&project.name, source, &commit, Some(&via))
         .await?;
+    let wish = Wish::of(project, &origin, None);
     let new = New {
         origin,
-        head: &commit,
-        approved: true,
+        head: Some((&source.name, &commit)),
+        found: siblings::find(context, project, &wish, sight).await?,
+        approved: Some(&commit),
         power: power(wanted),
         reason: &format!("the baseline: branch {}", source.base_branch),
         overrides: json!({ BY_POLICY: wanted.word() }),
     };
-    create(context, project, source, new).await
+    create(context, project, new).await
 }
 
 /// What the policy said when it made this baseline or changed it last.

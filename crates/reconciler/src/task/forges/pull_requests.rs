@@ -4,16 +4,19 @@ use super::{
     New, SECOND_READ, UNCOVERED,
     approvals::{self, Seen},
     create, end, follow, is_suppressed,
+    siblings::{self, Sight, Wish},
 };
 use crate::{
     context::{Context, Trouble},
+    pins,
     project::{Project, Source},
+    pulls,
 };
 use blueprint::{Triggers, Uncovered};
 use forge::{HeadOrigin, PullRequest, PullRequestFact, PullRequestNumber, PullRequestState};
-use model::{Origin, Power};
-use std::time::Duration;
-use store::PullRequestRow;
+use model::{BranchName, Origin, Power};
+use std::{collections::BTreeMap, time::Duration};
+use store::{EnvironmentPatch, EnvironmentRow, PullRequestRow};
 use tokio::time::sleep;
 
 /// Forges may tell of a push before they have noted who pushed. These are the pauses before the record is read again.
@@ -33,6 +36,7 @@ pub(super) async fn observe(
     source: &Source,
     pull: &PullRequest,
     seen: &mut Seen,
+    sight: &mut Sight,
 ) -> Result<(), Trouble> {
     let known = context
         .store
@@ -57,18 +61,27 @@ pub(super) async fn observe(
         context.store.pull_request_put(&row).await?;
         context.nudges.announcements();
         // A stack can see the title and the base branch.
-        let origin = Origin::PullRequest { number: row.number };
-        if let Some(environment) = context.store.environment_find(&project.name, &origin).await? {
+        if let Some(environment) = environment_for(context, project, &row).await? {
             context.nudges.environment(&environment.id);
         }
     }
     if pull.state.is_open() {
-        environment_of(context, project, source, pull, trusted).await?;
+        environment_of(context, project, source, pull, trusted, sight).await?;
         if !trusted {
             approvals::look(context, project, source, pull, seen).await?;
         }
     }
     Ok(())
+}
+
+/// The environment that a pull request has.
+pub(super) async fn environment_for(
+    context: &Context,
+    project: &Project,
+    pull: &PullRequestRow,
+) -> Result<Option<EnvironmentRow>, Trouble> {
+    let rows = context.store.environment_list(Some(&project.name), false).await?;
+    Ok(rows.into_iter().find(|row| pulls::is_for(project, row, pull)))
 }
 
 fn row(
@@ -132,19 +145,20 @@ pub(super) async fn missing(
     source: &Source,
     row: &PullRequestRow,
     seen: &mut Seen,
+    sight: &mut Sight,
 ) -> Result<(), Trouble> {
     let number = PullRequestNumber(row.number);
     for _ in 0..2 {
         match source.forge.pull_request(&source.repository, number).await? {
             PullRequestFact::Present(pull) if pull.state.is_open() => {
-                return observe(context, project, source, &pull, seen).await;
+                return observe(context, project, source, &pull, seen, sight).await;
             }
             PullRequestFact::Present(_) | PullRequestFact::Absent => sleep(SECOND_READ).await,
         }
     }
     let state = match source.forge.pull_request(&source.repository, number).await? {
         PullRequestFact::Present(pull) if pull.state.is_open() => {
-            return observe(context, project, source, &pull, seen).await;
+            return observe(context, project, source, &pull, seen, sight).await;
         }
         PullRequestFact::Present(pull) if pull.state == PullRequestState::Merged => store::PullRequestState::Merged,
         PullRequestFact::Present(_) | PullRequestFact::Absent => store::PullRequestState::Closed,
@@ -156,17 +170,80 @@ pub(super) async fn missing(
         ..row.clone()
     };
     context.store.pull_request_put(&closed).await?;
-    let origin = Origin::PullRequest { number: row.number };
-    if let Some(environment) = context.store.environment_find(&project.name, &origin).await? {
+    let others = others(context, project, &closed).await?;
+    if let Some(environment) = environment_for(context, project, row).await?.filter(|row| row.wanted)
+        && others.is_empty()
+    {
         let word = if state == store::PullRequestState::Merged {
             "merged"
         } else {
             "closed"
         };
-        let reason = format!("pull request {} was {word}", row.number);
+        let reason = format!("{} was {word}", called(project, source, row.number));
         end(context, &environment, &reason, None).await?;
     }
     context.nudges.announcements();
+    Ok(())
+}
+
+/// A pull request in words, with its source where that is not the one that carries the blueprint.
+fn called(project: &Project, source: &Source, number: u64) -> String {
+    match project.primary() {
+        Some(primary) if primary.name != source.name => format!("pull request {number} of {}", source.name),
+        _ => format!("pull request {number}"),
+    }
+}
+
+/// The branch whose pull requests share an environment with this one. One from a fork has its own: its author chose the name.
+fn shared_branch<'a>(project: &Project, pull: &'a PullRequest) -> Option<&'a BranchName> {
+    match &pull.origin {
+        HeadOrigin::BaseRepository(branch) if project.joins => Some(branch),
+        _ => None,
+    }
+}
+
+/// The other open pull requests that share an environment with this one.
+async fn others(context: &Context, project: &Project, row: &PullRequestRow) -> Result<Vec<PullRequestRow>, Trouble> {
+    let Some(environment) = environment_for(context, project, row).await? else {
+        return Ok(Vec::new());
+    };
+    let mut all = pulls::pull_requests(&context.store, project, &environment).await?;
+    all.retain(|other| {
+        other.state == store::PullRequestState::Open && (&other.source, other.number) != (&row.source, row.number)
+    });
+    Ok(all)
+}
+
+/// Ends the environment that a pull request had while the configuration said something else of sharing.
+async fn end_others(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    pull: &PullRequest,
+    shares: bool,
+) -> Result<(), Trouble> {
+    for row in context.store.environment_list(Some(&project.name), false).await? {
+        let shared = matches!(row.origin, Origin::PullRequests { .. });
+        if !row.wanted || shared == shares {
+            continue;
+        }
+        let own = row.origin == project.origin_of(&source.name, pull.number.0);
+        let member = pins::members(&row)
+            .get(&source.name)
+            .is_some_and(|n| n.contains(&pull.number.0));
+        if own {
+            let reason = "pull requests of one branch share an environment now";
+            end(context, &row, reason, None).await?;
+        } else if shared && member && !project.joins {
+            end(
+                context,
+                &row,
+                "each pull request has an environment of its own now",
+                None,
+            )
+            .await?;
+        }
+    }
     Ok(())
 }
 
@@ -176,8 +253,14 @@ async fn environment_of(
     source: &Source,
     pull: &PullRequest,
     trusted: bool,
+    sight: &mut Sight,
 ) -> Result<(), Trouble> {
-    let origin = Origin::PullRequest { number: pull.number.0 };
+    let shared = shared_branch(project, pull);
+    let origin = match shared {
+        Some(branch) => Origin::PullRequests { branch: branch.clone() },
+        None => project.origin_of(&source.name, pull.number.0),
+    };
+    end_others(context, project, source, pull, shared.is_some()).await?;
     if trusted {
         context
             .repositories
@@ -187,23 +270,82 @@ async fn environment_of(
     match context.store.environment_find(&project.name, &origin).await? {
         Some(environment) if !environment.wanted => Ok(()),
         Some(environment) => match uncovered_twice(context, project, source, pull).await? {
+            Some(_) if is_covered_by_others(context, project, source, pull).await? => Ok(()),
             Some(reason) => end(context, &environment, &reason, Some(UNCOVERED)).await,
+            None if shared.is_some() => join(context, source, &environment, pull, trusted).await,
             None => follow(context, source, &environment, &pull.head, trusted).await,
         },
         None if is_suppressed(context, project, &origin, source, &pull.head).await? => Ok(()),
         None if !is_admitted(context, project, pull) => Ok(()),
         None => {
-            let new = New {
-                origin,
-                head: &pull.head,
-                approved: trusted,
-                power: Power::Running,
-                reason: &format!("pull request {}", pull.number),
-                overrides: serde_json::json!({}),
+            let branch = match &pull.origin {
+                HeadOrigin::BaseRepository(branch) => Some(branch),
+                _ => None,
             };
-            create(context, project, source, new).await
+            let wish = Wish::of(project, &origin, branch);
+            let found = siblings::find(context, project, &wish, sight).await?;
+            let members = BTreeMap::from([(&source.name, [pull.number.0])]);
+            let new = New {
+                head: shared.is_none().then_some((&source.name, &pull.head)),
+                found,
+                approved: trusted.then_some(&pull.head),
+                power: Power::Running,
+                reason: &called(project, source, pull.number.0),
+                overrides: match shared {
+                    Some(_) => serde_json::json!({ pins::MEMBERS: members }),
+                    None => serde_json::json!({}),
+                },
+                origin,
+            };
+            create(context, project, new).await
         }
     }
+}
+
+/// Notes that a pull request shares an environment. Its commits are followed like those of all sources there; the first one that may
+/// run lets the environment begin.
+async fn join(
+    context: &Context,
+    source: &Source,
+    environment: &EnvironmentRow,
+    pull: &PullRequest,
+    trusted: bool,
+) -> Result<(), Trouble> {
+    let overrides = pins::with_member(environment, &source.name, pull.number.0);
+    let begins = trusted && environment.approved_commit.is_none();
+    if overrides == environment.overrides && !begins {
+        return Ok(());
+    }
+    let patch = EnvironmentPatch {
+        overrides: Some(overrides),
+        approved_commit: begins.then(|| Some(pull.head.clone())),
+        ..EnvironmentPatch::default()
+    };
+    context.store.environment_update(&environment.id, &patch).await?;
+    context.nudges.environment(&environment.id);
+    context.nudges.announcements();
+    Ok(())
+}
+
+/// Whether the policy gives another one an environment of those that share it.
+async fn is_covered_by_others(
+    context: &Context,
+    project: &Project,
+    source: &Source,
+    pull: &PullRequest,
+) -> Result<bool, Trouble> {
+    let Some(head) = context.heads.get(&project.name).filter(|head| head.readable) else {
+        return Ok(true);
+    };
+    let this = row(context, project, source, pull, false, 0);
+    let covered = |other: &PullRequestRow| {
+        let labels = other.labels.iter().map(String::as_str);
+        head.policy
+            .triggers
+            .uncovered(other.draft, &other.base, labels)
+            .is_none()
+    };
+    Ok(others(context, project, &this).await?.iter().any(covered))
 }
 
 /// Whether the policy wants environments for pull requests like this one. Nothing is made before the policy was read, or while
