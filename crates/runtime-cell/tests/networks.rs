@@ -126,12 +126,12 @@ async fn who_shares_no_network_is_neither_reached_nor_heard() {
     let attack = format!(
         "
 import errno, socket
-def reach(address):
+def reach(address, patience):
     with socket.socket() as s:
-        s.settimeout(0.5)
+        s.settimeout(patience)
         try: s.connect((address, 8123)); return 'REACHED'
         except OSError: return 'not reached'
-print('tcp', reach('{db}'), '/ control', reach('{api}').lower())
+print('tcp', reach('{db}', 0.5), '/ control', reach('{api}', 60).lower())
 for family, kind, protocol in [(socket.AF_PACKET, socket.SOCK_RAW, 3), (socket.AF_INET, socket.SOCK_RAW, 17), (socket.AF_PACKET, socket.SOCK_DGRAM, 0x0608)]:
     try: socket.socket(family, kind, protocol); print('raw MADE')
     except OSError as e: print('raw', errno.errorcode[e.errno])

@@ -173,8 +173,8 @@ async fn settings_of_the_kernel_are_the_containers_own() {
 
 /// Whether its input has come to its end, and whether it is a terminal.
 const INPUT: &str = "
-import os, select, time
-over = bool(select.select([0], [], [], 0.1)[0])
+import os, select, sys, time
+over = bool(select.select([0], [], [], float(sys.argv[1]))[0])
 print('input', 'over' if over else 'open', os.isatty(0), os.isatty(1), flush=True)
 while True: time.sleep(1000)
 ";
@@ -184,8 +184,10 @@ async fn input_is_open_or_a_terminal_where_that_is_asked_for() {
     for oci in OciKind::ALL {
         let rig = Rig::start_on(oci);
         let runtime = rig.runtime().await;
-        let plain = service(&["python3", "-c", INPUT], &[]);
-        let (mut open, mut terminal, mut both) = (plain.clone(), plain.clone(), plain.clone());
+        // The end of an input may take its time to come; what is open has no end, however long one waits.
+        let plain = service(&["python3", "-c", INPUT, "60"], &[]);
+        let mut open = service(&["python3", "-c", INPUT, "0.5"], &[]);
+        let (mut terminal, mut both) = (open.clone(), open.clone());
         open.workload.options.stdin_open = true;
         terminal.workload.options.terminal = true;
         (both.workload.options.terminal, both.workload.options.stdin_open) = (true, true);

@@ -225,6 +225,7 @@ async fn build(
     let mut engine = Service {
         depends_on: BTreeMap::new(),
         networks: BTreeMap::new(),
+        net: model::NetworkMode::default(),
         restarts_with: std::collections::BTreeSet::new(),
         public_port: None,
         ..engine.clone()

@@ -228,7 +228,10 @@ fn furnish(label: &str) -> io::Result<u32> {
     netlink.link_up(LOOPBACK)?;
     netlink.address_add(bridge, HUB_ADDRESS, PREFIX)?;
     // A new namespace takes the machine's own setting over. A hub that forwards would lead around what keeps networks apart.
-    fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
+    let forwards = "/proc/sys/net/ipv4/ip_forward";
+    if fs::read_to_string(forwards)?.trim() != "0" {
+        fs::write(forwards, "0")?;
+    }
     Ok(bridge)
 }
 
