@@ -397,3 +397,97 @@ async fn pull_requests_of_one_branch_share_an_environment_until_the_last_is_clos
     assert_eq!(two.rows(&origin).await.len(), 1);
     assert!(two.rows(&of_shop(of_the_shop)).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_ask_for_of_a_further_source_holds_in_one_environment() {
+    let two = Two::new(false).await;
+    let (shop, handle) = ("shop".parse().unwrap(), two.bench.handle.clone().unwrap());
+    two.bench.push("change", &compose("two")).await;
+    let same = two.write("change", "of the same name").await;
+    let other = two.write("other", "another branch").await;
+    let made = handle.create_branch(&shop, &branch("change"), "a test").await.unwrap();
+    let row = two.reaches(&made.origin, Phase::Live, Some(&same)).await;
+
+    // A copy has the commits of the original, and is left alone.
+    let copy = handle.create_clone(&row.id, "a test").await.unwrap();
+    let copied = two.reaches(&copy.origin, Phase::Live, Some(&same)).await;
+    assert_eq!(copied.head, row.head);
+
+    // The whole source follows another branch.
+    let api = "api".parse().unwrap();
+    handle.update_service(&row.id, &api, &branch("other")).await.unwrap();
+    two.reaches(&made.origin, Phase::Live, Some(&other)).await;
+    let other = two.write("other", "pushed").await;
+    two.reaches(&made.origin, Phase::Live, Some(&other)).await;
+
+    // Another commit, until the branch moves on.
+    let (from, first) = (source("api"), same.clone());
+    handle.deploy_of(&row.id, Some(&from), &first).await.unwrap();
+    two.reaches(&made.origin, Phase::Live, Some(&first)).await;
+    let other = two.write("other", "moved on").await;
+    two.reaches(&made.origin, Phase::Live, Some(&other)).await;
+    let copied = two.reaches(&copy.origin, Phase::Live, Some(&same)).await;
+    assert_eq!(copied.head, row.head);
+
+    // It ends with the branch of the source that carries the blueprint.
+    two.bench.forge.delete_branch(&branch("change")).await.unwrap();
+    two.reaches(&made.origin, Phase::Ended, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_pull_requests_share_is_a_setting_that_may_change() {
+    let mut two = Two::new(false).await;
+    let number = two.open_shop("feature").await;
+    let (of_the_api, head) = two.open_api("feature", "first").await;
+    let own = [of_shop(number), of_api(of_the_api)];
+    for origin in &own {
+        two.reaches(origin, Phase::Live, Some(&head)).await;
+    }
+    two.bench.kill();
+    two.bench.joins = true;
+    two.bench.start().await;
+    let shared = two.reaches(&of_branch("feature"), Phase::Live, Some(&head)).await;
+    for origin in &own {
+        let ended = two.reaches(origin, Phase::Ended, None).await;
+        assert!(ended.reason.contains("share an environment now"), "{}", ended.reason);
+    }
+    two.told(two.forge(), of_the_api, "prs-feature.preview.test").await;
+
+    two.bench.kill();
+    two.bench.joins = false;
+    two.bench.start().await;
+    let ended = two.reaches(&of_branch("feature"), Phase::Ended, None).await;
+    assert_eq!(ended.id, shared.id);
+    for origin in &own {
+        two.reaches(origin, Phase::Live, Some(&head)).await;
+    }
+    two.told(two.forge(), of_the_api, &format!("pr-{of_the_api}-api.preview.test"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_taken_out_of_the_configuration_is_no_part_of_what_follows() {
+    let mut two = Two::new(false).await;
+    let number = two.open_shop("feature").await;
+    let row = two.reaches(&of_shop(number), Phase::Live, None).await;
+    two.bench.kill();
+    two.bench.api = None;
+    two.bench.start().await;
+    // The stack still names it.
+    two.told(&two.bench.forge, number, "the project has no source `api`")
+        .await;
+    let settings = "stack:\n  services:\n    web: { host: true, public: true }\npolicy: { baseline: none }\n";
+    let files = [
+        FileChange::write("maquette.yaml", settings),
+        FileChange::write("compose.yaml", crate::bench::compose("alone")),
+    ];
+    let head = two
+        .bench
+        .forge
+        .commit(&branch("feature"), None, &files, "Alone")
+        .await
+        .unwrap();
+    let live = two.bench.reaches(number, Phase::Live, Some(&head)).await;
+    assert_eq!(live.id, row.id);
+    assert_eq!(live.head.get(&source("api")), None);
+}
