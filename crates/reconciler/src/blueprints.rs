@@ -168,9 +168,18 @@ pub(crate) async fn of_environment(
         .primary()
         .and_then(|s| Some((s, environment.head.get(&s.name)?)))
     else {
-        return Ok(Err("the environment has no commit of the project's first source"
-            .to_owned()
-            .into()));
+        let name = project
+            .primary()
+            .map_or_else(String::new, |source| source.name.to_string());
+        let pins = pins::pins(environment);
+        let pin = project
+            .primary()
+            .and_then(|source| pins.get(&source.name)?.trouble.clone());
+        let why = pin.unwrap_or_else(|| "has no commit here yet".to_owned());
+        return Ok(Err(Unusable {
+            hint: None,
+            ..format!("source {name}, which carries the blueprint, {why}").into()
+        }));
     };
     let about = about_environment(context, environment, project, (source, commit), granted).await?;
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.

@@ -6,7 +6,7 @@ use api::{
     EnvironmentView, EventView, FailureView, GenerationView, ServiceStateView, StepStateView, StepView, StepsView,
     WhyView,
 };
-use model::{EnvironmentId, Generation, Phase, Timestamp};
+use model::{EnvironmentId, Generation, Origin, Phase, Timestamp};
 use planner::{Plan, StepState};
 use std::{collections::BTreeMap, time::Duration};
 use store::{AttemptRow, EnvironmentRow, Outcome, StepRow};
@@ -210,7 +210,7 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         .filter_map(|step| step.waiting_for.clone())
         .collect();
     if matches!(view.phase, Phase::NeedsApproval | Phase::LiveUnapproved) {
-        waiting_for.push(approval(app, row));
+        waiting_for.push(approval(app, row).await?);
     }
     Ok(WhyView {
         environment: row.id.clone(),
@@ -231,16 +231,21 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
     })
 }
 
-/// What has to be done for an approval.
-fn approval(app: &App, row: &EnvironmentRow) -> String {
+/// What has to be done for an approval. Of several pull requests that share an environment, the first that waits for one is told.
+async fn approval(app: &App, row: &EnvironmentRow) -> Answer<String> {
     let who = "somebody who may push to approve the commit";
-    let source = app
-        .project(&row.project)
-        .and_then(|project| project.leading(&row.origin));
-    match source.and_then(|source| row.head.get(&source.name)) {
+    let Some(project) = app.project(&row.project) else {
+        return Ok(who.to_owned());
+    };
+    let pulls = reconciler::pull_requests(&app.store, project, row).await?;
+    let shared = matches!(row.origin, Origin::PullRequests { .. });
+    let waits = pulls.iter().find(|pull| shared && !pull.trusted).map(|pull| &pull.head);
+    let leading = project.leading(&row.origin);
+    let commit = waits.or_else(|| row.head.get(&leading?.name));
+    Ok(match commit {
         Some(commit) => format!("{who}: `maquette approve {} --commit {commit}`", row.label),
         None => who.to_owned(),
-    }
+    })
 }
 
 /// What failed, else what is tried again, else what runs.

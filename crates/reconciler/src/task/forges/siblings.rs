@@ -59,6 +59,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) chosen: BTreeMap<SourceName, BranchName>,
     /// Commits that may run although nobody who may push has pushed them.
     pub(crate) approved: BTreeMap<SourceName, CommitId>,
+    /// How the sources were followed before.
+    pub(crate) before: BTreeMap<SourceName, Pin>,
 }
 
 impl<'a> Wish<'a> {
@@ -70,6 +72,7 @@ impl<'a> Wish<'a> {
             branch,
             chosen: BTreeMap::new(),
             approved: BTreeMap::new(),
+            before: BTreeMap::new(),
         }
     }
 }
@@ -126,10 +129,15 @@ async fn place(source: &Source, wish: &Wish<'_>, pulls: &[PullRequestRow], sight
         if approved || !pulls.iter().any(doubted) {
             return Ok((branch.clone(), commit));
         }
-        withheld = Some(format!(
+        let why = format!(
             "has a branch {branch} whose commit {} waits for approval",
             commit.short()
-        ));
+        );
+        // What is at an older commit of the branch stays there.
+        if wish.before.get(&source.name).and_then(|pin| pin.branch.as_ref()) == Some(branch) {
+            return Err(why);
+        }
+        withheld = Some(why);
     }
     let base = &source.base_branch;
     match (sight.branch(source, base).await?, withheld, wish.branch) {
@@ -170,6 +178,7 @@ async fn wish<'a>(
         branch,
         chosen: pins::branches(row),
         approved: pins::approved(row),
+        before: pins::pins(row),
     }))
 }
 
