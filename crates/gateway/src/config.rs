@@ -137,6 +137,8 @@ pub struct Timing {
     pub reconnect_pause: Duration,
     /// All attempts together, while the route is live and the service refuses.
     pub connect_patience: Duration,
+    /// All attempts together, while whoever hands out connections does not answer: it is being restarted.
+    pub dialler_patience: Duration,
     /// Silence between a request and the head of its response. A body on its way up counts as no silence.
     pub response: Duration,
     /// How long a navigation waits for an environment before it gets the progress page, so that a thaw never flashes.
@@ -156,6 +158,7 @@ impl Default for Timing {
             connect: Duration::from_secs(5),
             reconnect_pause: Duration::from_millis(25),
             connect_patience: Duration::from_secs(3),
+            dialler_patience: Duration::from_secs(20),
             response: Duration::from_secs(300),
             navigation_hold: Duration::from_millis(1500),
             hold: Duration::from_secs(60),

@@ -250,7 +250,11 @@ impl Upstream {
                 Ok(stream) => return self.greet(stream, key, &route).await,
                 Err(error) => error,
             };
-            if begun.elapsed() + pause > self.timing.connect_patience {
+            let patience = match error {
+                DialError::Unavailable { .. } => self.timing.dialler_patience,
+                _ => self.timing.connect_patience,
+            };
+            if begun.elapsed() + pause > patience {
                 return Err(UpstreamError::Connect {
                     target: target.clone(),
                     source: error,

@@ -155,6 +155,42 @@ async fn a_connect_that_hangs_has_a_limit_of_its_own() {
     serving.abort();
 }
 
+/// As while the process that hands out connections is restarted, which takes longer than a service may refuse.
+#[tokio::test]
+async fn a_request_waits_for_whoever_hands_out_connections() {
+    struct Restarts(std::sync::atomic::AtomicU32, std::sync::Arc<gateway::TcpDial>);
+    #[async_trait::async_trait]
+    impl gateway::Dial for Restarts {
+        async fn dial(&self, to: &gateway::Target, epoch: u64) -> Result<tokio::net::TcpStream, gateway::DialError> {
+            if self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 5 {
+                let source = std::io::ErrorKind::ConnectionRefused.into();
+                return Err(gateway::DialError::Unavailable { source });
+            }
+            self.1.dial(to, epoch).await
+        }
+    }
+    let world = World::new().await;
+    let address = canned("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere").await;
+    world.serve_at("pr-7", address);
+    let mut config =
+        gateway::Config::new(vec![gateway::Base::new("localhost", gateway::Scheme::Http).unwrap()]).unwrap();
+    config.timing.connect_patience = Duration::ZERO;
+    let dial = std::sync::Arc::new(Restarts(0.into(), world.dial.clone()));
+    let waiting = gateway::Gateway::new(config, world.routes(), world.auth.clone(), dial);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move { waiting.serve(listener, std::future::pending()).await });
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: pr-7.localhost\r\nMaquette-Token: {}\r\n\r\n",
+        world.token.expose()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "there").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serving.abort();
+}
+
 #[tokio::test]
 async fn requests_in_flight_are_completed_when_the_gateway_ends() {
     let slow = service(|mut stream, _| async move {
