@@ -76,6 +76,9 @@ pub struct JobFact {
 pub struct VolumeFact {
     /// The generation that it was made for.
     pub incarnation: Generation,
+    /// Whether the machine went down without warning while a database wrote to it: what was written last may be damaged.
+    #[serde(default)]
+    pub torn: bool,
 }
 
 /// What a runtime sees of one environment.

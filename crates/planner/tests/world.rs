@@ -254,7 +254,13 @@ impl World {
                 let db = self.runtime(spec).services.get(&"db".parse().unwrap());
                 assert!(db.is_none_or(stopped), "a volume is replaced under a running engine");
             }
-            self.runtime(spec).volumes.insert(name, VolumeFact { incarnation });
+            self.runtime(spec).volumes.insert(
+                name,
+                VolumeFact {
+                    incarnation,
+                    torn: false,
+                },
+            );
         }
         self.runtime(spec).envelope = Some(spec.generation);
     }

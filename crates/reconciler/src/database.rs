@@ -83,6 +83,35 @@ pub(crate) async fn bring_to(
     outcome
 }
 
+/// Before volumes are made: what is known of a database goes with its volume. An envelope that is gone is a sign that the machine was
+/// restarted: what was written last may be gone from the volume, too, and is looked for in the database once it runs.
+pub(crate) async fn distrust(context: &Context, spec: &EnvironmentSpec) -> Result<(), StepError> {
+    let Some(stack) = spec.services() else { return Ok(()) };
+    let facts = context.store.data_fact_list(&spec.environment).await?;
+    if facts.is_empty() {
+        return Ok(());
+    }
+    let observed = context.runtime.observe(&spec.environment).await?;
+    let (volumes, restarted) = match &observed {
+        Some(observed) => (observed.volumes.clone(), observed.envelope.is_none()),
+        None => (std::collections::BTreeMap::default(), true),
+    };
+    for (service, set) in &stack.data {
+        let Some(fact) = facts.get(service) else { continue };
+        let found = volumes.get(&set.volume).map(|volume| volume.incarnation);
+        if found != Some(fact.incarnation) {
+            context.store.data_fact_remove(&spec.environment, service).await?;
+        } else if restarted && fact.password.is_some() {
+            let fact = DataFact {
+                password: None,
+                ..fact.clone()
+            };
+            context.store.data_fact_put(&spec.environment, service, &fact).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Notes what is about to be in the database. Should nobody live to read back what was migrated, a generation that does not
 /// have these migrations must not take the database for one that it can go on with.
 async fn intend(

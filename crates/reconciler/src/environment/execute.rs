@@ -178,8 +178,12 @@ impl Job {
         let resources = self.context.runtime.footprint(spec, stage);
         self.context.store.ledger_intend(&resources, self.context.now()).await?;
         let secrets = secret::values(&self.context, spec).await?;
+        let makes_volumes = matches!(stage, Stage::Envelope | Stage::Whole);
+        if makes_volumes {
+            database::distrust(&self.context, spec).await?;
+        }
         self.context.runtime.apply(spec, stage, &secrets).await?;
-        if matches!(stage, Stage::Envelope | Stage::Whole) {
+        if makes_volumes {
             self.cloned(spec).await?;
         }
         Ok(())

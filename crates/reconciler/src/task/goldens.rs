@@ -313,6 +313,10 @@ async fn harvest_from(context: &Context, row: &EnvironmentRow, golden: &Snapshot
         return Ok(context.store.golden_remove(golden).await?);
     };
     match generation.outcome {
+        Some(Outcome::Live) if is_gone_or_torn(context, &generation).await? => {
+            finish(context, row, golden, GoldenState::Failed, None).await?;
+            Ok(context.store.golden_remove(golden).await?)
+        }
         Some(Outcome::Live) => {
             snapshot(context, &generation, golden).await?;
             finish(context, row, golden, GoldenState::Ready, None).await
@@ -320,6 +324,20 @@ async fn harvest_from(context: &Context, row: &EnvironmentRow, golden: &Snapshot
         Some(_) => finish(context, row, golden, GoldenState::Failed, generation.failure).await,
         None => Ok(()),
     }
+}
+
+/// Whether the machine went down between the end of its making and its snapshot, and took with it what was written last. One that
+/// is damaged would damage everything that is cloned from it.
+async fn is_gone_or_torn(context: &Context, generation: &GenerationRow) -> Result<bool, Trouble> {
+    let Some(stack) = generation.spec.services() else {
+        return Ok(false);
+    };
+    let observed = context.runtime.observe(&generation.environment).await?;
+    let is_whole = |set: &DataSet| {
+        let volume = observed.as_ref().and_then(|observed| observed.volumes.get(&set.volume));
+        volume.is_some_and(|volume| !volume.torn)
+    };
+    Ok(!stack.data.values().all(is_whole))
 }
 
 async fn snapshot(context: &Context, generation: &GenerationRow, golden: &SnapshotId) -> Result<(), Trouble> {

@@ -27,6 +27,7 @@ use std::{collections::BTreeSet, sync::Arc};
 /// Said of what uses a volume that may be damaged. Nothing is made anew by itself: it may be whole, and is somebody's work.
 const TORN: &str = "the machine went down without warning while its database ran: what was written last may be damaged or \
     missing; `maquette recreate` makes it anew";
+const LOST: &str = "its data was not there any more when the machine came back: it was made anew";
 const VOLUME_BYTES: u64 = 2 << 30;
 
 impl Host {
@@ -146,8 +147,12 @@ impl Host {
             record.limits = limits;
             record.allow(spec);
             for (name, volume) in &stack.volumes {
-                if record.volumes.insert(name.to_string(), volume.incarnation) != Some(volume.incarnation) {
+                let before = record.volumes.insert(name.to_string(), volume.incarnation);
+                if before != Some(volume.incarnation) {
                     record.torn.remove(name.as_str());
+                }
+                if before.is_some_and(|before| before != volume.incarnation) {
+                    record.lost.remove(name.as_str());
                 }
             }
             record.envelope = record.envelope.max(Some(spec.generation));
@@ -312,7 +317,12 @@ impl Host {
                 .or_else(|| record.free_number(MAX_CONTAINERS));
             if let Some(number) = number {
                 let time = now();
-                let torn = resolved.manner.volumes.iter().any(|name| record.torn.contains(name));
+                let any = |of: &BTreeSet<String>| resolved.manner.volumes.iter().any(|name| of.contains(name));
+                let damage = if any(&record.torn) {
+                    Some(TORN)
+                } else {
+                    any(&record.lost).then_some(LOST)
+                };
                 let fresh = UnitRecord {
                     digest,
                     number,
@@ -320,7 +330,7 @@ impl Host {
                     since: time,
                     started: time,
                     restarts: 0,
-                    message: torn.then(|| TORN.to_owned()),
+                    message: damage.map(str::to_owned),
                     launched: false,
                     timed_out: false,
                     underway: Underway::Start,
@@ -425,6 +435,7 @@ impl Host {
                 .volumes
                 .retain(|name, _| stack.volumes.keys().any(|v| v.as_str() == name));
             record.torn.retain(|name| record.volumes.contains_key(name));
+            record.lost.retain(|name| record.volumes.contains_key(name));
         })
     }
 

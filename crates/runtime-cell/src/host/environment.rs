@@ -345,6 +345,7 @@ impl Host {
                 name.parse().ok()?,
                 VolumeFact {
                     incarnation: *incarnation,
+                    torn: record.torn.contains(name),
                 },
             ))
         };

@@ -10,7 +10,7 @@ use super::{
     supervise::{self, Found},
 };
 use crate::{
-    names::UnitName,
+    names::{self, UnitName},
     sandbox::{conmon::Running, process::Process},
 };
 use futures::future::join_all;
@@ -219,6 +219,7 @@ impl Host {
             record.boot.clone_from(&self.boot);
             record.envelope = None;
             record.power = Power::Running;
+            self.forget_lost_volumes(&mut record);
         }
         let units: Vec<UnitName> = record.units.keys().cloned().collect();
         let had_envelope = record.envelope.is_some();
@@ -243,6 +244,27 @@ impl Host {
                 self.lose(&environment, &unit, &error);
             }
         }
+    }
+
+    /// The pool writes a new volume to disk within half a minute, and a power cut may come earlier. Whoever wants a volume that is
+    /// not there has it made anew.
+    fn forget_lost_volumes(&self, record: &mut Record) {
+        let found = match self.pool.volume_list(record.environment.as_str()) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(environment = %record.environment, %error, "whether its volumes are there is not known");
+                return;
+            }
+        };
+        record.volumes.retain(|name, incarnation| {
+            let Ok(volume) = name.parse() else { return true };
+            let there = found.contains(&names::volume(&volume, *incarnation));
+            if !there {
+                tracing::warn!(environment = %record.environment, volume = name, "a volume is gone");
+                record.lost.insert(name.clone());
+            }
+            there
+        });
     }
 
     /// Nobody watches this container: it counts as ended, so that whoever wants it has it made anew.

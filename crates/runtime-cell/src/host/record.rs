@@ -47,6 +47,9 @@ pub(crate) struct Record {
     /// Volumes of databases that ran when the machine went down without warning: what was written last may be half there.
     #[serde(default)]
     pub(crate) torn: BTreeSet<String>,
+    /// Volumes that were not there when the machine came back, and have been or will be made anew.
+    #[serde(default)]
+    pub(crate) lost: BTreeSet<String>,
     /// Its containers.
     pub(crate) units: BTreeMap<UnitName, UnitRecord>,
     /// What it may reach.
@@ -269,6 +272,7 @@ impl Record {
             limits: Limits::default(),
             volumes: BTreeMap::new(),
             torn: BTreeSet::new(),
+            lost: BTreeSet::new(),
             units: BTreeMap::new(),
             exits: Exits::default(),
             told: Told::default(),

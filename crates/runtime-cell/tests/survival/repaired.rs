@@ -112,23 +112,7 @@ async fn a_database_that_ran_when_the_power_went_is_told_to_be_damaged_and_not_a
     for orderly in [false, true] {
         let mut rig = Rig::start();
         let runtime = rig.runtime().await;
-        let mut db = service(&["sleep", "1000"], &[]);
-        let data = "data".parse().unwrap();
-        db.workload.mounts.push(Mount {
-            target: "/disk".into(),
-            kind: MountKind::Volume { volume: data },
-            read_only: false,
-        });
-        let mut made = spec(rig.environment(), &[("db", db)]);
-        let Stack::Services(stack) = &mut made.stack else {
-            return;
-        };
-        let volume = Volume {
-            origin: VolumeOrigin::Empty,
-            incarnation: Generation(1),
-            limit_bytes: None,
-        };
-        stack.volumes.insert("data".parse().unwrap(), volume);
+        let mut made = with_data(&rig);
         let id = &made.environment;
         up(&runtime, &made).await;
         ready(&runtime, id, "db").await;
@@ -169,4 +153,65 @@ async fn a_database_that_ran_when_the_power_went_is_told_to_be_damaged_and_not_a
         assert_eq!(fact.message, None);
         runtime.remove(id, Generation(2)).await.unwrap();
     }
+}
+
+/// A pool writes what is new to disk within half a minute; a power cut comes when it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_did_not_come_back_with_the_machine_is_not_observed_and_told_once_it_is_made_anew() {
+    let mut rig = Rig::start();
+    let runtime = rig.runtime().await;
+    let made = with_data(&rig);
+    let id = &made.environment;
+    up(&runtime, &made).await;
+    ready(&runtime, id, "db").await;
+    rig.kill_host();
+    let file = rig
+        .directory
+        .join("state/environments")
+        .join(id.as_str())
+        .join("record.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record["boot"] = "earlier".into();
+    fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+    let volumes = rig.directory.join("pool/environments").join(id.as_str());
+    fs::rename(volumes.join("v1-data"), volumes.join("v9-other")).unwrap();
+    rig.start_host();
+    let runtime = rig.runtime().await;
+    let seen = runtime.observe(id).await.unwrap().unwrap();
+    assert!(seen.volumes.is_empty(), "{seen:?}");
+    for _ in 0..2 {
+        up(&runtime, &made).await;
+        let seen = runtime.observe(id).await.unwrap().unwrap();
+        assert_eq!(seen.volumes[&"data".parse().unwrap()].incarnation, Generation(1));
+        let fact = state(&runtime, id, "db", |s| *s == ServiceState::Ready).await;
+        assert!(fact.message.is_some_and(|text| text.contains("made anew")));
+        runtime
+            .services_stop(id, Generation(1), &["db".parse().unwrap()])
+            .await
+            .unwrap();
+    }
+    runtime.remove(id, Generation(1)).await.unwrap();
+    assert_eq!(runtime.inventory(None).await.unwrap(), []);
+}
+
+/// A service with a volume.
+fn with_data(rig: &Rig) -> model::EnvironmentSpec {
+    let mut db = service(&["sleep", "1000"], &[]);
+    db.workload.mounts.push(Mount {
+        target: "/disk".into(),
+        kind: MountKind::Volume {
+            volume: "data".parse().unwrap(),
+        },
+        read_only: false,
+    });
+    let mut made = spec(rig.environment(), &[("db", db)]);
+    let volume = Volume {
+        origin: VolumeOrigin::Empty,
+        incarnation: Generation(1),
+        limit_bytes: None,
+    };
+    if let Stack::Services(stack) = &mut made.stack {
+        stack.volumes.insert("data".parse().unwrap(), volume);
+    }
+    made
 }

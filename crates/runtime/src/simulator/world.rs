@@ -324,6 +324,7 @@ impl World {
                         name.clone(),
                         VolumeFact {
                             incarnation: disk.incarnation,
+                            torn: false,
                         },
                     )
                 })
