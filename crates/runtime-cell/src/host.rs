@@ -24,6 +24,7 @@ mod record;
 mod remove;
 mod resolve;
 mod serve;
+mod shutdown;
 mod sources;
 mod supervise;
 
@@ -199,6 +200,7 @@ pub fn run(config: HostConfig) -> Result<(), HostError> {
         let host = Arc::new(Host::open(config)?);
         host.adopt_all().await;
         let served = serve::serve(Arc::clone(&host)).await;
+        host.end_with_machine().await;
         // Whoever shuts the machine down ends this process first and writes everything to disk at last; a power cut does not.
         if let Err(error) = host.pool.orderly_mark() {
             tracing::warn!(
