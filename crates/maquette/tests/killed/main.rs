@@ -13,6 +13,7 @@
 mod bench;
 mod crossed;
 mod every_step;
+mod first_start;
 mod golden;
 mod keeper;
 mod kill;
@@ -20,6 +21,7 @@ mod left;
 mod life;
 #[path = "../../src/demo/outside.rs"]
 mod outside;
+mod power;
 #[path = "../refused/rig.rs"]
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod rig;

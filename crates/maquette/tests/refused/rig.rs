@@ -217,6 +217,29 @@ impl Rig {
         }
     }
 
+    /// Kills every process of it at once, containers too, as a power cut does.
+    #[allow(dead_code, reason = "not every test program does that")]
+    pub(crate) fn kill_all(&mut self) {
+        self.learn_instance();
+        let since = Instant::now();
+        loop {
+            let left = self.ours();
+            for pid in left.iter().copied().filter_map(Pid::from_raw) {
+                // It may have ended just now.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            if let Some(mut server) = self.server.take() {
+                let _ = server.kill();
+                server.wait().unwrap();
+            }
+            if left.is_empty() {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "these do not end: {left:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What the cell host was told; its groups are known by it.
     fn learn_instance(&mut self) {
         let Ok(pid) = fs::read_to_string(self.run_dir.join("cell-host.pid")) else {
