@@ -47,7 +47,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The only configuration that git sees beside a mirror's own, which no stranger writes.
 ///
 /// `safe.directory` is here and not in the environment because git drops configuration from the environment before
-/// it starts the other half of a local fetch.
+/// it starts the other half of a local fetch. Without `fsync` a power cut leaves empty references and objects, and git refuses
+/// the repository from then on.
 const CONFIG: &str = "\
 [safe]
 \tdirectory = *
@@ -57,6 +58,8 @@ const CONFIG: &str = "\
 \texcludesFile = /dev/null
 \tfsmonitor = false
 \tautocrlf = false
+\tfsync = committed,reference
+\tfsyncMethod = batch
 [init]
 \tdefaultBranch = main
 [protocol]

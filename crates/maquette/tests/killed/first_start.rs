@@ -5,7 +5,7 @@ use crate::{
     rig::{COMPOSE, Rig, SETTINGS, Visitor},
 };
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -30,7 +30,7 @@ fn made(rig: &Rig) -> Vec<PathBuf> {
     ]
 }
 
-async fn appears(rig: &Rig, path: &PathBuf) {
+async fn appears(rig: &Rig, path: &Path) {
     let since = Instant::now();
     while !path.exists() {
         assert!(
