@@ -61,7 +61,7 @@ async fn printed(runtime: &CellRuntime, environment: &EnvironmentId, name: &str,
     let look = async {
         while let Some(line) = lines.next().await {
             if let Some(rest) = line.text.strip_prefix(start) {
-                return rest.trim().to_owned();
+                return rest.to_owned();
             }
         }
         panic!("{name} ended without a line `{start}`");

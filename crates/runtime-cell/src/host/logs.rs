@@ -232,6 +232,10 @@ fn parse_line(raw: &str, partial: &mut String) -> Option<LogLine> {
             .unwrap_or(0);
         partial.truncate(end);
     }
+    // A terminal ends lines so.
+    if whole && partial.ends_with('\r') {
+        partial.pop();
+    }
     whole.then(|| LogLine {
         at,
         stream,
@@ -276,6 +280,8 @@ mod tests {
             (line.text.as_str(), line.stream, line.at),
             ("one and two", LogStream::Stdout, Timestamp(1_795_261_352_051))
         );
+        let line = parse_line("2026-11-21T12:42:32.0+01:00 stdout F of a terminal\r\n", &mut partial).unwrap();
+        assert_eq!(line.text, "of a terminal");
         for odd in [
             "",
             "x",
