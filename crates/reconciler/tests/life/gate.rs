@@ -30,6 +30,8 @@ pub(crate) enum Door {
 pub(crate) struct Gate {
     forge: Arc<LocalForge>,
     door: Mutex<Door>,
+    /// A commit of which it knows nobody who pushed it.
+    doubted: Mutex<Option<CommitId>>,
 }
 
 impl Gate {
@@ -37,6 +39,7 @@ impl Gate {
         Self {
             forge,
             door: Mutex::new(Door::Open),
+            doubted: Mutex::default(),
         }
     }
 
@@ -47,6 +50,11 @@ impl Gate {
 
     pub(crate) fn set(&self, door: Door) {
         *self.door.lock().unwrap() = door;
+    }
+
+    /// Lets it know nobody who pushed a commit.
+    pub(crate) fn doubt(&self, commit: &CommitId) {
+        *self.doubted.lock().unwrap() = Some(commit.clone());
     }
 
     fn pass(&self) -> Result<&LocalForge> {
@@ -107,7 +115,9 @@ impl Forge for Gate {
         branch: &BranchName,
         commit: &CommitId,
     ) -> Result<Option<Account>> {
-        self.pass()?.pusher(repository, branch, commit).await
+        let doubted = self.doubted.lock().unwrap().as_ref() == Some(commit);
+        let found = self.pass()?.pusher(repository, branch, commit).await?;
+        Ok(found.filter(|_| !doubted))
     }
 
     async fn comment_ours(

@@ -491,3 +491,28 @@ async fn a_source_that_is_taken_out_of_the_configuration_is_no_part_of_what_foll
     assert_eq!(live.id, row.id);
     assert_eq!(live.head.get(&source("api")), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_stays_at_the_commit_that_may_run_until_the_next_one_is_approved() {
+    let two = Two::new(true).await;
+    let origin = of_branch("feature");
+    let (number, first) = two.open_api("feature", "first").await;
+    two.reaches(&origin, Phase::Live, Some(&first)).await;
+    // Nobody knows who pushed this.
+    let files = [FileChange::write("api.txt", "whose?")];
+    let doubted = two.forge().commit_create(None, &files, "Whose?").await.unwrap();
+    two.api.doubt(&doubted);
+    two.set("feature", Some(&doubted));
+    let approval = format!("/preview approve {doubted}");
+    two.told(two.forge(), number, &approval).await;
+    let shop = two.open_shop("feature").await;
+    let words = format!("{} waits for approval", doubted.short());
+    two.told(&two.bench.forge, shop, &words).await;
+    let row = two.reaches(&origin, Phase::Live, Some(&first)).await;
+
+    let developer = LocalForge::developer();
+    two.forge().comment_add(number, developer, &approval).await.unwrap();
+    let live = two.reaches(&origin, Phase::Live, Some(&doubted)).await;
+    assert_eq!(live.id, row.id);
+    two.status(two.forge(), &doubted, StatusState::Success).await;
+}
