@@ -1,6 +1,7 @@
 //! Writes a first `maquette.yaml` from what a repository holds, and a Compose file where it has none.
 
 mod detect;
+mod docker;
 mod go;
 mod java;
 mod node;
@@ -70,6 +71,7 @@ fn settings(tree: &dyn Tree, there: Option<&str>, applications: &[detect::Applic
         "# {FILE}: what a Compose file can't say about the environments of this repository.\n\
          # `maquette check` explains every value, `maquette plan` shows what would be made.\n\nstack:\n"
     );
+    let mut packages = write::packages(applications);
     match there {
         None if !applications.is_empty() => {
             line(&mut out, &format!("  compose: {}", DEFAULT_FILES[0]));
@@ -79,7 +81,10 @@ fn settings(tree: &dyn Tree, there: Option<&str>, applications: &[detect::Applic
             line(&mut out, &format!("  compose: {path}"));
             let (report, opened) = tree::open(tree, Whose::Head, path);
             match if opened { yaml::load(&report) } else { None } {
-                Some(root) => stack(&mut out, tree, &root),
+                Some(root) => {
+                    packages.extend(docker::of_compose(tree, &root));
+                    stack(&mut out, tree, &root);
+                }
                 None => line(
                     &mut out,
                     "  # The Compose file could not be read: `maquette check` says why.",
@@ -94,7 +99,7 @@ fn settings(tree: &dyn Tree, there: Option<&str>, applications: &[detect::Applic
             line(&mut out, "  # compose: compose.yaml");
         }
     }
-    policy(&mut out, &write::packages(applications));
+    policy(&mut out, &packages);
     out
 }
 
@@ -139,7 +144,9 @@ fn stack(out: &mut String, tree: &dyn Tree, root: &Node) {
             matches!(&item.kind, NodeKind::Scalar { text, .. } if text.starts_with('.'))
         }));
         // An image with nothing else holds a program that the host does not have.
-        let host = mounts_checkout && (node.get("command").is_some() || node.get("entrypoint").is_some());
+        let host = mounts_checkout
+            && node.get("build").is_none()
+            && (node.get("command").is_some() || node.get("entrypoint").is_some());
         line(
             out,
             &match (host, is_public) {

@@ -4,7 +4,7 @@ use crate::digest::BlobDigest;
 use std::{fmt, str::FromStr};
 
 /// The registry that a name without one means.
-const DEFAULT_REGISTRY: &str = "docker.io";
+pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The tag that a name without tag and digest means.
 const DEFAULT_TAG: &str = "latest";
 /// As the reference grammar has it: a repository's name is at most 255 characters.

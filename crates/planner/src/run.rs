@@ -353,7 +353,10 @@ impl Levels<'_> {
                 .as_ref()
                 .is_some_and(|made| self.observed.images.contains(made));
             let action = Action::Dockerfile(service.clone());
-            let after = vec!["envelope".to_owned()];
+            // It reads the checkout.
+            let checkout = self.spec.sources.get_key_value(&build.source);
+            let after = ["envelope".to_owned()].into_iter();
+            let after = after.chain(checkout.map(|(source, _)| source_id(source))).collect();
             plan.push_when_free(format!("build:{service}"), action, after, done_if(there));
         }
     }

@@ -57,6 +57,12 @@ fn service(root: Root) -> Service {
 
 /// `web` and `worker` have the same Dockerfile, `other` has none.
 fn planned(made: Option<&ImageDigest>, there: bool) -> Plan {
+    planned_with(made, there, true)
+}
+
+/// The same, with the files of the commit there or not.
+fn planned_with(made: Option<&ImageDigest>, there: bool, fetched: bool) -> Plan {
+    let app: model::SourceName = "app".parse().unwrap();
     let build = Build {
         made: made.cloned(),
         ..build()
@@ -72,7 +78,7 @@ fn planned(made: Option<&ImageDigest>, there: bool) -> Plan {
         generation: Generation(1),
         project: "shop".parse().unwrap(),
         origin: Origin::PullRequest { number: 1 },
-        sources: BTreeMap::new(),
+        sources: [(app.clone(), "a".repeat(40).parse().unwrap())].into(),
         stack: Stack::Services(ServiceStack {
             services: services
                 .into_iter()
@@ -109,6 +115,7 @@ fn planned(made: Option<&ImageDigest>, there: bool) -> Plan {
             door: model::DoorFact::default(),
         }),
         images: made.filter(|_| there).cloned().into_iter().collect(),
+        sources: fetched.then_some(app).into_iter().collect(),
         ..Observed::default()
     };
     let desired = Desired::Present {
@@ -125,6 +132,13 @@ fn state(plan: &Plan, id: &str) -> StepState {
         .unwrap_or_else(|| panic!("{id}"))
         .state
         .clone()
+}
+
+#[test]
+fn it_waits_for_the_files_that_it_reads() {
+    let plan = planned_with(None, false, false);
+    let by = vec!["source:app".to_owned()];
+    assert_eq!(state(&plan, "build:web"), StepState::Blocked { by });
 }
 
 #[test]

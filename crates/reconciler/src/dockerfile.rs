@@ -8,7 +8,7 @@ use crate::{
     text::chain,
 };
 use blueprint::{Kind, Tree};
-use images::{BlobDigest, ImageConfig, dockerfile_images, documented};
+use images::{BlobDigest, DockerIgnore, ImageConfig, dockerfile_images, documented};
 use model::{
     Build, BuildContext, Digest, Dockerfile, EnvironmentSpec, ImageDigest, ImageFacts, Root, ServiceName, Stack,
 };
@@ -116,21 +116,15 @@ fn read(tree: &dyn Tree, build: &Build) -> Result<Seen, StepError> {
         model::BuildSecret::File(path) => Some(path.as_str()),
         model::BuildSecret::Value(_) => None,
     });
-    let places: Vec<&str> = [build.context.as_str()]
-        .into_iter()
-        .chain(folders)
-        .chain(files)
-        .collect();
-    let below = |path: &String| {
-        places.iter().any(|place| {
-            place.is_empty()
-                || path
-                    .strip_prefix(place)
-                    .is_some_and(|r| r.is_empty() || r.starts_with('/'))
-        })
+    let others: Vec<&str> = folders.chain(files).collect();
+    let (ignored, rules) = ignored(tree, build);
+    let counts = |path: &String| {
+        let inside = below(&build.context, path);
+        inside.is_some_and(|path| !rules.leaves_out(path)) || others.iter().any(|place| below(place, path).is_some())
     };
-    let mut parts = vec![dockerfile.clone()];
-    for path in tree.list().into_iter().filter(below) {
+    // What it leaves out does not count, but it does: it may leave out its own file.
+    let mut parts = vec![dockerfile.clone(), ignored];
+    for path in tree.list().into_iter().filter(counts) {
         parts.push(tree.content_id(&path).unwrap_or_default());
         parts.push(path);
     }
@@ -138,6 +132,40 @@ fn read(tree: &dyn Tree, build: &Build) -> Result<Seen, StepError> {
         dockerfile,
         content: Digest::of_parts(parts.iter().map(String::as_bytes)),
     })
+}
+
+/// The rest of a path that lies in a folder of the checkout, or is it.
+fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
+    if folder.is_empty() {
+        return Some(path);
+    }
+    let rest = path.strip_prefix(folder)?;
+    if rest.is_empty() {
+        Some(rest)
+    } else {
+        rest.strip_prefix('/')
+    }
+}
+
+/// What the context leaves out: the list beside the Dockerfile, else that of the context.
+fn ignored(tree: &dyn Tree, build: &Build) -> (String, DockerIgnore) {
+    let own = match &build.dockerfile {
+        Dockerfile::Path(path) => Some(format!("{path}.dockerignore")),
+        Dockerfile::Inline(_) => None,
+    };
+    let general = format!("{}/.dockerignore", build.context);
+    let paths = own.into_iter().chain([general.trim_start_matches('/').to_owned()]);
+    for path in paths {
+        // One that is too large leaves nothing out, and counts by its content like any other file.
+        if matches!(tree.kind(&path), Some(Kind::File { bytes }) if bytes <= blueprint::FILE_BYTES_MAX)
+            && let Some(bytes) = tree.read(&path)
+        {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let rules = DockerIgnore::read(&text);
+            return (text, rules);
+        }
+    }
+    (String::new(), DockerIgnore::default())
 }
 
 /// What the Dockerfile starts from or copies files of, fetched.

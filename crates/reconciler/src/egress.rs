@@ -1,11 +1,11 @@
 //! What an environment may reach outside of itself: what the policy says, for commits that are trusted.
 
 use crate::{context::Context, heads::PolicyHead, trust::Trust};
-use model::{Egress, HostPattern};
-use std::collections::{BTreeMap, BTreeSet};
+use model::Egress;
+use std::collections::BTreeMap;
 
-/// The hosts that an operator has put under one word, by that word.
-pub type Presets = BTreeMap<String, BTreeMap<HostPattern, BTreeSet<u16>>>;
+/// The hosts and endpoints that an operator has put under one word, by that word.
+pub type Presets = BTreeMap<String, Egress>;
 
 /// Reads presets as an operator lists them.
 ///
@@ -26,9 +26,12 @@ pub(crate) fn granted(context: &Context, trust: Trust, policy: &PolicyHead) -> E
     }
     let mut egress = policy.policy.egress.clone();
     let known = &context.settings.presets;
-    for hosts in policy.policy.presets.iter().filter_map(|word| known.get(word)) {
-        for (pattern, ports) in hosts {
+    for preset in policy.policy.presets.iter().filter_map(|word| known.get(word)) {
+        for (pattern, ports) in &preset.hosts {
             egress.hosts.entry(pattern.clone()).or_default().extend(ports);
+        }
+        for (name, endpoints) in &preset.private {
+            egress.private.entry(name.clone()).or_default().extend(endpoints);
         }
     }
     egress

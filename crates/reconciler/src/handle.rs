@@ -22,7 +22,7 @@ use planner::{Desired, Plan};
 use runtime::Runtime;
 use secrets::Vault;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
-use store::{EnvironmentPatch, EnvironmentRow, Store};
+use store::{EnvironmentPatch, EnvironmentRow, Outcome, Store};
 use tokio::task::JoinSet;
 
 pub use secrets_of::SecretUser;
@@ -403,7 +403,14 @@ impl Handle {
             fields.insert("followed".to_owned(), followed);
         }
         let mut head = row.head.clone();
-        head.insert(source.name.clone(), commit.clone());
+        let before = head.insert(source.name.clone(), commit.clone());
+        // What failed for good is tried once more for whoever asks for it again: the world around it may have changed.
+        let newest = self.context.store.generation_newest(id).await?;
+        let failed = newest.is_some_and(|n| n.outcome == Some(Outcome::Failed) || n.restores.is_some());
+        if let (true, Some(fields)) = (failed && before.as_ref() == Some(commit), overrides.as_object_mut()) {
+            let count = fields.get("asked").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            fields.insert("asked".to_owned(), serde_json::json!(count + 1));
+        }
         let patch = EnvironmentPatch {
             head: Some(head),
             approved_commit: Some(Some(commit.clone())),

@@ -255,7 +255,7 @@ impl Runtime for CellRuntime {
     }
 
     fn build_footprint(&self, spec: &EnvironmentSpec, service: &ServiceName) -> Vec<Resource> {
-        names::build_footprint(&self.instance, &spec.environment, service)
+        names::build_footprint(&self.instance, spec, service)
     }
 
     async fn build_run(

@@ -4,7 +4,7 @@
 
 use model::{
     CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, JobName, Mount, MountKind,
-    Resource, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
+    Resource, Root, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
 };
 use runtime::SourceKey;
 
@@ -108,14 +108,14 @@ fn below<'a>(mount: &Mount, target: &'a str) -> Option<&'a str> {
 }
 
 /// Where in the checkout that a mount shows, from its root, what builds have made is mounted.
-pub(crate) fn mount_points(workload: &Workload, mount: &Mount, subpath: &str) -> Vec<String> {
+pub(crate) fn mount_points<'a>(workload: &'a Workload, mount: &Mount, subpath: &str) -> Vec<(String, &'a MountKind)> {
     let built = workload
         .mounts
         .iter()
         .filter(|m| matches!(m.kind, MountKind::Built { .. }));
     built
-        .filter_map(|built| below(mount, &built.target))
-        .map(|rest| format!("{subpath}/{rest}").trim_matches('/').to_owned())
+        .filter_map(|built| Some((below(mount, &built.target)?, &built.kind)))
+        .map(|(rest, kind)| (format!("{subpath}/{rest}").trim_matches('/').to_owned(), kind))
         .collect()
 }
 
@@ -157,9 +157,17 @@ pub(crate) fn build_bases(unit: &UnitName) -> String {
     format!("i{}", layer_suffix(unit))
 }
 
-/// The layers that a build of an environment has made, for its next one.
-pub(crate) fn build_cache(environment: &EnvironmentId, unit: &UnitName) -> String {
-    let parts = [environment.as_str().as_bytes(), unit.as_str().as_bytes()];
+/// Whether a service is built by approval alone.
+pub(crate) fn builds_by_approval(spec: &EnvironmentSpec, service: &ServiceName) -> bool {
+    let root = spec.services().and_then(|stack| stack.services.get(service));
+    matches!(root.map(|s| &s.workload.root), Some(Root::Build(build)) if build.private_to.is_some())
+}
+
+/// The layers that a build of an environment has made, for its next one; those of builds by approval are apart.
+pub(crate) fn build_cache(environment: &EnvironmentId, unit: &UnitName, private: bool) -> String {
+    let apart: &[u8] = if private { b"private" } else { b"" };
+    let parts = [environment.as_str().as_bytes(), unit.as_str().as_bytes(), apart];
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
     format!(
         "{}{environment}.{}",
         BUILD_CACHE,
@@ -181,11 +189,8 @@ pub(crate) fn build_layers(environment: &EnvironmentId, cache: String) -> Resour
 }
 
 /// What a build makes.
-pub(crate) fn build_footprint(
-    instance: &InstanceId,
-    environment: &EnvironmentId,
-    service: &ServiceName,
-) -> Vec<Resource> {
+pub(crate) fn build_footprint(instance: &InstanceId, spec: &EnvironmentSpec, service: &ServiceName) -> Vec<Resource> {
+    let environment = &spec.environment;
     let unit = UnitName::build(service);
     let volumes = [build_storage(&unit), build_work(&unit), build_bases(&unit)];
     let mut all = vec![
@@ -193,7 +198,10 @@ pub(crate) fn build_footprint(
         cgroup(environment, format!("{environment}/{}", unit.as_str())),
     ];
     all.extend(volumes.iter().map(|name| subvolume(environment, name)));
-    all.push(build_layers(environment, build_cache(environment, &unit)));
+    all.push(build_layers(
+        environment,
+        build_cache(environment, &unit, builds_by_approval(spec, service)),
+    ));
     all
 }
 

@@ -98,7 +98,7 @@ pub struct DoorConfig {
     #[serde(default)]
     pub user: Option<String>,
     /// Hosts that policies may name by one word, such as those where packages come from: `npm: [packages.example.com]`. They are
-    /// written as in `policy.egress`.
+    /// written as in `policy.egress`, or with their addresses, as in `policy.private`: `packages.internal=10.0.0.7:80`.
     #[serde(default)]
     pub presets: BTreeMap<String, Vec<String>>,
     /// Connections that one environment may have open at a time.

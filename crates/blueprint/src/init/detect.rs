@@ -1,7 +1,8 @@
 //! What a repository without a Compose file holds, and how a developer of its kind would run it.
 
-use super::{go, java, node, php, python, ruby, rust, site};
+use super::{docker, go, java, node, php, python, ruby, rust, site};
 use crate::tree::{self, Kind, Tree};
+use std::collections::BTreeSet;
 
 /// The most applications that are written down.
 const APPLICATIONS_MAX: usize = 8;
@@ -36,6 +37,10 @@ pub(super) struct Application {
     /// Where the folder is mounted, if not where applications usually are.
     pub(super) mounted_at: Option<&'static str>,
     pub(super) needs: Vec<Need>,
+    /// Whether its Dockerfile builds it; it has neither image nor build nor command then.
+    pub(super) dockerfile: bool,
+    /// The words for where its Dockerfile fetches packages.
+    pub(super) packages: BTreeSet<&'static str>,
 }
 
 /// An engine that an application's packages talk to.
@@ -97,6 +102,8 @@ impl Folder<'_> {
             build: None,
             mounted_at: None,
             needs: Vec::new(),
+            dockerfile: false,
+            packages: BTreeSet::new(),
         }
     }
 }
@@ -135,6 +142,11 @@ pub(super) fn applications(tree: &dyn Tree) -> Vec<Application> {
 }
 
 fn program(folder: &Folder<'_>) -> Option<Application> {
+    let inside = written(folder);
+    docker::find(folder, inside.clone()).or(inside)
+}
+
+fn written(folder: &Folder<'_>) -> Option<Application> {
     // Where a tool for pages lies beside a server's language, the server is meant: it serves the pages.
     python::find(folder)
         .or_else(|| ruby::find(folder))
@@ -157,10 +169,13 @@ pub(super) fn shell(line: &str) -> Vec<String> {
 
 /// The engines that packages of these names talk to.
 pub(super) fn needs<'a>(packages: impl IntoIterator<Item = &'a str>) -> Vec<Need> {
-    const KNOWN: [(&str, Need); 33] = [
+    const KNOWN: [(&str, Need); 36] = [
         ("activerecord-postgresql-adapter", Need::Postgres),
         ("asyncpg", Need::Postgres),
         ("diesel", Need::Postgres),
+        ("ext-pdo_pgsql", Need::Postgres),
+        ("ext-pgsql", Need::Postgres),
+        ("ext-redis", Need::Redis),
         ("github.com/jackc/pgx", Need::Postgres),
         ("github.com/lib/pq", Need::Postgres),
         ("knex-postgres", Need::Postgres),

@@ -40,6 +40,7 @@ pub(super) fn find(folder: &Folder<'_>) -> Option<Application> {
             .filter(|path| folder.has(path))
             .map(|path| (*path).to_owned()),
     );
+    inputs.extend(folders(folder, &gemfile));
     found.build = Some(Build {
         run: words(&["bundle", "install"]),
         inputs,
@@ -48,4 +49,24 @@ pub(super) fn find(folder: &Folder<'_>) -> Option<Application> {
         packages: Some("rubygems"),
     });
     Some(found)
+}
+
+/// The folders of the repository that hold gems themselves: `gem "x", path: "lib/x"`.
+fn folders(folder: &Folder<'_>, gemfile: &str) -> Vec<String> {
+    let named = gemfile.lines().filter_map(|line| {
+        let line = line.trim();
+        let rest = line.strip_prefix("gem ").or_else(|| line.strip_prefix("path "))?;
+        let quoted = match line.starts_with("path ") {
+            true => rest,
+            false => rest.split_once("path:").or_else(|| rest.split_once(":path =>"))?.1,
+        };
+        let path = quoted
+            .trim_start()
+            .trim_start_matches(['"', '\''])
+            .split(['"', '\''])
+            .next()?;
+        let path = path.trim_start_matches("./").trim_end_matches('/');
+        folder.has_folder(path).then(|| path.to_owned())
+    });
+    named.collect()
 }

@@ -97,8 +97,13 @@ fn service(out: &mut String, application: &Application) {
         &format!("./{}", application.folder)
     };
     line(out, &format!("  {}: # {}", application.name, application.what));
-    line(out, &format!("    image: {}", application.image));
+    if application.dockerfile {
+        line(out, &format!("    build: {folder}"));
+    } else {
+        line(out, &format!("    image: {}", application.image));
+    }
     match application.mounted_at {
+        _ if application.dockerfile => {}
         Some(place) => line(
             out,
             &format!("    volumes: [{}]", quoted(&format!("{folder}:{place}:ro"))),
@@ -189,5 +194,11 @@ fn build(out: &mut String, folder: &str, build: &Build) {
 /// The words for where builds fetch their packages.
 pub(super) fn packages(applications: &[Application]) -> BTreeSet<&'static str> {
     let builds = applications.iter().filter_map(|application| application.build.as_ref());
-    builds.filter_map(|build| build.packages).collect()
+    let own = builds.filter_map(|build| build.packages);
+    own.chain(
+        applications
+            .iter()
+            .flat_map(|application| application.packages.iter().copied()),
+    )
+    .collect()
 }

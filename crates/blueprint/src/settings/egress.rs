@@ -10,7 +10,7 @@ use crate::{
     read,
     yaml::Node,
 };
-use model::{EGRESS_PORT, HostName, HostPattern, InvalidHost};
+use model::{EGRESS_PORT, Egress, HostName, HostPattern, InvalidHost};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most ports of one name.
@@ -27,15 +27,24 @@ fn is_word(text: &str) -> bool {
     (1..=30).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(plain)
 }
 
-/// The hosts of one preset, as an operator names them: the same words as in `egress`.
+/// The hosts of one preset, as an operator names them: the same words as in `egress`, and, with a `=` between name and address, as
+/// in `private`: `packages.example.com=10.0.0.7:80`.
 ///
 /// # Errors
 /// What is wrong with the first that can not be read, and what to do.
-pub fn preset(items: &[String]) -> Result<BTreeMap<HostPattern, BTreeSet<u16>>, (String, String)> {
-    let mut found: BTreeMap<HostPattern, BTreeSet<u16>> = BTreeMap::new();
+pub fn preset(items: &[String]) -> Result<Egress, (String, String)> {
+    let mut found = Egress::default();
     for item in items.iter().take(NAMES_MAX) {
-        let (pattern, ports) = entry(item).map_err(|(message, hint)| (format!("{}: {message}", quoted(item)), hint))?;
-        found.entry(pattern).or_default().extend(ports);
+        let told = |(message, hint): (String, String)| (format!("{}: {message}", quoted(item)), hint);
+        if let Some((name, endpoint)) = item.split_once('=') {
+            let name = private_name(name.trim())
+                .ok_or_else(|| told(("it names no host before the `=`".to_owned(), PRIVATE_NAME.to_owned())))?;
+            let endpoints = addresses(endpoint.trim()).map_err(told)?;
+            found.private.entry(name).or_default().extend(endpoints);
+            continue;
+        }
+        let (pattern, ports) = entry(item).map_err(told)?;
+        found.hosts.entry(pattern).or_default().extend(ports);
     }
     Ok(found)
 }
@@ -132,17 +141,10 @@ pub(crate) fn private(report: &Report, node: &Node, what: &str) -> BTreeMap<Host
     }
     let mut found = BTreeMap::new();
     for (key, value) in entries.iter().take(NAMES_MAX) {
-        let name = match key.text.parse::<HostName>() {
-            Ok(name) if name.as_str() != "localhost" && !name.as_str().ends_with(".localhost") => name,
-            _ => {
-                let message = format!("{} in {what} can not be the name of a host", quoted(&key.text));
-                report.error_hint(
-                    key.at,
-                    message,
-                    "the name that the services use, such as `search` or `db.example.com`",
-                );
-                continue;
-            }
+        let Some(name) = private_name(&key.text) else {
+            let message = format!("{} in {what} can not be the name of a host", quoted(&key.text));
+            report.error_hint(key.at, message, PRIVATE_NAME);
+            continue;
         };
         let Some(text) = read::text(report, value, &format!("`{}` in {what}", key.text)) else {
             continue;
@@ -154,11 +156,33 @@ pub(crate) fn private(report: &Report, node: &Node, what: &str) -> BTreeMap<Host
     found
 }
 
-/// `address:port` or `address:port,port`.
+const PRIVATE_NAME: &str = "the name that the services use, such as `search` or `db.example.com`";
+
+fn private_name(text: &str) -> Option<HostName> {
+    let name = text.parse::<HostName>().ok()?;
+    (name.as_str() != "localhost" && !name.as_str().ends_with(".localhost")).then_some(name)
+}
+
 fn endpoints(report: &Report, at: At, text: &str, what: &str) -> Option<BTreeSet<SocketAddr>> {
-    let wrong = |message: String, hint: &str| {
-        report.error_hint(at, format!("{} in {what}: {message}", quoted(text)), hint);
+    let found = match addresses(text) {
+        Ok(found) => found,
+        Err((message, hint)) => {
+            report.error_hint(at, format!("{} in {what}: {message}", quoted(text)), hint);
+            return None;
+        }
     };
+    if found.iter().any(|endpoint| endpoint.ip().to_canonical().is_loopback()) {
+        report.warn_hint(
+            at,
+            format!("{} in {what} is the machine that environments run on", quoted(text)),
+            "whatever listens there believes that Maquette itself asks: prefer an address of the network; the server's operator has to allow this one with `door: { loopback: true }`",
+        );
+    }
+    Some(found)
+}
+
+/// `address:port` or `address:port,port`.
+fn addresses(text: &str) -> Result<BTreeSet<SocketAddr>, (String, String)> {
     let form = "an address with its port, such as `10.0.0.5:5432` or `[fd00::5]:5432`";
     let split = text.rsplit_once(':').and_then(|(host, ports)| {
         let bare = match host.strip_prefix('[') {
@@ -173,28 +197,14 @@ fn endpoints(report: &Report, at: At, text: &str, what: &str) -> Option<BTreeSet
         ))
     });
     let Some((address, ports)) = split else {
-        wrong("it is not an address with a port".to_owned(), form);
-        return None;
+        return Err(("it is not an address with a port".to_owned(), form.to_owned()));
     };
-    let ports = match ports_of(ports) {
-        Ok(ports) => ports,
-        Err((message, _)) => {
-            wrong(message, form);
-            return None;
-        }
-    };
+    let ports = ports_of(ports).map_err(|(message, _)| (message, form.to_owned()))?;
     if let Some(why) = never(address.to_canonical()) {
-        wrong(why.to_owned(), "name the endpoint that the application needs");
-        return None;
+        let hint = "name the endpoint that the application needs";
+        return Err((why.to_owned(), hint.to_owned()));
     }
-    if address.to_canonical().is_loopback() {
-        report.warn_hint(
-            at,
-            format!("{} in {what} is the machine that environments run on", quoted(text)),
-            "whatever listens there believes that Maquette itself asks: prefer an address of the network; the server's operator has to allow this one with `door: { loopback: true }`",
-        );
-    }
-    Some(ports.into_iter().map(|port| SocketAddr::new(address, port)).collect())
+    Ok(ports.into_iter().map(|port| SocketAddr::new(address, port)).collect())
 }
 
 /// Why an address is no endpoint, whoever names it.
@@ -256,12 +266,28 @@ mod tests {
     #[test]
     fn a_preset_is_read_as_the_policy_is() {
         let of = |items: &[&str]| preset(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
-        let hosts = of(&["packages.example.com", "*.mirror.example.com:80,443"]).unwrap();
+        let found = of(&[
+            "packages.example.com",
+            "*.mirror.example.com:80,443",
+            "packages.internal = 10.0.0.7:80,443",
+        ])
+        .unwrap();
         assert_eq!(
-            show_hosts(&hosts),
+            show_hosts(&found.hosts),
             "packages.example.com:443, *.mirror.example.com:80,443"
         );
-        for bad in ["npm", "http://packages.example.com", "10.0.0.5"] {
+        assert_eq!(
+            show_private(&found.private),
+            "packages.internal: 10.0.0.7:80 10.0.0.7:443"
+        );
+        for bad in [
+            "npm",
+            "http://packages.example.com",
+            "10.0.0.5",
+            "localhost=10.0.0.5:80",
+            "a.internal=b.internal:80",
+            "a.internal=169.254.169.254:80",
+        ] {
             assert!(of(&[bad]).unwrap_err().0.contains(bad));
         }
     }

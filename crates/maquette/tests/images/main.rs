@@ -14,7 +14,8 @@ mod bench;
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod rig;
 
-use forge::local::FileChange;
+use forge::{PullRequestNumber, local::FileChange};
+use model::CommitId;
 use rig::{Rig, Visitor};
 use rustix::process::geteuid;
 use serde_json::json;
@@ -120,7 +121,7 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
 
     let (number, commit) = rig.change("topic", &[FileChange::write("x", "y")]).await;
     let label = format!("pr-{number}");
-    rig.comment(number, &["live** with", commit.short()]).await;
+    live(&rig, number, &commit).await;
     page(&rig, &label, "the first page").await;
     let log = rig.ok(&["logs", &label, "worker"]).await;
     assert!(log.contains("uid=1000(node)") && log.contains("/srv/worker"), "{log}");
@@ -150,13 +151,13 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     // Pushed later, it is taken by itself.
     web("the third page").push(&name, "team/web", "2").await.unwrap();
     page(&rig, &label, "the third page").await;
-    rig.comment(number, &["live** with", missing.short()]).await;
+    live(&rig, number, &missing).await;
 
     // A registry that is away holds up nothing that is known.
     registry.pause();
     let more = rig.push("topic", &[FileChange::write("x", "z")]).await;
-    let body = rig.comment(number, &["live** with", more.short()]).await;
-    assert!(body.contains("is taken as it was before"), "{body}");
+    let headline = format!("live** with `{}`\n", more.short());
+    rig.comment(number, &[&headline, "is taken as it was before"]).await;
     registry.resume().unwrap();
 
     let doctor = rig.run(&["doctor", "--config", rig.config().to_str().unwrap()]).await;
@@ -174,6 +175,12 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
     rig.stop().await;
 }
 
+/// Waits until this commit is live, and none is on its way.
+async fn live(rig: &Rig, number: PullRequestNumber, commit: &CommitId) {
+    rig.comment(number, &[&format!("live** with `{}`\n", commit.short())])
+        .await;
+}
+
 fn dockerfile(registry: &str, page: &str) -> Vec<FileChange> {
     let compose = "services:\n  web:\n    build: { context: site, args: { COLOUR: blue } }\n    ports: [\"8080:80\"]\n";
     let text = format!(
@@ -185,6 +192,7 @@ fn dockerfile(registry: &str, page: &str) -> Vec<FileChange> {
         FileChange::write("compose.yaml", compose),
         FileChange::write("site/Dockerfile", text),
         FileChange::write("site/page", page),
+        FileChange::write("site/.dockerignore", "notes\n"),
     ]
 }
 
@@ -203,7 +211,7 @@ async fn a_service_is_built_from_its_dockerfile_and_a_build_that_fails_shows_its
 
     let (number, commit) = rig.change("built", &dockerfile(&name, "a page")).await;
     let label = format!("pr-{number}");
-    rig.comment(number, &["live** with", commit.short()]).await;
+    live(&rig, number, &commit).await;
     page(&rig, &label, "a page in blue").await;
     let steps = rig.json(&["why", &label]).await.to_string();
     assert!(steps.contains("Build the image of web"), "{steps}");
@@ -212,9 +220,28 @@ async fn a_service_is_built_from_its_dockerfile_and_a_build_that_fails_shows_its
 
     // A commit that changes nothing of the context builds nothing; the service goes on.
     let commit = rig.push("built", &[FileChange::write("README.md", "words")]).await;
-    rig.comment(number, &["live** with", commit.short()]).await;
+    live(&rig, number, &commit).await;
     let again = rig.ok(&["logs", &label, "build:web"]).await;
     assert_eq!(again, log);
+
+    // Nor does one that changes only what the context leaves out; what it leaves out may change the result.
+    let commit = rig.push("built", &[FileChange::write("site/notes", "words")]).await;
+    live(&rig, number, &commit).await;
+    let again = rig.ok(&["logs", &label, "build:web"]).await;
+    assert_eq!(again, log);
+    let ignore = FileChange::write("site/.dockerignore", "notes\n*.md\n");
+    let commit = rig.push("built", &[ignore]).await;
+    live(&rig, number, &commit).await;
+    let again = rig.ok(&["logs", &label, "build:web"]).await;
+    assert_ne!(again, log);
+
+    // What the policy does not allow is not there, and is told.
+    let away = format!("FROM {name}/team/base:1\nRUN wget -q -O- http://packages.example.com/\n");
+    let commit = rig.push("built", &[FileChange::write("site/Dockerfile", away)]).await;
+    rig.comment(number, &[commit.short(), "the build of service web failed"])
+        .await;
+    rig.says(&["why", &label], &["refused at the door: packages.example.com"])
+        .await;
 
     let broken = "FROM scratch\nCOPY page /page\nCOPY missing-file /there\n";
     let commit = rig.push("built", &[FileChange::write("site/Dockerfile", broken)]).await;

@@ -2,9 +2,12 @@
 
 use crate::bench::{Bench, SETTINGS, branch, compose};
 use forge::local::{FileChange, LocalHead, NewPullRequest};
-use model::Phase;
+use model::{CommitId, EnvironmentId, Generation, Phase};
 use runtime::Runtime;
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_push_close() {
@@ -28,6 +31,15 @@ async fn open_push_close() {
     assert_eq!(bench.inventory().await, []);
 }
 
+/// The newest generation that was made for this commit, and not to bring an older one back.
+async fn newest_try(bench: &Bench, id: &EnvironmentId, commit: &CommitId) -> Option<Generation> {
+    let all = bench.store.generation_list(id).await.unwrap();
+    let tries = all
+        .iter()
+        .filter(|row| row.restores.is_none() && row.spec.sources.values().any(|at| at == commit));
+    tries.map(|row| row.generation).max()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_update_brings_the_older_one_back() {
     let bench = Bench::new().await;
@@ -44,6 +56,18 @@ async fn a_failed_update_brings_the_older_one_back() {
     bench.reaches(number, Phase::LiveOlder, Some(&broken)).await;
     let body = bench.comment_says(number, "failed").await;
     assert!(body.contains("no such table"), "the log is missing: {body}");
+    // Whoever asks for it once more gets one more try, each time.
+    let handle = bench.handle.clone().unwrap();
+    for _ in 0..2 {
+        let before = newest_try(&bench, &row.id, &broken).await;
+        handle.deploy(&row.id, &broken).await.unwrap();
+        let since = Instant::now();
+        while newest_try(&bench, &row.id, &broken).await <= before {
+            assert!(since.elapsed() < Duration::from_secs(60), "nothing is tried again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bench.reaches(number, Phase::LiveOlder, Some(&broken)).await;
+    }
     let good = bench.push("feature", &compose("four")).await;
     let again = bench.reaches(number, Phase::Live, Some(&good)).await;
     assert_eq!(row.id, again.id);

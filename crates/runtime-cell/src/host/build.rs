@@ -114,28 +114,52 @@ fn directories(root: &OwnedFd, path: &str, owner: Owner) -> io::Result<OwnedFd> 
     Ok(at)
 }
 
-/// Makes the directories of a layer on which something else is mounted.
-pub(crate) fn make_mount_points(layer: &Path, paths: &[String]) -> Result<(), RuntimeError> {
-    let io = |error: io::Error| failed("making the place for what was built", &error);
-    if paths.is_empty() {
-        return Ok(());
+/// Whether a build has made a file there, and not a directory.
+pub(crate) fn is_file(product: &Path, within: &str) -> io::Result<bool> {
+    let root = directory(product)?;
+    let within = if within.is_empty() { "." } else { within };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(&root, within, flags, Mode::empty(), BENEATH) {
+        Ok(found) => Ok(FileType::from_raw_mode(fstat(&found)?.st_mode) == FileType::RegularFile),
+        // That there is nothing is told where it is mounted.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Makes the file or directory of a layer on which something else is mounted.
+pub(crate) fn make_mount_point(layer: &Path, path: &str, file: bool) -> Result<(), RuntimeError> {
+    let io = |error: io::Error| failed("making the place for what was built", &error);
     let root = directory(layer).map_err(io)?;
     let stat = fstat(&root).map_err(|error| io(error.into()))?;
     let owner = Owner {
         uid: stat.st_uid,
         gid: stat.st_gid,
     };
-    for path in paths {
-        directories(&root, path, owner).map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => RuntimeError::Invalid {
-                what: format!("`{}`", path.escape_debug()),
-                reason: "it is made by a build, and the checkout has something there that is no directory".to_owned(),
-            },
-            _ => io(error),
-        })?;
-    }
-    Ok(())
+    let made = if file {
+        make_file(&root, path, owner)
+    } else {
+        directories(&root, path, owner).map(drop)
+    };
+    made.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::ISDIR) => RuntimeError::Invalid {
+            what: format!("`{}`", path.escape_debug()),
+            reason: format!(
+                "it is made by a build, and the checkout has something there that is no {}",
+                if file { "file" } else { "directory" }
+            ),
+        },
+        _ => io(error),
+    })
+}
+
+fn make_file(root: &OwnedFd, path: &str, owner: Owner) -> io::Result<()> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let place = directories(root, parent, owner)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let made = openat2(&place, name, flags, Mode::from_raw_mode(0o644), BENEATH)?;
+    let (uid, gid) = owner.ids();
+    Ok(fchown(&made, uid, gid)?)
 }
 
 impl Host {
@@ -234,12 +258,24 @@ mod tests {
         let layer = tempfile::tempdir().unwrap();
         symlink("/tmp", layer.path().join("link")).unwrap();
         fs::write(layer.path().join("file"), "").unwrap();
-        make_mount_points(layer.path(), &["web/node_modules".to_owned()]).unwrap();
-        make_mount_points(layer.path(), &["web/node_modules".to_owned()]).unwrap();
+        for _ in 0..2 {
+            make_mount_point(layer.path(), "web/node_modules", false).unwrap();
+            make_mount_point(layer.path(), "target/release/program", true).unwrap();
+        }
         assert!(layer.path().join("web/node_modules").is_dir());
-        for bad in ["link/x", "file", "file/x"] {
-            let error = make_mount_points(layer.path(), &[bad.to_owned()]).unwrap_err();
+        assert!(layer.path().join("target/release/program").is_file());
+        for (bad, file) in [
+            ("link/x", false),
+            ("link/x", true),
+            ("link", true),
+            ("file", false),
+            ("file/x", true),
+            ("web", true),
+        ] {
+            let error = make_mount_point(layer.path(), bad, file).unwrap_err();
             assert!(matches!(error, RuntimeError::Invalid { .. }), "{bad}: {error}");
         }
+        let is = |path: &str| is_file(layer.path(), path).unwrap();
+        assert!(is("file") && !is("web") && !is("link") && !is("none") && !is("file/none"));
     }
 }

@@ -4,10 +4,13 @@
 //! its own user namespace. It is given the checkout and the base images to read, and three volumes of its own: one in which layers
 //! are assembled, that starts as a copy of what the last build of this service left; one to work in; one with the base images.
 
+mod cache;
 mod order;
 mod result;
 
 pub(crate) use order::{PROGRAM, builder};
+
+use cache::Share;
 
 use super::{Host, environment::Environment, environment::Stop, failed, launch::pool_error, record::UnitRecord};
 use crate::{
@@ -112,6 +115,7 @@ impl Host {
     ) -> Result<BuildOutcome, RuntimeError> {
         let unit = UnitName::build(service);
         let order = order::resolve(spec, service, &unit, &bases, secrets, &self.config.builds)?;
+        let share = Share::of(spec, service);
         let environment = self.environment(&spec.environment)?;
         self.accept(&environment, spec.generation)?;
         let other = |r: &UnitRecord| r.digest != order.digest && ended(r).is_none();
@@ -141,8 +145,9 @@ impl Host {
                 self.wake(&environment).await?;
                 self.stop_units(&environment, std::slice::from_ref(&unit), Stop::Now)
                     .await;
-                let (id, of) = (environment.id.clone(), unit.clone());
-                self.block(move |host| host.furnish_build(&id, &of, bases)).await?;
+                let (id, of, whose) = (environment.id.clone(), unit.clone(), share.clone());
+                self.block(move |host| host.furnish_build(&id, &of, &whose, bases))
+                    .await?;
                 self.replace(&environment, unit.clone(), digest.clone(), order.resolved)
                     .await?;
             }
@@ -152,7 +157,7 @@ impl Host {
             unit.is_none_or(|u| u.digest != digest || ended(u).is_some())
         };
         environment.until(over).await;
-        self.finish_build(&environment, &unit, &digest).await
+        self.finish_build(&environment, &unit, &digest, share).await
     }
 
     /// Takes what an ended build has made, and removes what it left.
@@ -161,6 +166,7 @@ impl Host {
         environment: &Arc<Environment>,
         unit: &UnitName,
         digest: &Digest,
+        share: Share,
     ) -> Result<BuildOutcome, RuntimeError> {
         let watched = environment.inner().watchers.get(unit).map(|w| w.done.clone());
         if let Some(mut done) = watched {
@@ -212,7 +218,7 @@ impl Host {
             if let BuildOutcome::Built(image) = &told {
                 host.build_note(&id, &of, &digest, image)?;
             }
-            host.keep_cache(&id, &of, whole)?;
+            host.keep_layers(&id, &of, &share, whole)?;
             host.clear_build(&id, &of)
         })
         .await?;
@@ -220,7 +226,13 @@ impl Host {
     }
 
     /// Makes the volumes of a build anew.
-    fn furnish_build(&self, id: &EnvironmentId, unit: &UnitName, bases: Vec<Base>) -> Result<(), RuntimeError> {
+    fn furnish_build(
+        &self,
+        id: &EnvironmentId,
+        unit: &UnitName,
+        share: &Share,
+        bases: Vec<Base>,
+    ) -> Result<(), RuntimeError> {
         let action = || format!("preparing the build of {}", unit.plain());
         let pool = |e| pool_error(action(), e);
         let io = |e: io::Error| failed(action(), &e);
@@ -236,16 +248,18 @@ impl Host {
             gid: 0,
             mode: 0o755,
         });
-        let cache = names::build_cache(id, unit);
-        let layers = match self.pool.snapshot_exists(&cache).map_err(pool)? {
-            true => Origin::Snapshot(cache),
-            false => empty.clone(),
-        };
+        let kept = self.layers_for(id, unit, share)?;
         let limit = self.config.builds.disk_bytes;
         let make = |name: &str, origin: &Origin| self.pool.volume_create(id.as_str(), name, origin, limit);
-        let storage = make(&names::build_storage(unit), &layers).map_err(pool)?;
+        let of_layers = names::build_storage(unit);
+        // Those of another environment may go meanwhile.
+        let copied = match &kept {
+            Some(origin) => make(&of_layers, origin).is_ok(),
+            None => false,
+        };
         // A copy of what a build left has it already, or what that build has put in its place: nothing here follows that.
-        if matches!(layers, Origin::Empty(_)) {
+        if !copied {
+            let storage = make(&of_layers, &empty).map_err(pool)?;
             let temporary = storage.join(order::TEMPORARY);
             fs::DirBuilder::new().create(&temporary).map_err(io)?;
             fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777)).map_err(io)?;
@@ -256,34 +270,6 @@ impl Host {
             write_base(&place.join(number.to_string()), base).map_err(io)?;
         }
         Ok(())
-    }
-
-    /// Keeps the layers of a build for the next one, unless they are too many, or may be incomplete.
-    fn keep_cache(&self, id: &EnvironmentId, unit: &UnitName, whole: bool) -> Result<(), RuntimeError> {
-        let pool = |e| pool_error(format!("keeping the layers of the build of {}", unit.plain()), e);
-        let storage = names::build_storage(unit);
-        if !whole || !self.has_volume(id, &storage) {
-            return Ok(());
-        }
-        let cache = names::build_cache(id, unit);
-        // What a copy shares with its original is counted with the original: the sum over all builds is at least the size.
-        let path = self.note_of(id, unit).with_extension("bytes");
-        let before: u64 = match self.pool.snapshot_exists(&cache).map_err(pool)? {
-            true => fs::read_to_string(&path)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
-            false => 0,
-        };
-        let own = self.pool.volume_usage(id.as_str(), &storage).map_err(pool)?;
-        let bytes = before.saturating_add(own);
-        self.pool.snapshot_remove(&cache).map_err(pool)?;
-        if bytes > self.config.builds.cache_bytes {
-            return Ok(());
-        }
-        write_note(&path, bytes.to_string().as_bytes())
-            .map_err(|e| failed(format!("noting the layers of {}", unit.plain()), &e))?;
-        self.pool.snapshot_create(id.as_str(), &storage, &cache).map_err(pool)
     }
 
     /// Removes the volumes of a build.

@@ -243,7 +243,12 @@ impl Host {
                 path
             }
         };
-        build::make_mount_points(&path, &layer.mount_points)
+        for point in &layer.mount_points {
+            let (snapshot, within) = &point.of;
+            let product = self.pool.snapshot_path(snapshot).map_err(pool)?;
+            build::make_mount_point(&path, &point.path, build::is_file(&product, within).map_err(io)?)?;
+        }
+        Ok(())
     }
 
     fn plan(&self, cell: &Cell, resolved: &Resolved) -> Result<Plan, RuntimeError> {

@@ -53,8 +53,16 @@ pub(crate) struct Layer {
     pub(crate) name: String,
     /// What it begins with.
     pub(crate) below: Below,
-    /// Directories in it on which something else is mounted.
-    pub(crate) mount_points: Vec<String>,
+    /// Places in it on which what builds have made is mounted.
+    pub(crate) mount_points: Vec<Point>,
+}
+
+/// A place in a layer, from its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) path: String,
+    /// The snapshot of what is mounted there, and the path in it: it may be a file.
+    pub(crate) of: (String, String),
 }
 
 /// What a layer begins with, by names in the pool.
@@ -124,7 +132,7 @@ pub(crate) fn engines() -> Vec<EngineOffer> {
 }
 
 /// One more layer, unless it is among them; a mount of it.
-fn lay(layers: &mut Vec<Layer>, name: String, below: Below, mount_points: Vec<String>) -> DiskOrigin {
+fn lay(layers: &mut Vec<Layer>, name: String, below: Below, mount_points: Vec<Point>) -> DiskOrigin {
     match layers.iter_mut().find(|layer| layer.name == name) {
         Some(layer) => layer.mount_points.extend(mount_points),
         None => layers.push(Layer {
@@ -254,6 +262,15 @@ impl Author<'_> {
                         None => Below::Source(sealed),
                     };
                     let points = names::mount_points(self.workload, mount, subpath);
+                    let point = |(path, kind): (String, &MountKind)| match kind {
+                        MountKind::Built { job, subpath } => {
+                            let product = self.spec.product(job)?;
+                            let of = (product.to_string(), subpath.clone());
+                            Some(Point { path, of })
+                        }
+                        _ => None,
+                    };
+                    let points = points.into_iter().filter_map(point).collect();
                     (lay(layers, name, below, points), subpath.clone())
                 }
             }

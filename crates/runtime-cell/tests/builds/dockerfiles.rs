@@ -154,3 +154,54 @@ async fn what_did_not_change_is_not_carried_out_again_and_a_cache_mount_stays() 
     assert_ne!(read(&first, "installed"), read(&third, "installed"));
     bench.end().await;
 }
+
+/// What a step has left in an image.
+fn left(bench: &Bench, image: &runtime::BuiltImage, name: &str) -> String {
+    let place = bench.rig.directory.join("pool/images").join(image.image.hex());
+    fs::read_to_string(place.join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_first_build_starts_from_the_layers_of_the_project_and_one_by_approval_shares_none() {
+    let mut bench = Bench::start().await;
+    let dockerfile = format!(
+        "FROM {BASE}\nRUN cat /proc/sys/kernel/random/uuid > /installed\nCOPY page /page\n\
+         RUN --mount=type=cache,target=/kept echo x >> /kept/runs && cat /kept/runs > /runs\n"
+    );
+    let files = |page: &'static str| [("Dockerfile", dockerfile.clone()), ("page", page.to_owned())];
+    let first = bench.built(1, &dockerfile, &[("page", "1")]).await;
+    bench.elsewhere().await;
+    let second = bench.built(2, &dockerfile, &[("page", "2")]).await;
+    assert_eq!(left(&bench, &second, "installed"), left(&bench, &first, "installed"));
+    assert_eq!(left(&bench, &second, "runs"), "x\nx\n");
+
+    // By approval: nothing of theirs, and what it leaves is found by others of its kind in the same environment alone.
+    bench.elsewhere().await;
+    let approved = model::Build {
+        private_to: Some(bench.environment.clone()),
+        ..build()
+    };
+    let mut by_approval = Vec::new();
+    for (number, page) in [(3, "3"), (4, "4")] {
+        let files = files(page);
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let spec = bench.generation(number, &files, &approved).await;
+        by_approval.push(bench.made(&spec).await);
+    }
+    assert_ne!(
+        left(&bench, &by_approval[0], "installed"),
+        left(&bench, &first, "installed")
+    );
+    assert_eq!(left(&bench, &by_approval[0], "runs"), "x\n");
+    assert_eq!(
+        left(&bench, &by_approval[1], "installed"),
+        left(&bench, &by_approval[0], "installed")
+    );
+    let trusted = bench.built(5, &dockerfile, &[("page", "5")]).await;
+    assert_eq!(left(&bench, &trusted, "installed"), left(&bench, &first, "installed"));
+    assert_eq!(left(&bench, &trusted, "runs"), "x\nx\nx\n");
+    bench.elsewhere().await;
+    let elsewhere = bench.built(6, &dockerfile, &[("page", "6")]).await;
+    assert_eq!(left(&bench, &elsewhere, "installed"), left(&bench, &first, "installed"));
+    bench.end().await;
+}

@@ -49,6 +49,7 @@ pub(crate) struct Bench {
     pub(crate) runtime: CellRuntime,
     pub(crate) environment: EnvironmentId,
     pub(crate) base: BaseImage,
+    others: Vec<EnvironmentId>,
     _blobs: tempfile::TempDir,
 }
 
@@ -110,11 +111,20 @@ impl Bench {
             runtime,
             environment,
             base,
+            others: Vec::new(),
             _blobs: blobs,
         };
         let empty = spec(bench.environment.clone(), &[]);
         bench.runtime.apply(&empty, &Stage::Envelope, &NoSecrets).await.unwrap();
         bench
+    }
+
+    /// Goes on in another environment of the same project.
+    pub(crate) async fn elsewhere(&mut self) {
+        let next = self.rig.environment();
+        self.others.push(std::mem::replace(&mut self.environment, next));
+        let empty = spec(self.environment.clone(), &[]);
+        self.runtime.apply(&empty, &Stage::Envelope, &NoSecrets).await.unwrap();
     }
 
     /// A generation with these files, whose service is built like this.
@@ -216,7 +226,9 @@ impl Bench {
 
     pub(crate) async fn end(self) {
         let generation = Generation(1000);
-        self.runtime.remove(&self.environment, generation).await.unwrap();
+        for environment in self.others.iter().chain([&self.environment]) {
+            self.runtime.remove(environment, generation).await.unwrap();
+        }
         let left = self.runtime.inventory(None).await.unwrap();
         assert!(left.is_empty(), "{left:?}");
         let caches = fs::read_dir(self.rig.directory.join("pool/snapshots")).unwrap().count();

@@ -138,7 +138,7 @@ pub(crate) static KEYS: [Entry; 351] = [
     entry("services.*.build.cache_from", Ignored, "builds have a cache per project"),
     entry("services.*.build.cache_to", Ignored, "builds have a cache per project"),
     entry("services.*.build.no_cache", Honoured, ""),
-    entry("services.*.build.additional_contexts", Honoured, "Folders of the repository, images (`docker-image://`) and other services (`service:`)."),
+    entry("services.*.build.additional_contexts", Honoured, "Folders of the repository and images (`docker-image://`). Other services (`service:`) are refused by name on cells: put both into one Dockerfile, as stages."),
     entry("services.*.build.network", Ignored, "a build reaches what the policy allows"),
     entry("services.*.build.provenance", Ignored, "images stay in the environment"),
     entry("services.*.build.sbom", Ignored, "images stay in the environment"),
