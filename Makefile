@@ -52,6 +52,11 @@ test-v2: rust ## the cell runtime on control groups of version 2 under systemd, 
 	@$(call say,cells on control groups of version 2)
 	tools/vm/test
 
+.PHONY: strangers
+strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
+	@$(call say,repositories of strangers)
+	$(CARGO) test --locked --package maquette --test strangers -- --ignored --nocapture
+
 # What `make test` does of it: nothing, on a machine that has version 2 itself.
 .PHONY: vm-unless-here
 vm-unless-here: rust

@@ -4,3 +4,4 @@ pub mod gitea;
 pub mod hooks;
 pub mod image;
 pub mod registry;
+pub mod snapshot;

@@ -113,6 +113,12 @@ impl Rig {
         own(&self.root.join("forge"), self.user);
     }
 
+    /// The same of anything below.
+    #[allow(dead_code, reason = "only one test program has further repositories")]
+    pub(crate) fn give_all(&self, place: &Path) {
+        own(place, self.user);
+    }
+
     pub(crate) fn configure(&self) {
         let text = format!(
             "state_dir: {root}/state\nuser: nobody\nlisten: 127.0.0.1:{api}\ndoor: {{ user: bin }}\ngateway: {{ user: daemon, listen: \"127.0.0.1:{gateway}\" }}\n\

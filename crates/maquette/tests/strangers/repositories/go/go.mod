@@ -1,0 +1,3 @@
+module git.example.com/team/guestbook
+
+go 1.21

@@ -1,0 +1,1 @@
+CREATE TABLE book (id serial PRIMARY KEY, title text NOT NULL, year integer NOT NULL);
