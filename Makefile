@@ -25,7 +25,7 @@ demo: rust ## start Maquette with the example shop; DEMO=once runs open, push, c
 	exec target/release/maquette demo $(if $(DEMO),--$(DEMO))
 
 .PHONY: test
-test: packages check gitea registry tests vm-unless-here ## everything, from a clean checkout on a fresh machine
+test: packages check gitea registry tests vm-unless-here test-vm ## everything, from a clean checkout on a fresh machine
 
 .PHONY: packages
 packages:
@@ -62,6 +62,16 @@ strangers: packages registry rust ## eight repositories of strangers from init t
 vm-unless-here: rust
 	@$(call say,cells on control groups of version 2)
 	TEST_FILTER="--skip runc_too" tools/vm/test --unless-here conformance machine
+
+.PHONY: test-vm
+test-vm: rust ## install by the guide on a plain Debian in a virtual machine; restarts, reboots, power cuts (some minutes)
+	@$(call say,the host that users have: units restarts reboots power cuts)
+	tools/vm/life
+
+.PHONY: test-vm-all
+test-vm-all: test-v2 ## that, with power cuts at every step of opening and closing, and all of test-v2
+	@$(call say,power cuts at every step)
+	tools/vm/life --all
 
 .PHONY: check
 check: fmt clippy tidy deny doc ## the fast part of the tests
