@@ -1,6 +1,6 @@
 //! Environments as people and programs see them.
 
-use crate::DoorView;
+use crate::{DoorView, JobView};
 use model::{
     CommitId, EnvironmentId, Generation, HostLabel, Origin, Phase, Power, ProjectName, ServiceName, SourceName,
     Timestamp,
@@ -255,6 +255,9 @@ pub struct EnvironmentView {
     pub ended: Option<Timestamp>,
     /// Its services.
     pub services: Vec<ServiceView>,
+    /// Jobs that people run, each with its newest runs.
+    #[serde(default)]
+    pub jobs: Vec<JobView>,
     /// What went out of it, and what was not let out.
     #[serde(default)]
     pub door: DoorView,

@@ -12,6 +12,7 @@ mod environment;
 mod frame;
 mod golden;
 mod image;
+mod job;
 mod logs;
 mod openapi;
 mod problem;
@@ -29,6 +30,7 @@ pub use environment::{
 pub use frame::{ExecEnd, ExecRequest, FRAME_MAX, Frame, FrameError, PROTOCOL};
 pub use golden::{GoldenList, GoldenView};
 pub use image::{ImageList, ImageView};
+pub use job::{JobList, JobRunView, JobView};
 pub use logs::{LogLineView, LogQuery, LogStreamView};
 pub use openapi::openapi;
 pub use problem::{PROBLEM_JSON, ProblemCode, ProblemDetails};

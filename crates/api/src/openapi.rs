@@ -5,8 +5,8 @@
 
 use crate::{
     ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
-    GoldenList, ImageList, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails, ProjectList, SecretList,
-    SecretQuery, SecretView, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
+    GoldenList, ImageList, JobList, JobRunView, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails,
+    ProjectList, SecretList, SecretQuery, SecretView, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -50,6 +50,9 @@ impl Modify for Bearer {
         environment_deploy,
         environment_approve,
         environment_recreate,
+        environment_jobs,
+        environment_job_run,
+        environment_job_run_get,
         environment_logs,
         environment_exec,
         environment_link,
@@ -197,6 +200,27 @@ operation!(
     #[utoipa::path(post, path = "/api/v1/environments/{environment}/recreate", tag = "environments", params(("environment" = String, Path)),
         responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails)))]
     environment_recreate
+);
+operation!(
+    /// Jobs that people run, each with its newest runs
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/jobs", tag = "environments", params(("environment" = String, Path)),
+        responses((status = 200, body = JobList), (status = 404, body = ProblemDetails)))]
+    environment_jobs
+);
+operation!(
+    /// Run a job now, in what is live; its log is read like that of a service
+    #[utoipa::path(post, path = "/api/v1/environments/{environment}/jobs/{job}/runs", tag = "environments",
+        params(("environment" = String, Path), ("job" = String, Path)),
+        responses((status = 202, body = JobRunView), (status = 404, body = ProblemDetails),
+            (status = 409, body = ProblemDetails, description = "It runs already, or the environment is not live")))]
+    environment_job_run
+);
+operation!(
+    /// One run of a job
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/jobs/{job}/runs/{number}", tag = "environments",
+        params(("environment" = String, Path), ("job" = String, Path), ("number" = u64, Path)),
+        responses((status = 200, body = JobRunView), (status = 404, body = ProblemDetails)))]
+    environment_job_run_get
 );
 operation!(
     /// Lines that services printed, one JSON document a line

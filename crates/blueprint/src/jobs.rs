@@ -27,7 +27,7 @@ pub(crate) fn read(assembly: &Assembly<'_>, stack: &mut ServiceStack, explanatio
         let Some(job) = make(assembly, stack, said) else {
             continue;
         };
-        let value = format!("on {}, at most {}", event(job.on), units::show_ms(job.timeout_ms));
+        let value = format!("{}, at most {}", when(&job), units::show_ms(job.timeout_ms));
         explanation.set(format!("stack.jobs.{}", job.name), value, place);
         stack.jobs.insert(job.name.clone(), job);
     }
@@ -41,14 +41,19 @@ fn left_out<'a>(assembly: &Assembly<'_>, job: &'a settings::Job) -> Option<&'a s
         .find(|name| assembly.file.leaves_out(name))
 }
 
-fn event(event: JobEvent) -> &'static str {
-    match event {
+fn when(job: &Job) -> String {
+    if let Some(schedule) = &job.schedule {
+        return format!("by hand (never at {schedule})");
+    }
+    let event = match job.on {
         JobEvent::Build => "build",
         JobEvent::Create => "create",
         JobEvent::Start => "start",
         JobEvent::Stop => "stop",
         JobEvent::Delete => "delete",
-    }
+        JobEvent::Hand => return "by hand".to_owned(),
+    };
+    format!("on {event}")
 }
 
 fn make(assembly: &Assembly<'_>, stack: &ServiceStack, job: &settings::Job) -> Option<Job> {
@@ -71,6 +76,7 @@ fn make(assembly: &Assembly<'_>, stack: &ServiceStack, job: &settings::Job) -> O
         needs: needs(assembly, stack, job),
         timeout_ms: job.timeout_ms,
         product: None,
+        schedule: job.schedule.clone(),
     })
 }
 

@@ -114,6 +114,36 @@ fn addresses_and_titles_reach_services() {
 }
 
 #[test]
+fn what_has_a_schedule_is_run_by_hand() {
+    let settings = SETTINGS.replace(
+        "policy:",
+        "    digest: { service: api, run: [digest], on: { schedule: \"30 3 * * 1-5\" } }\n    tidy: { service: api, run: [tidy], on: hand }\npolicy:",
+    );
+    let with = |settings: &str| {
+        MemoryTree::new([
+            ("compose.yaml", COMPOSE),
+            ("maquette.yaml", settings),
+            ("db/migrations/0001_a.sql", "select 1"),
+            ("db/seed.sql", "insert"),
+        ])
+    };
+    let blueprint = read(&with(&settings)).unwrap();
+    let job = |name: &str| &blueprint.stack.jobs[&name.parse().unwrap()];
+    assert_eq!(
+        (job("digest").on, job("digest").schedule.as_deref()),
+        (JobEvent::Hand, Some("30 3 * * 1-5"))
+    );
+    assert_eq!(
+        (job("tidy").on, job("tidy").schedule.as_deref()),
+        (JobEvent::Hand, None)
+    );
+    for wrong in ["\"at night\"", "\"* * * *\"", "\"@\"", "[1]", "\"30 3 * * $(x)\""] {
+        let problems = read(&with(&settings.replace("\"30 3 * * 1-5\"", wrong))).unwrap_err();
+        assert!(problems.to_string().contains("schedule"), "{wrong}: {problems}");
+    }
+}
+
+#[test]
 fn jobs_have_what_their_service_has() {
     let blueprint = read(&shop()).unwrap();
     let job = &blueprint.stack.jobs[&"warm".parse().unwrap()];

@@ -100,6 +100,10 @@ pub(crate) enum Remote {
     Logs(LogsArgs),
     /// Run a command in a service
     Exec(ExecArgs),
+    /// List the jobs that people run, and how they ended
+    Jobs(Env),
+    /// Run a job now; ends with its exit status
+    Run(RunArgs),
     /// Print a link that signs in to an environment
     Open(OpenArgs),
     /// Make an environment of a branch
@@ -291,6 +295,19 @@ pub(crate) struct ExecArgs {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Id, label or number of the pull request
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: String,
+    /// The job: one that is `on: hand` or has a schedule
+    pub(crate) job: String,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 /// Options of `open`.

@@ -14,6 +14,7 @@ Exit codes:
   5  the server, or something that it needs, does not answer
   6  it can not be done now: it exists already, has ended, or its name is ambiguous
   `exec` ends with the exit code of the command, or 125 if it could not be run
+  `run` ends with that of the job, 124 if its time was over, or 125 if it was cut
 
 Environment variables:
   MAQUETTE_SERVER  the server's address, http://… or unix:/path; read from the state directory unless given

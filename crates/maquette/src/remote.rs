@@ -1,6 +1,7 @@
 //! Commands that ask the server.
 
 mod exec;
+mod jobs;
 mod logs;
 mod secret;
 mod watch;
@@ -44,6 +45,8 @@ pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<Exit
         Remote::Why(args) => session.why(&args).await,
         Remote::Logs(args) => logs::run(&session, args).await,
         Remote::Exec(args) => return exec::run(&session, args).await,
+        Remote::Jobs(args) => jobs::list(&session, &args).await,
+        Remote::Run(args) => return jobs::run(&session, args).await,
         Remote::Open(args) => session.open(&args).await,
         Remote::Create(args) => session.create(args).await,
         Remote::Clone(args) => session.copy(args).await,

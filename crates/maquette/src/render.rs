@@ -5,8 +5,8 @@ mod table;
 mod tests;
 
 use api::{
-    CommitView, DoorView, EnvironmentView, EventView, FailureView, LedgerView, LogLineView, LogStreamView, OriginView,
-    SecretUserView, SecretView, ServiceView, StepView, WhyView,
+    CommitView, DoorView, EnvironmentView, EventView, FailureView, JobRunView, JobView, LedgerView, LogLineView,
+    LogStreamView, OriginView, SecretUserView, SecretView, ServiceView, StepView, WhyView,
 };
 use model::{Phase, Timestamp};
 use std::fmt::Write as _;
@@ -199,11 +199,34 @@ pub(crate) fn show(view: &EnvironmentView, now: Timestamp) -> String {
     if !view.services.is_empty() {
         let _ = write!(text, "\n{}", services(&view.services, now));
     }
+    if !view.jobs.is_empty() {
+        let _ = write!(text, "\n{}", jobs(&view.jobs, now));
+    }
     if let Some(failed) = &view.failure {
         let _ = write!(text, "\n{}", failure(failed));
     }
     notes(&mut text, &view.notes);
     text
+}
+
+/// Jobs that people run, a line each.
+pub(crate) fn jobs(jobs: &[JobView], now: Timestamp) -> String {
+    if jobs.is_empty() {
+        return "There are no jobs that are run by hand.\n".to_owned();
+    }
+    let mut table = Table::new(["JOB", "ELSEWHERE", "LAST RUN", "AGO", "BY"]);
+    for job in jobs {
+        let last = job.runs.first();
+        let of_last = |text: &dyn Fn(&JobRunView) -> String| last.map_or_else(|| "-".to_owned(), text);
+        table.row([
+            job.name.to_string(),
+            job.schedule.as_deref().map_or_else(|| "-".to_owned(), tame),
+            last.map_or_else(|| "never".to_owned(), |run| shortened(&tame(&run.status()), 60)),
+            of_last(&|run| ago(run.started, now)),
+            of_last(&|run| tame(&run.asked_by)),
+        ]);
+    }
+    table.to_string()
 }
 
 fn services(services: &[ServiceView], now: Timestamp) -> Table {
@@ -440,6 +463,11 @@ pub(crate) fn secret_set(secret: &SecretView) -> String {
         let _ = writeln!(text, "note: it was set although {}", tame(reason));
     }
     text
+}
+
+/// One line of a log, as it was printed.
+pub(crate) fn plain_line(line: &LogLineView) -> String {
+    format!("{}\n", tame(&line.text))
 }
 
 /// One line of a log, with the time of day in UTC.

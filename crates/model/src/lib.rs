@@ -39,7 +39,7 @@ pub use options::{Options, Pull, Ulimit};
 pub use phase::{Phase, Standing, phase};
 pub use service::{
     Condition, Engine, HealthCheck, HealthTest, Job, JobEvent, Limits, Mount, MountKind, Network, NetworkMode, Product,
-    Restart, Root, Service, VersionRange, Workload,
+    RUN_VARIABLE, Restart, Root, Service, VersionRange, Workload,
 };
 pub use spec::{Digest, EnvironmentSpec, ObjectStack, Origin, Renderer, ServiceStack, Stack, Volume, VolumeOrigin};
 pub use stage::Stage;

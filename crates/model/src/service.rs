@@ -335,7 +335,12 @@ pub enum JobEvent {
     Stop,
     /// Before the environment is removed.
     Delete,
+    /// When somebody asks for it, as often as somebody does. It is no step of a plan.
+    Hand,
 }
+
+/// The variable that tells one run of a job on [`JobEvent::Hand`] from the next, and so gives each a digest of its own.
+pub const RUN_VARIABLE: &str = "MAQUETTE_RUN";
 
 /// What a job on [`JobEvent::Build`] makes: the checkout as the job leaves it. It is kept as a snapshot and mounted by every
 /// environment of the project that wants the same, so nothing that the job sees may be left out of what it is known by.
@@ -368,4 +373,7 @@ pub struct Job {
     /// What it makes; for [`JobEvent::Build`] only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<Product>,
+    /// The times at which it runs elsewhere, in the words of cron; here nothing runs by the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }

@@ -97,6 +97,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
         needs: vec!["db".parse().unwrap()],
         timeout_ms: 1000,
         product: None,
+        schedule: None,
     };
     let set = DataSet {
         volume: "db-data".parse().unwrap(),

@@ -1,5 +1,6 @@
 //! Starting the reconciler, and what others may ask of it.
 
+mod runs;
 mod secrets_of;
 mod spares;
 mod update;
@@ -17,7 +18,7 @@ use crate::{
     trust::{self, Trust},
 };
 use forge::{BranchFact, PullRequestFact, PullRequestNumber, git::Git};
-use model::{BranchName, CommitId, EnvironmentId, Origin, Power, ProjectName, ServiceName, SourceName};
+use model::{BranchName, CommitId, EnvironmentId, JobName, Origin, Power, ProjectName, ServiceName, SourceName};
 use planner::{Desired, Plan};
 use runtime::Runtime;
 use secrets::Vault;
@@ -81,6 +82,12 @@ pub enum Intent {
     /// The environment has no such service.
     #[error("there is no service {0}")]
     NoService(ServiceName),
+    /// The environment has no such job that people run.
+    #[error("there is no job {0} that is run by hand")]
+    NoJob(JobName),
+    /// It can not be done at present.
+    #[error("{0}")]
+    NotNow(String),
     /// What would run then can not.
     #[error("{0}")]
     Unusable(String),
@@ -153,6 +160,7 @@ impl Reconciler {
             images: crate::image::Images::default(),
             completing: tokio::sync::Mutex::default(),
         });
+        let before = context.store.job_run_list_open().await.map_err(StartError::Store)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(task::environments::run(Arc::clone(&context)));
         tasks.spawn(task::runtime_changes::run(Arc::clone(&context)));
@@ -161,6 +169,7 @@ impl Reconciler {
         tasks.spawn(task::announce::run(Arc::clone(&context)));
         tasks.spawn(task::sweep::run(Arc::clone(&context)));
         tasks.spawn(task::spares::run(Arc::clone(&context)));
+        tasks.spawn(task::runs::run(Arc::clone(&context), before));
         for name in context.projects.keys() {
             tasks.spawn(task::forges::run(Arc::clone(&context), name.clone()));
         }

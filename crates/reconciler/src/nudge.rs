@@ -18,6 +18,7 @@ struct Table {
     everything: Arc<Notify>,
     announcements: Arc<Notify>,
     goldens: Arc<Notify>,
+    runs: Arc<Notify>,
 }
 
 impl Nudges {
@@ -49,6 +50,15 @@ impl Nudges {
     /// A golden is wanted.
     pub fn goldens(&self) {
         self.table().goldens.notify_one();
+    }
+
+    /// Somebody wants a job to run.
+    pub(crate) fn runs(&self) {
+        self.table().runs.notify_one();
+    }
+
+    pub(crate) fn of_runs(&self) -> Arc<Notify> {
+        Arc::clone(&self.table().runs)
     }
 
     pub(crate) fn of_environment(&self, id: &EnvironmentId) -> Arc<Notify> {

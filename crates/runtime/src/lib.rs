@@ -227,7 +227,7 @@ pub trait Runtime: Send + Sync {
     fn job_footprint(&self, spec: &EnvironmentSpec, job: &JobName) -> Vec<Resource>;
 
     /// Runs a job to its end and returns how it ended. A job of the same digest that runs already is awaited, one that has
-    /// succeeded is not run again. What a job with a [`model::Product`] leaves in its checkout when it has succeeded is kept as
+    /// succeeded is not run again, nor is one on [`model::JobEvent::Hand`] that has ended in any way. What a job with a [`model::Product`] leaves in its checkout when it has succeeded is kept as
     /// the snapshot [`EnvironmentSpec::product`]; where that is there already, nothing runs and the job has succeeded. Its log is read like that of a service.
     async fn job_run(&self, spec: &EnvironmentSpec, job: &JobName, secrets: &dyn Secrets) -> Result<JobOutcome>;
 

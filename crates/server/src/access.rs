@@ -144,6 +144,17 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
         Operation::ReadLogs,
     ),
     (Method::POST, "/api/v1/environments/{environment}/exec", Operation::Exec),
+    (Method::GET, "/api/v1/environments/{environment}/jobs", Operation::Look),
+    (
+        Method::POST,
+        "/api/v1/environments/{environment}/jobs/{job}/runs",
+        Operation::Change,
+    ),
+    (
+        Method::GET,
+        "/api/v1/environments/{environment}/jobs/{job}/runs/{number}",
+        Operation::Look,
+    ),
     (
         Method::POST,
         "/api/v1/environments/{environment}/links",

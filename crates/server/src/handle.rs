@@ -5,6 +5,7 @@ pub(crate) mod exec;
 pub(crate) mod extract;
 pub(crate) mod goldens;
 pub(crate) mod images;
+pub(crate) mod jobs;
 pub(crate) mod links;
 pub(crate) mod logs;
 pub(crate) mod projects;

@@ -25,6 +25,10 @@ impl From<Intent> for Problem {
             Intent::NoService(_) => {
                 Self::new(ProblemCode::NotFound, text).hint("`maquette show` lists the services of the environment")
             }
+            Intent::NoJob(_) => {
+                Self::new(ProblemCode::NotFound, text).hint("`maquette jobs` lists those that there are")
+            }
+            Intent::NotNow(_) => Self::new(ProblemCode::Conflict, text).hint("`maquette why` says how it stands"),
             Intent::Unusable(_) => {
                 Self::new(ProblemCode::Conflict, text).hint("`maquette plan` shows on your machine what would run")
             }

@@ -2,10 +2,12 @@
 
 mod door;
 mod environment;
+mod job;
 mod progress;
 mod receipt;
 
 pub(crate) use environment::{environment, environment_list, public_services};
+pub(crate) use job::{job_run, jobs};
 pub(crate) use progress::{events, steps, why};
 pub(crate) use receipt::ledger;
 

@@ -86,6 +86,10 @@ impl<'r> Columns<'r> {
         u32::try_from(self.get::<i64>(column)?).map_err(|error| self.corrupt(column, &error))
     }
 
+    pub(crate) fn status_opt(&self, column: &'static str) -> Result<Option<i32>> {
+        self.get(column)
+    }
+
     pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp> {
         self.number(column).map(Timestamp)
     }

@@ -5,7 +5,8 @@ use model::{EnvironmentId, Generation, Timestamp};
 use sqlx::{Sqlite, Transaction};
 
 /// The tables with a row, or several, of an environment. Receipts outlive it. Generations go before what they refer to.
-const OF_ENVIRONMENT: [&str; 7] = [
+const OF_ENVIRONMENT: [&str; 8] = [
+    "DELETE FROM job_run WHERE environment = ?",
     "DELETE FROM step WHERE environment = ?",
     "DELETE FROM attempt WHERE environment = ?",
     "DELETE FROM generation WHERE environment = ?",

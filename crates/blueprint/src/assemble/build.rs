@@ -135,6 +135,7 @@ impl Assembly<'_> {
             needs: Vec::new(),
             timeout_ms: build.timeout_ms,
             product: Some(product),
+            schedule: None,
         };
         Some((job, outputs))
     }

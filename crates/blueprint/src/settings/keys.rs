@@ -29,6 +29,8 @@ pub(crate) enum Shape {
     TextMap,
     FlagOrPort,
     Choice(&'static [&'static str]),
+    /// One of some words, or an object.
+    ChoiceOr(&'static [&'static str], &'static [Entry]),
     /// Names with objects.
     Named(&'static [Entry]),
     Object(&'static [Entry]),
@@ -166,6 +168,15 @@ pub(crate) static DATA: [Entry; 3] = [
     ),
 ];
 
+/// The events of jobs.
+pub(crate) static EVENTS: [&str; 5] = ["create", "start", "stop", "delete", "hand"];
+
+pub(crate) static SCHEDULE: [Entry; 1] = [entry(
+    "schedule",
+    "The times at which it runs in production, as cron has them.",
+    Shape::Text,
+)];
+
 pub(crate) static JOB: [Entry; 7] = [
     entry(
         "service",
@@ -179,8 +190,8 @@ pub(crate) static JOB: [Entry; 7] = [
     ),
     entry(
         "on",
-        "When it runs: once when the environment is created, at each start of a new generation, before services stop, before the environment is deleted. Default: create.",
-        Shape::Choice(&["create", "start", "stop", "delete"]),
+        "When it runs: once when the environment is created, at each start of a new generation, before services stop, before the environment is deleted, or when somebody runs it by hand. What has a `schedule: \"30 3 * * *\"` is run by hand, never by the clock. Default: create.",
+        Shape::ChoiceOr(&EVENTS, &SCHEDULE),
     ),
     entry(
         "needs",

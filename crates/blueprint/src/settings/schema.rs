@@ -63,6 +63,7 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::FlagOrPort => json!({ "oneOf": [self::shape(&Shape::Flag), self::shape(&Shape::Port)] }),
         Shape::Choice(words) => json!({ "enum": words }),
+        Shape::ChoiceOr(words, entries) => json!({ "oneOf": [{ "enum": words }, object(entries)] }),
         Shape::Named(entries) => json!({ "type": "object", "additionalProperties": object(entries) }),
         Shape::Object(entries) => object(entries),
         Shape::Reserved => json!({}),

@@ -6,7 +6,7 @@ use crate::{
     escape::quoted,
     problem::{At, Report},
     read,
-    yaml::Node,
+    yaml::{Node, NodeKind},
 };
 use model::{JobEvent, JobName, VersionRange};
 use std::collections::BTreeMap;
@@ -82,6 +82,7 @@ pub(crate) struct Job {
     pub(crate) service: Option<(At, String)>,
     pub(crate) run: Vec<String>,
     pub(crate) on: JobEvent,
+    pub(crate) schedule: Option<String>,
     pub(crate) needs: Option<Vec<(At, String)>>,
     pub(crate) timeout_ms: u64,
     pub(crate) environment: BTreeMap<String, (At, String)>,
@@ -267,6 +268,7 @@ fn job(report: &Report, at: At, name: JobName, node: &Node) -> Option<Job> {
         service: None,
         run: Vec::new(),
         on: JobEvent::Create,
+        schedule: None,
         needs: None,
         timeout_ms: JOB_TIMEOUT_MS,
         environment: BTreeMap::new(),
@@ -278,6 +280,10 @@ fn job(report: &Report, at: At, name: JobName, node: &Node) -> Option<Job> {
             "run" => {
                 let words = read::texts(report, value, &what, false)?;
                 job.run = words.into_iter().map(|(_, word)| word).collect();
+            }
+            "on" if matches!(value.kind, NodeKind::Map(_)) => {
+                job.on = JobEvent::Hand;
+                job.schedule = schedule(report, value, &what);
             }
             "on" => job.on = event(report, value, &what).unwrap_or(JobEvent::Create),
             "needs" => job.needs = read::texts(report, value, &what, true),
@@ -302,8 +308,9 @@ fn event(report: &Report, node: &Node, what: &str) -> Option<JobEvent> {
         "start" => Some(JobEvent::Start),
         "stop" => Some(JobEvent::Stop),
         "delete" => Some(JobEvent::Delete),
+        "hand" => Some(JobEvent::Hand),
         other => {
-            let hint = crate::suggest::hint(other, &["create", "start", "stop", "delete"]);
+            let hint = crate::suggest::hint(other, &keys::EVENTS);
             report.error_hint(
                 node.at,
                 format!("{what} must be an event, and this is {}", quoted(other)),
@@ -311,6 +318,41 @@ fn event(report: &Report, node: &Node, what: &str) -> Option<JobEvent> {
             );
             None
         }
+    }
+}
+
+/// When a job runs in production. It is told to people, and nothing else comes of it.
+fn schedule(report: &Report, node: &Node, what: &str) -> Option<String> {
+    let mut found = None;
+    for (key, value) in fields(report, node, &keys::SCHEDULE, what) {
+        let text = read::text(report, value, &format!("`{}` of {what}", key.text))?;
+        if is_schedule(text) {
+            found = Some(text.to_owned());
+        } else {
+            let hint = "five fields as cron has them, such as \"30 3 * * 1-5\", or a word such as @daily";
+            report.error_hint(value.at, format!("{} is no schedule", quoted(text)), hint);
+        }
+    }
+    if found.is_none() && node.get("schedule").is_none() {
+        report.error_hint(
+            node.at,
+            format!("{what} names no `schedule`"),
+            "`on: hand` is a job that has none",
+        );
+    }
+    found
+}
+
+/// Whether cron would understand it, near enough: it is shown and never computed with.
+fn is_schedule(text: &str) -> bool {
+    const FIELD: &str = "0123456789*/,-?LW#";
+    let field = |field: &str| {
+        let known = |c: char| c.is_ascii_alphabetic() || FIELD.contains(c);
+        !field.is_empty() && field.len() <= 64 && field.chars().all(known)
+    };
+    match text.strip_prefix('@') {
+        Some(word) => word.len() <= 32 && !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase()),
+        None => (5..=6).contains(&text.split(' ').count()) && text.split(' ').all(field),
     }
 }
 

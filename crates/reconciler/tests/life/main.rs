@@ -6,6 +6,7 @@ mod approvals;
 mod baseline;
 mod bench;
 mod builds;
+mod by_hand;
 mod cases;
 mod egress;
 mod front;

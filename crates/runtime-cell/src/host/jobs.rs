@@ -2,7 +2,7 @@
 
 use super::{Host, environment::Environment, launch::Cell, resolve};
 use crate::{names::UnitName, protocol::SecretValues};
-use model::{EnvironmentSpec, JobName, ServiceState};
+use model::{EnvironmentSpec, JobEvent, JobName, ServiceState};
 use runtime::{JobOutcome, RuntimeError};
 use std::sync::Arc;
 
@@ -38,7 +38,9 @@ impl Host {
             let _turn = environment.turn(&unit).await;
             self.accept(&environment, spec.generation)?;
             // What is wanted of a build is what it has made; without its checkout that is gone.
-            let of_use = |code: i32| code == 0 && (product.is_none() || self.has_checkout(spec, name));
+            let made = || product.is_none() || self.has_checkout(spec, name);
+            // Whoever asks for a run by hand again wants to know how it ended.
+            let of_use = |code: i32| job.on == JobEvent::Hand || (code == 0 && made());
             let keep = environment
                 .unit(&unit)
                 .is_some_and(|r| r.digest == digest && r.launched && ended(&r.state).is_none_or(of_use));

@@ -117,6 +117,7 @@ impl<'a> Bench<'a> {
             needs: Vec::new(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             product: None,
+            schedule: None,
         })
     }
 

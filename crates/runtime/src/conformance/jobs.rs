@@ -5,7 +5,7 @@ use super::{
     bench::{Bench, Draft, Outcome, ensure, name, ok},
 };
 use crate::{JobOutcome, NoSecrets};
-use model::{EnvironmentSpec, JobName, Stage};
+use model::{EnvironmentSpec, JobEvent, JobName, RUN_VARIABLE, Stage, Value};
 use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
@@ -20,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a job that failed says its status and may run again",
         run: |bench| Box::pin(failing(bench)),
+    },
+    Case {
+        name: "a run by hand is told again and not made again",
+        run: |bench| Box::pin(by_hand(bench)),
     },
     Case {
         name: "a job is ended when its time is over",
@@ -128,6 +132,37 @@ async fn failing(bench: &Bench<'_>) -> Outcome {
     ensure!(
         started(&second) > started(&first),
         "expected a second run: before {first:?}, after {second:?}"
+    );
+    Ok(())
+}
+
+async fn by_hand(bench: &Bench<'_>) -> Outcome {
+    let mut job = bench.job("job", &exit("failed", 7), LONG)?;
+    job.on = JobEvent::Hand;
+    let run_of = |number: &str| {
+        let mut job = job.clone();
+        let value = Value::Plain(number.to_owned());
+        job.workload.environment.insert(RUN_VARIABLE.to_owned(), value);
+        job
+    };
+    let spec = bench.spec()?.with_job(run_of("1"));
+    let name = name("job")?;
+    bench.apply(&spec, &Stage::Envelope).await?;
+    ended(&run(bench, &spec, &name).await?, 7)?;
+    let first = bench.observe(&spec.environment).await?.jobs.remove(&name);
+    bench.fixture.pause().await;
+    ended(&run(bench, &spec, &name).await?, 7)?;
+    let second = bench.observe(&spec.environment).await?.jobs.remove(&name);
+    ensure!(
+        first.is_some() && first == second,
+        "expected one run, saw {first:?} and then {second:?}"
+    );
+    let again = spec.with_job(run_of("2"));
+    ended(&run(bench, &again, &name).await?, 7)?;
+    let third = bench.observe(&again.environment).await?.jobs.remove(&name);
+    ensure!(
+        third.as_ref().map(|fact| &fact.digest) == again.job_digest(&name).as_ref(),
+        "expected another number to be another run, saw {third:?}"
     );
     Ok(())
 }

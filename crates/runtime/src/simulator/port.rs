@@ -14,8 +14,8 @@ use crate::{
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource, Root,
-    ServiceName, SnapshotId, Stack, Stage, VolumeName, Workload,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobEvent, JobName, Observation, Power,
+    Resource, Root, ServiceName, SnapshotId, Stack, Stage, VolumeName, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -243,7 +243,8 @@ impl Runtime for Simulator {
                 Stage::Whole => {
                     world.envelope(spec)?;
                     let stack = spec.services().cloned().unwrap_or_default();
-                    for name in stack.jobs.keys() {
+                    let of_plan = |(_, job): &(_, &model::Job)| job.on != JobEvent::Hand;
+                    for (name, _) in stack.jobs.iter().filter(of_plan) {
                         if let (_, Some(JobBehaviour::Exits(exit))) = world.job_begin(spec, name, secrets)? {
                             world.job_finish(&spec.environment, name, exit, false);
                         }

@@ -170,6 +170,7 @@ fn spec(command: &[&str]) -> EnvironmentSpec {
         needs: Vec::new(),
         timeout_ms: 1000,
         product: None,
+        schedule: None,
     };
     stack.jobs.insert(job.name.clone(), job);
     EnvironmentSpec {

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey, reveal};
 use model::{
-    Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobFact, JobName, MountKind, Observation,
-    Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, VolumeFact, VolumeName,
-    VolumeOrigin, Workload,
+    Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobEvent, JobFact, JobName, MountKind,
+    Observation, Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, VolumeFact,
+    VolumeName, VolumeOrigin, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -597,7 +597,8 @@ impl World {
         if let Some(run) = known.filter(|run| run.digest == digest) {
             let over = run.outcome.borrow().clone();
             // What is wanted of a build is what it makes, and that is not there.
-            if over.is_none_or(|outcome| outcome.exit == 0 && !outcome.timed_out && job.product.is_none()) {
+            let of_use = |outcome: JobOutcome| outcome.exit == 0 && !outcome.timed_out && job.product.is_none();
+            if job.on == JobEvent::Hand || over.is_none_or(of_use) {
                 return Ok((run.outcome.subscribe(), None));
             }
         }

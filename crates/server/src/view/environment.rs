@@ -123,6 +123,10 @@ async fn view(app: &App, row: &EnvironmentRow, observed: Option<&Observation>) -
         live_at: row.live_at,
         ended: row.ended,
         services: stack.map_or_else(Vec::new, |stack| services(stack, observed, &addresses)),
+        jobs: match stack.filter(|_| row.ended.is_none()) {
+            Some(stack) => super::job::of_stack(app, row, stack).await?,
+            None => Vec::new(),
+        },
         addresses,
         door: api::DoorView::default(),
     })

@@ -223,12 +223,19 @@ pub(crate) async fn why(app: &App, row: &EnvironmentRow, now: Timestamp) -> Answ
         attempts: step.as_ref().map_or(0, |step| step.attempts),
         next_try: step.as_ref().and_then(|step| step.next_try),
         step,
-        services: troubled(&view),
+        services: troubled(&view).into_iter().chain(runs(&view)).collect(),
         door: view.door,
         notes: view.notes,
         steps,
         events: events(app, row, EVENTS).await?,
     })
+}
+
+/// Jobs by hand that run, or whose last run was no success.
+fn runs(view: &EnvironmentView) -> impl Iterator<Item = String> {
+    let last = view.jobs.iter().filter_map(|job| job.runs.first());
+    last.filter(|run| run.exit != Some(0) || run.timed_out)
+        .map(|run| format!("the job {}, run {}, {}", run.job, run.number, run.status()))
 }
 
 /// What has to be done for an approval. Of several pull requests that share an environment, the first that waits for one is told.

@@ -10,6 +10,7 @@ mod access;
 mod bench;
 mod edge;
 mod exec;
+mod jobs;
 mod life;
 mod secrets;
 mod spares;
