@@ -175,7 +175,7 @@ operation!(
     environment_events
 );
 operation!(
-    /// Take one service from another branch
+    /// Take one service from another branch, leave services out, say where they are found, or take them in
     #[utoipa::path(post, path = "/api/v1/environments/{environment}/update", tag = "environments", params(("environment" = String, Path)),
         request_body = UpdateRequest,
         responses((status = 202, body = EnvironmentView), (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails)))]

@@ -2,7 +2,7 @@
 
 use model::{BranchName, CommitId, ProjectName, ServiceName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// Asks for an environment: exactly one of `branch` and `clone_of`.
@@ -42,6 +42,10 @@ pub struct UpdateRequest {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub with: BTreeSet<ServiceName>,
+    /// Services that it does without because one outside does in their place: `host:port` by service. The policy has to allow it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub endpoints: BTreeMap<ServiceName, String>,
 }
 
 /// Asks that an environment runs a commit.

@@ -8,7 +8,7 @@ use crate::{
     escape::quoted,
     explain::{Explanation, Place},
     interpolate::{self, Giver, Scope},
-    problem::{Problem, Problems, Report, Severity, Whose, sorted},
+    problem::{At, Problem, Problems, Report, Severity, Whose, sorted},
     public,
     settings::{self, Policy, Settings, Stack},
     sources::{self, Elsewhere, Further},
@@ -16,7 +16,7 @@ use crate::{
     tree::{self, Tree},
     yaml,
 };
-use model::{Capabilities, Feature, ServiceName, ServiceStack, Staging};
+use model::{Capabilities, Endpoint, Feature, ServiceName, ServiceStack, Staging};
 use serde::{Deserialize, Serialize};
 use std::{
     cell::OnceCell,
@@ -37,6 +37,9 @@ pub struct Blueprint {
     /// The services that are left out on purpose, in the order of the Compose file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// Where services are found that are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<ServiceName, Endpoint>,
     /// The services that people can visit; the first one is the main one, which has the environment's own address.
     pub public: Vec<ServiceName>,
     /// Where each value comes from.
@@ -126,6 +129,7 @@ impl Blueprint {
                     stack: made.stack,
                     policy,
                     left_out: made.left_out,
+                    endpoints: made.endpoints,
                     public: made.public,
                     explanation,
                     warnings: problems,
@@ -382,6 +386,7 @@ struct Made {
     stack: ServiceStack,
     public: Vec<ServiceName>,
     left_out: Vec<String>,
+    endpoints: BTreeMap<ServiceName, Endpoint>,
 }
 
 struct Reader<'a> {
@@ -458,6 +463,7 @@ impl Reader<'_> {
         };
         let stack = assembly.run(explanation);
         let left_out = self.tell_left_out(&file, explanation);
+        let endpoints = self.tell_endpoints(&file, policy, explanation);
         if public.is_empty() && !self.compose.has_errors() && !self.head.report.has_errors() {
             self.compose.warn_hint(
                 None,
@@ -469,6 +475,7 @@ impl Reader<'_> {
             stack,
             public,
             left_out,
+            endpoints,
         }
     }
 
@@ -526,7 +533,66 @@ impl Reader<'_> {
         let said = self.stack.without.iter().map(|(_, name)| name);
         let said = said.filter(|name| !self.context.with.iter().any(|with| with.as_str() == name.as_str()));
         let wished = self.context.without.iter().map(ServiceName::as_str);
-        said.map(String::as_str).chain(wished).map(str::to_owned).collect()
+        let elsewhere = self.endpoints().into_keys().collect::<Vec<_>>();
+        let elsewhere = elsewhere.iter().map(ServiceName::as_str);
+        said.map(String::as_str)
+            .chain(wished)
+            .chain(elsewhere)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Where services are found that are left out: what somebody wishes for this environment goes before what the stack says.
+    fn endpoints(&self) -> BTreeMap<ServiceName, (Option<At>, Endpoint)> {
+        let mut all = BTreeMap::new();
+        for (name, (at, endpoint)) in &self.stack.endpoints {
+            match name.parse::<ServiceName>() {
+                Ok(name) if !self.context.with.contains(&name) => {
+                    all.insert(name, (Some(*at), endpoint.clone()));
+                }
+                _ => {}
+            }
+        }
+        for (name, endpoint) in &self.context.endpoints {
+            all.insert(name.clone(), (None, endpoint.clone()));
+        }
+        all
+    }
+
+    /// The same, told and checked: what the policy does not allow is an error.
+    fn tell_endpoints(
+        &self,
+        file: &compose::File,
+        policy: &Policy,
+        explanation: &mut Explanation,
+    ) -> BTreeMap<ServiceName, Endpoint> {
+        let names: Vec<&str> = file.names().collect();
+        for (name, (at, _)) in &self.stack.endpoints {
+            if !names.contains(&name.as_str()) {
+                let message = format!("there is no service {} in {}", quoted(name), self.compose.file);
+                self.head.report.error_hint(*at, message, suggest::hint(name, &names));
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (name, (at, endpoint)) in self.endpoints() {
+            if !file.leaves_out(name.as_str()) {
+                continue;
+            }
+            let place = at.map_or(Place::Default, |at| Place::at(&self.head.report, at));
+            explanation.set(
+                format!("stack.services.{name}"),
+                format!("left out, found at {endpoint}"),
+                place,
+            );
+            // What presets stand for is the server's to say.
+            if policy.presets.is_empty() && !endpoint.is_allowed(&policy.egress) {
+                let message = format!("the policy does not allow {endpoint}, where service `{name}` is to be found");
+                let hint = format!("in the policy: {}", endpoint.line(name.as_str()));
+                self.head.report.error_hint(at, message, hint);
+            }
+            found.insert(name, endpoint);
+        }
+        found
     }
 
     /// The services that are left out on purpose. Says where that was said, and of names that no service has.

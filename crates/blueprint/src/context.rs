@@ -1,7 +1,9 @@
 //! What a blueprint is read for: the values that a stack may use.
 
 use crate::{escape::tame, interpolate::Values};
-use model::{BranchName, CommitId, Digest, HostLabel, ImageFacts, ProjectName, ServiceName, SourceName, service_label};
+use model::{
+    BranchName, CommitId, Digest, Endpoint, HostLabel, ImageFacts, ProjectName, ServiceName, SourceName, service_label,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +52,9 @@ pub struct Context {
     /// Services that somebody wants this environment with, although the stack leaves them out.
     #[serde(default)]
     pub with: BTreeSet<ServiceName>,
+    /// Where services are found that somebody wants this environment without.
+    #[serde(default)]
+    pub endpoints: BTreeMap<ServiceName, Endpoint>,
     /// Names of the secrets that have a value and that the head may be given if the policy names them: none where the head is
     /// not trusted.
     #[serde(default)]

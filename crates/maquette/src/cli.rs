@@ -368,11 +368,14 @@ pub(crate) struct UpdateArgs {
     #[arg(long, requires = "service")]
     pub(crate) branch: Option<BranchName>,
     /// A service to leave out; what depends on it runs without it
-    #[arg(long, value_name = "SERVICE", required_unless_present_any = ["service", "with"])]
+    #[arg(long, value_name = "SERVICE", required_unless_present_any = ["service", "with", "endpoint"])]
     pub(crate) without: Vec<ServiceName>,
     /// A service to take in again, or although `stack.without` leaves it out
     #[arg(long, value_name = "SERVICE")]
     pub(crate) with: Vec<ServiceName>,
+    /// A service to leave out because one outside does in its place, where the policy allows it
+    #[arg(long, value_name = "SERVICE=HOST:PORT")]
+    pub(crate) endpoint: Vec<String>,
     /// Wait until it is live
     #[arg(long)]
     pub(crate) watch: bool,

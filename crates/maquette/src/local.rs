@@ -171,6 +171,7 @@ fn context(directory: &Path) -> Result<Context, Failure> {
             port: Some(8080),
         },
         without: std::collections::BTreeSet::new(),
+        endpoints: std::collections::BTreeMap::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
         images: None,

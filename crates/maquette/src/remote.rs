@@ -22,6 +22,7 @@ use api::{
 use model::Timestamp;
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     process::{Command, ExitCode, Stdio},
     time::{SystemTime, UNIX_EPOCH},
@@ -151,11 +152,22 @@ impl Session {
     }
 
     async fn update(&self, args: UpdateArgs) -> Result<(), Failure> {
+        let mut endpoints = BTreeMap::new();
+        for given in &args.endpoint {
+            let pair = given
+                .split_once('=')
+                .and_then(|(name, to)| Some((name.parse().ok()?, to)));
+            let Some((name, to)) = pair else {
+                return Err(Failure::new(2, format!("`{given}` is not SERVICE=HOST:PORT")));
+            };
+            endpoints.insert(name, to.to_owned());
+        }
         let request = UpdateRequest {
             service: args.service,
             branch: args.branch,
             without: args.without.into_iter().collect(),
             with: args.with.into_iter().collect(),
+            endpoints,
         };
         let path = format!("{}/update", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the branch", self.api.post(&path, &request)).await?;

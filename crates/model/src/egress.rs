@@ -1,6 +1,7 @@
 //! What an environment may reach outside of itself: names with ports, and endpoints in private networks that the policy names.
 
 // From `core`, which has addresses as values and nothing that talks to a network.
+use crate::Endpoint;
 use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -22,6 +23,10 @@ pub struct Egress {
     /// port inside is the port outside.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub private: BTreeMap<HostName, BTreeSet<SocketAddr>>,
+    /// Services that the environment does without, and where each is found instead. One that the rest of the list does not
+    /// have leads nowhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<HostName, Endpoint>,
 }
 
 /// What a name stands for.
@@ -43,6 +48,20 @@ impl Egress {
     /// What a name stands for, if it may be reached. An endpoint of the policy goes before a pattern.
     #[must_use]
     pub fn find(&self, name: &HostName) -> Option<Reachable> {
+        self.behind(name).map(|(_, reachable)| reachable)
+    }
+
+    /// As [`Self::find`], with the name that is looked up outside.
+    #[must_use]
+    pub fn behind(&self, name: &HostName) -> Option<(HostName, Reachable)> {
+        if let Some(endpoint) = self.endpoints.get(name) {
+            return endpoint.behind(self, name);
+        }
+        Some((name.clone(), self.listed(name)?))
+    }
+
+    /// What a name stands for that is on the list itself.
+    pub(crate) fn listed(&self, name: &HostName) -> Option<Reachable> {
         if let Some(endpoints) = self.private.get(name) {
             return Some(Reachable::Private(endpoints.clone()));
         }

@@ -13,7 +13,7 @@ use crate::{
     trust::{self, Trust},
 };
 use blueprint::{Address, Blueprint, Further, FurtherCommit, Policy, Problem, Problems, Severity, Tree};
-use model::{CommitId, Digest, Limits, Origin, ProjectName, ServiceStack, SourceName};
+use model::{CommitId, Digest, Endpoint, Limits, Origin, ProjectName, ServiceName, ServiceStack, SourceName};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -85,6 +85,8 @@ pub(crate) struct ReadBlueprint {
     pub(crate) limits: Limits,
     /// Services that are left out on purpose.
     pub(crate) left_out: Vec<String>,
+    /// Where some of them are found.
+    pub(crate) endpoints: BTreeMap<ServiceName, Endpoint>,
     /// What people should know of how it was put together.
     pub(crate) notes: Vec<String>,
 }
@@ -156,6 +158,20 @@ impl Read {
     }
 }
 
+impl ReadBlueprint {
+    /// `search (found at search.example.com:9200), index`.
+    fn told_left_out(&self) -> String {
+        let told = |name: &String| {
+            let endpoint = self.endpoints.iter().find(|(service, _)| service.as_str() == name);
+            match endpoint {
+                Some((_, endpoint)) => format!("{name} (found at {endpoint})"),
+                None => name.clone(),
+            }
+        };
+        self.left_out.iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// The blueprint of an environment at the commits that are wanted now.
 pub(crate) async fn of_environment(
     context: &Context,
@@ -215,7 +231,7 @@ pub(crate) async fn of_environment(
         if !blueprint.left_out.is_empty() {
             blueprint
                 .notes
-                .push(format!("Left out: {}.", blueprint.left_out.join(", ")));
+                .push(format!("Left out: {}.", blueprint.told_left_out()));
         }
     }
     if let Ok(blueprint) = &mut reading
@@ -262,8 +278,12 @@ async fn about_environment(
     granted: &Versions,
 ) -> Result<blueprint::Context, Trouble> {
     let mut about = about(project, source, commit, &environment.label);
-    let Scope { without, with } = Scope::of(environment);
-    (about.without, about.with) = (without, with);
+    let Scope {
+        without,
+        with,
+        endpoints,
+    } = Scope::of(environment);
+    (about.without, about.with, about.endpoints) = (without, with, endpoints);
     about.secrets = granted.keys().map(|name| name.0.clone()).collect();
     let pull = pulls::pull_requests(&context.store, project, environment)
         .await?
@@ -443,6 +463,7 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
             port: project.base.port,
         },
         without: std::collections::BTreeSet::new(),
+        endpoints: std::collections::BTreeMap::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
         images: None,
@@ -496,6 +517,7 @@ async fn read_once(context: &Context, from: Read, about: blueprint::Context, tru
         Ok(blueprint) => Ok(ReadBlueprint {
             limits: blueprint.policy.limits,
             left_out: blueprint.left_out,
+            endpoints: blueprint.endpoints,
             // Warnings are what `maquette check` tells an author; a reviewer can do nothing about them.
             notes: told,
             stack: blueprint.stack,

@@ -1,7 +1,7 @@
 //! What an environment may reach outside of itself: what the policy says, for commits that are trusted.
 
 use crate::{context::Context, heads::PolicyHead, trust::Trust};
-use model::Egress;
+use model::{Egress, Endpoint, HostName, ServiceName};
 use std::collections::BTreeMap;
 
 /// The hosts and endpoints that an operator has put under one word, by that word.
@@ -35,6 +35,32 @@ pub(crate) fn granted(context: &Context, trust: Trust, policy: &PolicyHead) -> E
         }
     }
     egress
+}
+
+/// The same with the services that are found elsewhere; and what people should know of those that are not allowed.
+pub(crate) fn with_endpoints(
+    mut egress: Egress,
+    endpoints: &BTreeMap<ServiceName, Endpoint>,
+    trust: Trust,
+) -> (Egress, Vec<String>) {
+    let mut notes = Vec::new();
+    for (service, endpoint) in endpoints {
+        match service.as_str().parse::<HostName>() {
+            Ok(name) if endpoint.is_allowed(&egress) => {
+                egress.endpoints.insert(name, endpoint.clone());
+            }
+            _ => notes.push(match trust {
+                Trust::Full => format!(
+                    "{service} can not be found at {endpoint}: the policy does not allow it. In the policy: {}",
+                    endpoint.line(service.as_str())
+                ),
+                Trust::Approved => format!(
+                    "{service} can not be found at {endpoint}: nobody who may push has pushed this commit, so it reaches nothing."
+                ),
+            }),
+        }
+    }
+    (egress, notes)
 }
 
 /// What people should know: presets that the server does not have.

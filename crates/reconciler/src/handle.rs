@@ -88,6 +88,14 @@ pub enum Intent {
     /// It can not be done at present.
     #[error("{0}")]
     NotNow(String),
+    /// The policy does not allow it.
+    #[error("{what}")]
+    NotAllowed {
+        /// What it was.
+        what: String,
+        /// What would allow it.
+        hint: String,
+    },
     /// What would run then can not.
     #[error("{0}")]
     Unusable(String),

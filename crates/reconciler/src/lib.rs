@@ -53,5 +53,6 @@ pub use pins::{Pin, is_member, pins};
 pub use project::{Base, Project, Source};
 pub use pulls::pull_requests;
 pub use repository::RepositoryError;
+pub use scope::Scope;
 pub use spare::{Memory, MemoryReading, SpareFor, SpareReport, SpareSettings, UnknownMemory};
 pub use standing::{notes, standing};

@@ -1,39 +1,53 @@
 //! Which services of its stack an environment runs: what somebody wants it without, and with although the stack leaves it out.
 
-use model::ServiceName;
+use model::{Endpoint, ServiceName};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use store::EnvironmentRow;
 
 const WITHOUT: &str = "without";
 const WITH: &str = "with";
+const ENDPOINTS: &str = "endpoints";
 
 /// What somebody wants of one environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scope {
+pub struct Scope {
     /// Left out, whatever the stack says.
-    pub(crate) without: BTreeSet<ServiceName>,
+    pub without: BTreeSet<ServiceName>,
     /// Run, although the stack leaves them out.
-    pub(crate) with: BTreeSet<ServiceName>,
+    pub with: BTreeSet<ServiceName>,
+    /// Where services are found that are left out.
+    pub endpoints: BTreeMap<ServiceName, Endpoint>,
 }
 
 impl Scope {
     /// What was asked for so far.
     pub(crate) fn of(environment: &EnvironmentRow) -> Self {
-        let read = |key| {
-            let given = environment.overrides.get(key).cloned().unwrap_or_default();
-            serde_json::from_value(given).unwrap_or_default()
-        };
+        let given = |key| environment.overrides.get(key).cloned().unwrap_or_default();
+        let read = |key| serde_json::from_value(given(key)).unwrap_or_default();
         Self {
             without: read(WITHOUT),
             with: read(WITH),
+            endpoints: serde_json::from_value(given(ENDPOINTS)).unwrap_or_default(),
         }
     }
 
     /// The same with a further wish. The newest wish about a service counts.
-    pub(crate) fn changed(mut self, without: &BTreeSet<ServiceName>, with: &BTreeSet<ServiceName>) -> Self {
-        self.with.retain(|name| !without.contains(name));
+    pub(crate) fn changed(mut self, wish: &Self) -> Self {
+        let Self {
+            without,
+            with,
+            endpoints,
+        } = wish;
+        let out = |name: &ServiceName| without.contains(name) || endpoints.contains_key(name);
+        self.with.retain(|name| !out(name));
         self.without.retain(|name| !with.contains(name));
+        self.endpoints.retain(|name, _| !with.contains(name) && !out(name));
+        self.endpoints.extend(
+            endpoints
+                .iter()
+                .map(|(name, endpoint)| (name.clone(), endpoint.clone())),
+        );
         self.without.extend(without.iter().cloned());
         self.with.extend(with.iter().cloned());
         self
@@ -49,6 +63,10 @@ impl Scope {
                 } else {
                     fields.insert(key.to_owned(), json!(names));
                 }
+            }
+            fields.remove(ENDPOINTS);
+            if !self.endpoints.is_empty() {
+                fields.insert(ENDPOINTS.to_owned(), json!(self.endpoints));
             }
         }
         overrides

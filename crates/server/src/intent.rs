@@ -6,9 +6,10 @@ use crate::{
     problem::{Answer, Problem},
 };
 use api::{ApproveRequest, CreateRequest, DeployRequest, ProblemCode, UpdateRequest};
-use model::{ProjectName, SourceName};
-use reconciler::{Intent, Project, Source};
+use model::{Endpoint, ProjectName, ServiceName, SourceName};
+use reconciler::{Intent, Project, Scope, Source};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow};
 
 impl From<Intent> for Problem {
@@ -29,6 +30,7 @@ impl From<Intent> for Problem {
                 Self::new(ProblemCode::NotFound, text).hint("`maquette jobs` lists those that there are")
             }
             Intent::NotNow(_) => Self::new(ProblemCode::Conflict, text).hint("`maquette why` says how it stands"),
+            Intent::NotAllowed { hint, .. } => Self::new(ProblemCode::Conflict, text).hint(hint),
             Intent::Unusable(_) => {
                 Self::new(ProblemCode::Conflict, text).hint("`maquette plan` shows on your machine what would run")
             }
@@ -132,24 +134,40 @@ pub(crate) async fn update(app: &App, caller: &Caller, row: &EnvironmentRow, req
         branch,
         without,
         with,
+        endpoints,
     } = request;
+    let wish = Scope {
+        without: without.clone(),
+        with: with.clone(),
+        endpoints: read_endpoints(endpoints)?,
+    };
+    let scoped = wish != Scope::default();
     let taken = match (service, branch) {
         (Some(service), Some(branch)) => Some((service, branch)),
-        (None, None) if without.is_empty() && with.is_empty() => {
+        (None, None) if !scoped => {
             let problem = Problem::new(ProblemCode::Invalid, "nothing is asked for");
-            return Err(problem.hint("give `service` and `branch`, `without` or `with`"));
+            return Err(problem.hint("give `service` and `branch`, `without`, `endpoints` or `with`"));
         }
         (None, None) => None,
         _ => return Err(Problem::new(ProblemCode::Invalid, "`service` and `branch` go together")),
     };
-    if let Some(both) = without.intersection(with).next() {
+    if let Some(both) = with
+        .iter()
+        .find(|name| without.contains(name) || endpoints.contains_key(name))
+    {
         let text = format!("{both} can not be both left out and taken in");
         return Err(Problem::new(ProblemCode::Invalid, text));
     }
     let mut asked = Vec::new();
-    if !without.is_empty() || !with.is_empty() {
-        app.reconciler.update_scope(&row.id, without, with).await?;
-        asked.extend(without.iter().map(|name| format!("no {name}")));
+    if scoped {
+        app.reconciler.update_scope(&row.id, &wish).await?;
+        let alone = without.iter().filter(|name| !endpoints.contains_key(name));
+        asked.extend(alone.map(|name| format!("no {name}")));
+        asked.extend(
+            wish.endpoints
+                .iter()
+                .map(|(name, endpoint)| format!("{name} at {endpoint}")),
+        );
         asked.extend(with.iter().map(ToString::to_string));
     }
     if let Some((service, branch)) = taken {
@@ -158,6 +176,21 @@ pub(crate) async fn update(app: &App, caller: &Caller, row: &EnvironmentRow, req
     }
     let text = format!("{} asked for {}", caller.subject(), asked.join(", "));
     note(app, row, "update", &text).await
+}
+
+fn read_endpoints(given: &BTreeMap<ServiceName, String>) -> Answer<BTreeMap<ServiceName, Endpoint>> {
+    let read = |(name, text): (&ServiceName, &String)| match text.parse() {
+        Ok(endpoint) => Ok((name.clone(), endpoint)),
+        Err(error) => {
+            let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+            let problem = Problem::new(
+                ProblemCode::Invalid,
+                format!("the endpoint `{shown}` of {name}: {error}"),
+            );
+            Err(problem.hint("such as `search.example.com:9200`"))
+        }
+    };
+    given.iter().map(read).collect()
 }
 
 /// Everything anew. A pull request gets a new environment when the old one has its receipt; any other is made anew in place:

@@ -64,7 +64,7 @@ pub(crate) static ROOT: [Entry; 2] = [
     ),
 ];
 
-pub(crate) static STACK: [Entry; 7] = [
+pub(crate) static STACK: [Entry; 8] = [
     entry(
         "compose",
         "The Compose file, or several of which later ones override earlier ones. Default: what `COMPOSE_FILE` in `.env` names, else the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml, and its override file (compose.override.yaml and the like).",
@@ -79,6 +79,11 @@ pub(crate) static STACK: [Entry; 7] = [
         "without",
         "Services that are left out, with their data and the jobs that need them; what depends on one runs without it. `maquette update` changes it for one environment. Default: none.",
         Shape::TextOrTexts,
+    ),
+    entry(
+        "endpoints",
+        "Services that are left out because one outside does in their place: `search: search.example.com:9200`. The policy has to allow it (`egress`, `private`). `maquette update` changes it for one environment. Default: none.",
+        Shape::TextMap,
     ),
     entry(
         "source_root",

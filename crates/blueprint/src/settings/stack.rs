@@ -8,7 +8,7 @@ use crate::{
     read,
     yaml::{Node, NodeKind},
 };
-use model::{JobEvent, JobName, VersionRange};
+use model::{Endpoint, JobEvent, JobName, VersionRange};
 use std::collections::BTreeMap;
 
 /// How long a job may run unless it says so, in milliseconds.
@@ -27,6 +27,7 @@ pub(crate) struct Stack {
     pub(crate) compose: Vec<(At, String)>,
     pub(crate) profiles: Vec<(At, String)>,
     pub(crate) without: Vec<(At, String)>,
+    pub(crate) endpoints: BTreeMap<String, (At, Endpoint)>,
     pub(crate) source_root: Option<(At, String)>,
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) data: BTreeMap<String, Data>,
@@ -97,6 +98,7 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
             "compose" => stack.compose = read::texts(report, value, &what, true).unwrap_or_default(),
             "profiles" => stack.profiles = read::texts(report, value, &what, true).unwrap_or_default(),
             "without" => stack.without = read::texts(report, value, &what, true).unwrap_or_default(),
+            "endpoints" => stack.endpoints = endpoints(report, value, &what),
             "source_root" => {
                 stack.source_root = read::text(report, value, &what).map(|text| (value.at, text.to_owned()))
             }
@@ -129,6 +131,23 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
         }
     }
     stack
+}
+
+fn endpoints(report: &Report, node: &Node, what: &str) -> BTreeMap<String, (At, Endpoint)> {
+    let mut found = BTreeMap::new();
+    for (key, value) in read::map(report, node, what).unwrap_or_default() {
+        let Some(text) = read::text(report, value, what) else {
+            continue;
+        };
+        match text.parse() {
+            Ok(endpoint) => drop(found.insert(key.text.clone(), (key.at, endpoint))),
+            Err(error) => {
+                let message = format!("{} in {what}: {error}", quoted(text));
+                report.error_hint(value.at, message, "such as `search.example.com:9200`");
+            }
+        }
+    }
+    found
 }
 
 fn service(report: &Report, at: At, name: &str, node: &Node) -> Service {

@@ -9,7 +9,11 @@ use crate::{
 };
 use api::{JobList, JobRunView, LogLineView, LogQuery};
 use model::Timestamp;
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// Between two looks.
@@ -48,7 +52,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<ExitCode, Fa
     if session.json {
         session.answer(&run, told)?;
     } else if run.exit != Some(0) {
-        eprint!("{}", told(&run));
+        io::stderr().write_all(told(&run).as_bytes())?;
     }
     Ok(ExitCode::from(match (run.exit, run.timed_out) {
         (_, true) => TIMED_OUT,

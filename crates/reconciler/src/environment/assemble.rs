@@ -178,6 +178,9 @@ async fn assemble(
             let mut stack = blueprint.stack;
             granted.trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
+            let (egress, notes) = egress::with_endpoints(row.spec.egress, &blueprint.endpoints, granted.trust);
+            row.spec.egress = egress;
+            row.notes.extend(notes);
             row.notes.extend(egress::notes(context, granted.trust, policy));
             row.notes.extend(moved_images(newest, &stack));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {

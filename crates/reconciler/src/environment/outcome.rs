@@ -221,9 +221,11 @@ pub(crate) async fn bring_back(
     if !spec.egress.is_empty() {
         // What was live was trusted; what it may reach is what the policy says now.
         let head = context.heads.get(&environment.project);
+        let endpoints = std::mem::take(&mut spec.egress.endpoints);
         spec.egress = head
             .map(|head| egress::granted(context, Trust::Full, &head))
             .unwrap_or_default();
+        spec.egress.endpoints = endpoints;
     }
     spec.secrets = still_granted(context, &spec);
     let mut notes = Vec::new();

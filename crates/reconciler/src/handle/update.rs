@@ -4,14 +4,14 @@ use super::{Handle, Intent};
 use crate::{
     blueprints,
     context::Trouble,
-    pins,
+    egress, pins,
     project::{Project, Source},
     scope::Scope,
-    secret, service_source, trust,
+    secret, service_source,
+    trust::{self, Trust},
 };
 use forge::BranchFact;
-use model::{BranchName, EnvironmentId, MountKind, Root, ServiceName};
-use std::collections::BTreeSet;
+use model::{BranchName, Endpoint, EnvironmentId, MountKind, Root, ServiceName};
 use store::{EnvironmentPatch, GenerationRow};
 
 /// The further source that a service of a generation is from.
@@ -95,17 +95,13 @@ impl Handle {
         Ok(())
     }
 
-    /// Wants an environment without some services of its stack, and with some that the stack leaves out. The newest wish about
-    /// a service counts.
+    /// Wants an environment without some services of its stack, some of them found elsewhere, and with some that the stack leaves
+    /// out. The newest wish about a service counts.
     ///
     /// # Errors
-    /// [`Intent::NoService`] if the stack has no such service, [`Intent::Unusable`] if nothing can run so.
-    pub async fn update_scope(
-        &self,
-        id: &EnvironmentId,
-        without: &BTreeSet<ServiceName>,
-        with: &BTreeSet<ServiceName>,
-    ) -> Result<(), Intent> {
+    /// [`Intent::NoService`] if the stack has no such service, [`Intent::NotAllowed`] if the policy does not let it reach an
+    /// endpoint, [`Intent::Unusable`] if nothing can run so.
+    pub async fn update_scope(&self, id: &EnvironmentId, wish: &Scope) -> Result<(), Intent> {
         let row = self.environment(id).await?;
         let policy = self.context.heads.get(&row.project);
         let Some(policy) = policy.filter(|policy| policy.readable) else {
@@ -114,17 +110,24 @@ impl Handle {
             ));
         };
         let mut wanted = row.clone();
-        wanted.overrides = Scope::of(&row).changed(without, with).write(&row);
+        wanted.overrides = Scope::of(&row).changed(wish).write(&row);
         let _using = self.context.repositories.in_use.read().await;
         let trust = trust::of(&self.context, &wanted).await?;
+        let allowed = egress::granted(&self.context, trust, &policy);
+        for (name, endpoint) in &wish.endpoints {
+            if !endpoint.is_allowed(&allowed) {
+                return Err(not_allowed(trust, name, endpoint));
+            }
+        }
         let granted = secret::granted(&self.context, &row.project, &policy, trust);
         let blueprint = match blueprints::of_environment(&self.context, &wanted, &policy, &granted).await? {
             Ok(blueprint) => blueprint,
             Err(problems) => return Err(Intent::Unusable(problems.message)),
         };
         let runs = |name: &ServiceName| blueprint.stack.services.contains_key(name);
+        let (without, with) = (wish.without.iter().chain(wish.endpoints.keys()), &wish.with);
         let unknown = without
-            .iter()
+            .into_iter()
             .find(|name| !blueprint.left_out.iter().any(|out| out == name.as_str()))
             .or_else(|| with.iter().find(|name| !runs(name)));
         if let Some(name) = unknown {
@@ -140,5 +143,19 @@ impl Handle {
         self.context.store.environment_update(id, &patch).await?;
         self.nudge_environment(id);
         Ok(())
+    }
+}
+
+/// Why an endpoint can not be had, and the line of policy that would allow it.
+fn not_allowed(trust: Trust, service: &ServiceName, endpoint: &Endpoint) -> Intent {
+    match trust {
+        Trust::Full => Intent::NotAllowed {
+            what: format!("the policy does not allow {endpoint}"),
+            hint: format!("in the policy: {}", endpoint.line(service.as_str())),
+        },
+        Trust::Approved => Intent::NotAllowed {
+            what: format!("nobody who may push has pushed its commit: it reaches nothing, and so not {endpoint}"),
+            hint: "push the commit to a branch of the repository".to_owned(),
+        },
     }
 }

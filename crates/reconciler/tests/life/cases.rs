@@ -3,11 +3,9 @@
 use crate::bench::{Bench, SETTINGS, branch, compose};
 use forge::local::{FileChange, LocalHead, NewPullRequest};
 use model::{CommitId, EnvironmentId, Generation, Phase};
+use reconciler::Scope;
 use runtime::Runtime;
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_push_close() {
@@ -232,7 +230,10 @@ async fn services_are_left_out_of_one_environment_and_taken_in_again() {
     let number = bench.open("feature").await;
     let row = bench.reaches(number, Phase::Live, None).await;
     let handle = bench.handle.clone().unwrap();
-    let (cache, none) = (["cache".parse().unwrap()].into(), BTreeSet::new());
+    let out = |names: &[&str]| Scope {
+        without: names.iter().map(|name| name.parse().unwrap()).collect(),
+        ..Scope::default()
+    };
     let runs = async |expected: &[&str]| {
         let mut there = Vec::new();
         for _ in 0..1000 {
@@ -247,21 +248,23 @@ async fn services_are_left_out_of_one_environment_and_taken_in_again() {
         panic!("{there:?} instead of {expected:?}");
     };
     runs(&["cache", "web"]).await;
-    handle.update_scope(&row.id, &cache, &none).await.unwrap();
+    handle.update_scope(&row.id, &out(&["cache"])).await.unwrap();
     runs(&["web"]).await;
     bench.reaches(number, Phase::Live, None).await;
     bench.comment_says(number, "Left out: cache").await;
     let commit = bench.push("feature", &compose("pushed")).await;
     bench.reaches(number, Phase::Live, Some(&commit)).await;
     runs(&["web"]).await;
-    handle.update_scope(&row.id, &none, &cache).await.unwrap();
+    let back = Scope {
+        with: out(&["cache"]).without,
+        ..Scope::default()
+    };
+    handle.update_scope(&row.id, &back).await.unwrap();
     runs(&["cache", "web"]).await;
 
-    let unknown = ["cahce".parse().unwrap()].into();
-    let refused = handle.update_scope(&row.id, &unknown, &none).await.unwrap_err();
+    let refused = handle.update_scope(&row.id, &out(&["cahce"])).await.unwrap_err();
     assert_eq!(refused.to_string(), "there is no service cahce");
-    let all = ["cache".parse().unwrap(), "web".parse().unwrap()].into();
-    let refused = handle.update_scope(&row.id, &all, &none).await.unwrap_err();
+    let refused = handle.update_scope(&row.id, &out(&["cache", "web"])).await.unwrap_err();
     assert_eq!(refused.to_string(), "no service would be left");
 }
 

@@ -9,6 +9,7 @@ mod builds;
 mod by_hand;
 mod cases;
 mod egress;
+mod endpoints;
 mod front;
 mod gate;
 mod goldens;

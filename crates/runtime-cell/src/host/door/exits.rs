@@ -61,7 +61,8 @@ impl Exits {
         };
         exits.numbers.retain(|_, name| spec.egress.find(name).is_some());
         let public = spec.egress.hosts.keys().filter_map(|pattern| pattern.exact());
-        for name in public.chain(spec.egress.private.keys()) {
+        let named = spec.egress.private.keys().chain(spec.egress.endpoints.keys());
+        for name in public.chain(named).filter(|name| spec.egress.find(name).is_some()) {
             exits.number(name);
         }
         exits
@@ -82,9 +83,10 @@ impl Exits {
     }
 
     fn entry(&self, name: &HostName) -> Option<Entry> {
+        let (name, reachable) = self.egress.behind(name)?;
         Some(Entry {
-            name: name.clone(),
-            target: self.egress.find(name)?.into(),
+            name,
+            target: reachable.into(),
         })
     }
 
@@ -102,7 +104,8 @@ impl Exits {
             .keys()
             .filter(|pattern| pattern.exact().is_some())
             .count()
-            + self.egress.private.len();
+            + self.egress.private.len()
+            + self.egress.endpoints.len();
         if self.numbers.len() >= listed + FOUND_MAX {
             return Name::TooMany;
         }
@@ -165,7 +168,7 @@ mod tests {
             limits: model::Limits::default(),
             egress: Egress {
                 hosts,
-                private: BTreeMap::new(),
+                ..Egress::default()
             },
         }
     }
@@ -186,6 +189,25 @@ mod tests {
         let mut later = Exits::of(&spec(&["b.example.com", "*.example.org"]), &exits);
         assert_eq!(later.look_up(&found), Name::Known(second));
         assert_eq!(later.look_up(&"a.example.com".parse().unwrap()), Name::Unknown);
+    }
+
+    #[test]
+    fn a_service_that_is_left_out_stands_for_a_name_of_the_list() {
+        let mut spec = spec(&["a.example.com"]);
+        let name: HostName = "search".parse().unwrap();
+        spec.egress
+            .endpoints
+            .insert(name.clone(), "a.example.com:443".parse().unwrap());
+        let mut exits = Exits::of(&spec, &Exits::default());
+        let Name::Known(inside) = exits.look_up(&name) else {
+            panic!("it has an address at once");
+        };
+        assert_eq!(exits.table(|_| None).names[&inside].name.as_str(), "a.example.com");
+        spec.egress
+            .endpoints
+            .insert(name.clone(), "b.example.com:443".parse().unwrap());
+        let mut exits = Exits::of(&spec, &exits);
+        assert_eq!(exits.look_up(&name), Name::Unknown, "the list does not have it");
     }
 
     #[test]
