@@ -308,6 +308,7 @@ async fn with_job(cells: &Cells, commit: &CommitId, round: usize) -> Result<Envi
             inputs: Some(BTreeMap::from([("package.lock".to_owned(), "1".to_owned())])),
             private_to: None,
         }),
+        schedule: None,
     };
     let mut spec = cells.environment(&[], Some(commit)).await?;
     let Stack::Services(stack) = &mut spec.stack else {

@@ -188,6 +188,7 @@ fn spec(id: &EnvironmentId, target: SocketAddr) -> Result<EnvironmentSpec> {
         egress: Egress {
             hosts: BTreeMap::new(),
             private: BTreeMap::from([(NAME.parse()?, [target].into())]),
+            endpoints: BTreeMap::new(),
         },
     })
 }

@@ -5,8 +5,9 @@
 
 use crate::{
     ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, ExecEnd, ExecRequest,
-    GoldenList, ImageList, JobList, JobRunView, LedgerView, LinkRequest, LogLineView, LogQuery, ProblemDetails,
-    ProjectList, SecretList, SecretQuery, SecretView, SignInLink, SpareList, StepsView, UpdateRequest, WhyView,
+    GoldenList, ImageList, JobList, JobRunView, LedgerView, LinkRequest, LogLineView, LogQuery, MailList,
+    MailMessageView, MailQuery, ProblemDetails, ProjectList, SecretList, SecretQuery, SecretView, SignInLink,
+    SpareList, StepsView, UpdateRequest, WhyView,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -53,6 +54,8 @@ impl Modify for Bearer {
         environment_jobs,
         environment_job_run,
         environment_job_run_get,
+        environment_mail,
+        environment_mail_get,
         environment_logs,
         environment_exec,
         environment_link,
@@ -221,6 +224,20 @@ operation!(
         params(("environment" = String, Path), ("job" = String, Path), ("number" = u64, Path)),
         responses((status = 200, body = JobRunView), (status = 404, body = ProblemDetails)))]
     environment_job_run_get
+);
+operation!(
+    /// Mail that an environment has caught
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/mail", tag = "environments",
+        params(("environment" = String, Path), MailQuery),
+        responses((status = 200, body = MailList), (status = 404, body = ProblemDetails), (status = 503, body = ProblemDetails)))]
+    environment_mail
+);
+operation!(
+    /// One message that an environment has caught
+    #[utoipa::path(get, path = "/api/v1/environments/{environment}/mail/{id}", tag = "environments",
+        params(("environment" = String, Path), ("id" = u64, Path), MailQuery),
+        responses((status = 200, body = MailMessageView), (status = 404, body = ProblemDetails), (status = 503, body = ProblemDetails)))]
+    environment_mail_get
 );
 operation!(
     /// Lines that services printed, one JSON document a line

@@ -45,6 +45,7 @@ fn context() -> Result<Context, Box<dyn std::error::Error>> {
             port: None,
         },
         without: std::collections::BTreeSet::new(),
+        endpoints: std::collections::BTreeMap::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
         images: None,

@@ -5,6 +5,7 @@ mod check;
 mod elsewhere;
 mod explain;
 mod image;
+mod mail;
 mod root;
 mod wishes;
 
@@ -80,12 +81,17 @@ impl Assembly<'_> {
         self.check_names();
         crate::order::check(self.compose, self.file);
         for declared in &self.file.services {
-            if let Some(service) = self.service(declared, &mut stack, explanation) {
+            let made = match self.is_mail(declared) {
+                Some(at) => Some(self.mail_of(declared, at, explanation)),
+                None => self.service(declared, &mut stack, explanation),
+            };
+            if let Some(service) = made {
                 stack.services.insert(declared.name.clone(), service);
             }
         }
         self.networks(&mut stack);
         self.check_conditions(&stack);
+        self.mail(&mut stack, explanation);
         self.native_builds(&mut stack, explanation);
         jobs::read(self, &mut stack, explanation);
         self.volumes(&mut stack);

@@ -491,6 +491,7 @@ impl Reader<'_> {
             return None;
         };
         let mut public = public::services(&sketch, self.stack);
+        self.mail_comes_last(&sketch, &mut public);
         let without = self.without();
         public.retain(|name| !without.contains(name.as_str()));
         let documented = self.context.values(&public);
@@ -523,6 +524,21 @@ impl Reader<'_> {
             Err(error) => {
                 self.head.report.error(*at, format!("{} {error}", quoted(path)));
                 beside
+            }
+        }
+    }
+
+    /// Mail is read on a page of its own, which is never the main one.
+    fn mail_comes_last(&self, sketch: &yaml::Node, public: &mut Vec<ServiceName>) {
+        if !self.capabilities.features.contains(&Feature::Program) {
+            return;
+        }
+        let mut mail = public::mail(sketch);
+        mail.extend(self.stack.mail.iter().map(|mail| mail.service.clone()));
+        public.retain(|name| !mail.contains(name));
+        for name in mail {
+            if !public.contains(&name) {
+                public.push(name);
             }
         }
     }

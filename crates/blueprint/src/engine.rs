@@ -54,6 +54,16 @@ pub(crate) fn recognise(image: &str) -> Option<(&'static Known, VersionRange)> {
     ))
 }
 
+/// Whether an image is one of those that catch mail, by the last part of its name, whoever has made it.
+pub(crate) fn catches_mail(image: &str) -> bool {
+    let image = image.trim().split('@').next().unwrap_or_default();
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let name = last.split(':').next().unwrap_or_default();
+    ["mailpit", "mailhog", "maildev"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// A range as people write it.
 pub(crate) fn show(range: VersionRange) -> String {
     match range {

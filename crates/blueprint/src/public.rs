@@ -49,3 +49,16 @@ fn is_engine(compose: &Node, name: &str) -> bool {
         .and_then(|service| service.get("image"));
     matches!(image.map(|node| &node.kind), Some(NodeKind::Scalar { text, .. }) if engine::recognise(text).is_some())
 }
+
+/// The services that catch mail.
+pub(crate) fn mail(compose: &Node) -> Vec<ServiceName> {
+    let Some(NodeKind::Map(services)) = compose.get("services").map(|node| &node.kind) else {
+        return Vec::new();
+    };
+    let catches = |service: &Node| match service.get("image").map(|node| &node.kind) {
+        Some(NodeKind::Scalar { text, .. }) => engine::catches_mail(text) && service.get("build").is_none(),
+        _ => false,
+    };
+    let found = services.iter().filter(|(_, service)| catches(service));
+    found.filter_map(|(key, _)| key.text.parse().ok()).collect()
+}

@@ -10,7 +10,7 @@ mod stack;
 pub use egress::preset;
 pub use policy::{Baseline, Policy, Triggers, Uncovered};
 pub use schema::schema;
-pub(crate) use stack::{Build, Data, Job, Public, Stack, read as stack};
+pub(crate) use stack::{Build, Data, Job, Mail, Public, Stack, read as stack};
 
 use crate::{
     problem::{Report, Whose},

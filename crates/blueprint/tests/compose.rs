@@ -41,6 +41,7 @@ fn mounts(service: &Service) -> Vec<String> {
         MountKind::Built { job, subpath } => format!("{job}/{subpath}"),
         MountKind::Content { content, mode, .. } => format!("content {content:?} {mode:o}"),
         MountKind::Tmpfs { size_bytes, .. } => format!("tmpfs {size_bytes:?}"),
+        MountKind::Program => "our program".to_owned(),
     };
     let one = |m: &model::Mount| format!("{} {}{}", m.target, show(&m.kind), if m.read_only { " ro" } else { "" });
     service.workload.mounts.iter().map(one).collect()

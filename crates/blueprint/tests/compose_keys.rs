@@ -243,6 +243,7 @@ fn problems(text: &str) -> Vec<Problem> {
     ]);
     let context = blueprint::Context {
         without: std::collections::BTreeSet::new(),
+        endpoints: std::collections::BTreeMap::new(),
         with: std::collections::BTreeSet::new(),
         secrets: ["GRANTED".to_owned(), "n".to_owned()].into(),
         ..context()

@@ -144,6 +144,42 @@ fn what_has_a_schedule_is_run_by_hand() {
 }
 
 #[test]
+fn mail_is_caught_where_an_image_does_that_or_the_stack_asks_for_it() {
+    let compose = "services:\n  inbox: { image: \"axllent/mailpit:v1\", ports: [\"8025:8025\"] }\n  web: { image: \"debian:12\", \
+                   command: [sleep, \"9\"], ports: [\"80:80\"], depends_on: [inbox] }\n";
+    let settings = "stack: { services: { web: { host: true, public: true } }, mail: { port: 2525 } }\n";
+    let tree = MemoryTree::new([("compose.yaml", compose), ("maquette.yaml", settings)]);
+    let mut capabilities = cell();
+    capabilities.features.insert(Feature::Program);
+    let read = |tree: &MemoryTree| Blueprint::read(tree, Some(tree), &context(), &capabilities);
+    let blueprint = read(&tree).unwrap();
+    assert_eq!(
+        blueprint.public,
+        [name("web"), name("inbox"), name("mail")],
+        "never the main one"
+    );
+    for (service, port) in [("inbox", 1025), ("mail", 2525)] {
+        let made = &blueprint.stack.services[&name(service)];
+        assert!(made.ports.contains(&port) && made.public_port == Some(8025), "{made:?}");
+        assert!(
+            made.workload
+                .mounts
+                .iter()
+                .any(|mount| mount.kind == MountKind::Program)
+        );
+        let kept = format!("{service}-kept").parse().unwrap();
+        assert!(
+            blueprint.stack.volumes.contains_key(&kept),
+            "it lives as long as the environment"
+        );
+    }
+    let taken = settings.replace("port: 2525", "service: web");
+    let tree = MemoryTree::new([("compose.yaml", compose), ("maquette.yaml", taken.as_str())]);
+    let problems = read(&tree).unwrap_err().to_string();
+    assert!(problems.contains("there is a service `web`"), "{problems}");
+}
+
+#[test]
 fn jobs_have_what_their_service_has() {
     let blueprint = read(&shop()).unwrap();
     let job = &blueprint.stack.jobs[&"warm".parse().unwrap()];

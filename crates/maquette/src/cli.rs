@@ -4,7 +4,7 @@ use crate::demo::{DemoArgs, DeveloperArgs};
 use crate::exit::HELP;
 use clap::{Args, Parser, Subcommand};
 use model::{BranchName, CommitId, InstanceId, ProjectName, ServiceName, SourceName};
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 mod secret;
 
@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Unpack an image for the cell host, which starts this without any rights
     #[command(hide = true)]
     UnpackImage,
+    /// Catch the mail of an environment, in a container of it
+    #[command(hide = true)]
+    MailCatcher(MailCatcherArgs),
     /// Print the id of the installation
     #[command(hide = true)]
     InstanceId(InstanceArgs),
@@ -104,6 +107,8 @@ pub(crate) enum Remote {
     Jobs(Env),
     /// Run a job now; ends with its exit status
     Run(RunArgs),
+    /// Read the mail that an environment has caught
+    Mail(MailArgs),
     /// Print a link that signs in to an environment
     Open(OpenArgs),
     /// Make an environment of a branch
@@ -191,6 +196,20 @@ pub(crate) struct DoorArgs {
     /// The configuration file
     #[arg(long, default_value = CONFIG)]
     pub(crate) config: PathBuf,
+}
+
+/// Options of `mail-catcher`.
+#[derive(Debug, Args)]
+pub(crate) struct MailCatcherArgs {
+    /// Where mail is taken
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) smtp: Vec<SocketAddr>,
+    /// Where it is shown
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) page: Vec<SocketAddr>,
+    /// Where it is kept
+    #[arg(long)]
+    pub(crate) directory: PathBuf,
 }
 
 /// Options of `instance-id`.
@@ -308,6 +327,19 @@ pub(crate) struct RunArgs {
     /// Do not wait for its end
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// Options of `mail`.
+#[derive(Debug, Args)]
+pub(crate) struct MailArgs {
+    /// Id, label or number of the pull request
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: String,
+    /// The number of a message; all of them in a list unless given
+    pub(crate) id: Option<u64>,
+    /// The service that catches it; may be left out where there is only one
+    #[arg(long)]
+    pub(crate) service: Option<ServiceName>,
 }
 
 /// Options of `open`.

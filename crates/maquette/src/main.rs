@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Serve(args) => process::serve::run(&args),
+        Command::MailCatcher(args) => process::mail_catcher::run(args),
         Command::InstanceId(args) => process::instance::run(&args),
         Command::Door(args) => process::door::run(&args),
         Command::Gateway(args) => process::gateway::run(&args),

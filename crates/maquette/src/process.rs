@@ -10,6 +10,7 @@ pub(crate) mod door;
 pub(crate) mod gateway;
 pub(crate) mod instance;
 pub(crate) mod keeper;
+pub(crate) mod mail_catcher;
 mod places;
 pub(crate) mod running;
 pub(crate) mod serve;

@@ -3,6 +3,7 @@
 mod exec;
 mod jobs;
 mod logs;
+mod mail;
 mod secret;
 mod watch;
 
@@ -48,6 +49,7 @@ pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<Exit
         Remote::Exec(args) => return exec::run(&session, args).await,
         Remote::Jobs(args) => jobs::list(&session, &args).await,
         Remote::Run(args) => return jobs::run(&session, args).await,
+        Remote::Mail(args) => mail::run(&session, args).await,
         Remote::Open(args) => session.open(&args).await,
         Remote::Create(args) => session.create(args).await,
         Remote::Clone(args) => session.copy(args).await,

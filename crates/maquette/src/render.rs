@@ -6,7 +6,7 @@ mod tests;
 
 use api::{
     CommitView, DoorView, EnvironmentView, EventView, FailureView, JobRunView, JobView, LedgerView, LogLineView,
-    LogStreamView, OriginView, SecretUserView, SecretView, ServiceView, StepView, WhyView,
+    LogStreamView, MailMessageView, MailView, OriginView, SecretUserView, SecretView, ServiceView, StepView, WhyView,
 };
 use model::{Phase, Timestamp};
 use std::fmt::Write as _;
@@ -461,6 +461,46 @@ pub(crate) fn secret_set(secret: &SecretView) -> String {
     }
     if let Some(reason) = &secret.despite {
         let _ = writeln!(text, "note: it was set although {}", tame(reason));
+    }
+    text
+}
+
+/// Mail, a line each.
+pub(crate) fn mail(messages: &[MailView], now: Timestamp) -> String {
+    if messages.is_empty() {
+        return "Nothing was sent yet.\n".to_owned();
+    }
+    let mut table = Table::new(["ID", "AGO", "TO", "SUBJECT"]);
+    for message in messages {
+        table.row([
+            message.id.to_string(),
+            ago(message.at, now),
+            shortened(&tame(&message.to.join(", ")), 40),
+            shortened(&tame(&message.subject), 80),
+        ]);
+    }
+    table.to_string()
+}
+
+/// One message: its headers, its text, what is attached.
+pub(crate) fn mail_message(view: &MailMessageView) -> String {
+    let mut text = String::new();
+    for (name, value) in &view.content.headers {
+        let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "{}: {}", tame(name), tame(&line));
+    }
+    text.push('\n');
+    for line in view.content.text.as_deref().unwrap_or_default().lines() {
+        let _ = writeln!(text, "{}", tame(line));
+    }
+    for attached in &view.content.attachments {
+        let _ = writeln!(
+            text,
+            "\nattached: {} ({}, {} bytes)",
+            tame(&attached.name),
+            tame(&attached.kind),
+            attached.size
+        );
     }
     text
 }

@@ -62,6 +62,8 @@ pub enum Feature {
     StartInterval,
     /// Has the layers of images brought to it. A runtime that runs images and lacks this fetches them itself.
     BroughtImages,
+    /// Gives containers Maquette's own program ([`crate::MountKind::Program`]), which catches mail.
+    Program,
 }
 
 /// What a runtime can do.

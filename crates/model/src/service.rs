@@ -122,6 +122,8 @@ pub enum MountKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gid: Option<u32>,
     },
+    /// Maquette's own program, as a file that may be read and run. It needs the libraries of the machine: [`Root::Host`].
+    Program,
     /// A file with this text, in memory.
     Content {
         /// The text; it may be a secret.

@@ -347,7 +347,7 @@ impl EnvironmentSpec {
                     let product = self.product(job);
                     parts.push(product.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()));
                 }
-                MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
+                MountKind::Tmpfs { .. } | MountKind::Content { .. } | MountKind::Program => {}
             }
         }
         for name in workload.secrets() {

@@ -607,6 +607,7 @@ fn what_is_built_is_built_once_and_before_whatever_mounts_it() {
                 inputs: Some(BTreeMap::from([("lock".to_owned(), input.to_owned())])),
                 private_to: None,
             }),
+            schedule: None,
         };
         stack.jobs.insert(job.name.clone(), job);
         spec

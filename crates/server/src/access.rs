@@ -144,6 +144,16 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
         Operation::ReadLogs,
     ),
     (Method::POST, "/api/v1/environments/{environment}/exec", Operation::Exec),
+    (
+        Method::GET,
+        "/api/v1/environments/{environment}/mail",
+        Operation::ReadLogs,
+    ),
+    (
+        Method::GET,
+        "/api/v1/environments/{environment}/mail/{id}",
+        Operation::ReadLogs,
+    ),
     (Method::GET, "/api/v1/environments/{environment}/jobs", Operation::Look),
     (
         Method::POST,

@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod links;
 pub(crate) mod logs;
+pub(crate) mod mail;
 pub(crate) mod projects;
 pub(crate) mod secrets;
 pub(crate) mod spares;

@@ -3,7 +3,7 @@
 use crate::{
     access,
     app::App,
-    handle::{environments, exec, goldens, images, jobs, links, logs, projects, secrets, spares, webhooks},
+    handle::{environments, exec, goldens, images, jobs, links, logs, mail, projects, secrets, spares, webhooks},
     problem::Problem,
 };
 use api::ProblemCode;
@@ -44,6 +44,8 @@ pub fn router(app: App) -> Router {
         .route("/environments/{environment}/recreate", post(environments::recreate))
         .route("/environments/{environment}/links", post(links::create))
         .route("/environments/{environment}/logs", get(logs::read))
+        .route("/environments/{environment}/mail", get(mail::list))
+        .route("/environments/{environment}/mail/{id}", get(mail::get))
         .route("/environments/{environment}/jobs", get(jobs::list))
         .route("/environments/{environment}/jobs/{job}/runs", post(jobs::run))
         .route("/environments/{environment}/jobs/{job}/runs/{number}", get(jobs::get))

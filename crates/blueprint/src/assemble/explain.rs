@@ -93,6 +93,7 @@ fn show_mount(mount: &Mount) -> String {
         MountKind::VolumePath { volume, subpath } => format!("{subpath} in volume {volume}"),
         MountKind::Content { content, .. } if content.plain().is_none() => "a secret".to_owned(),
         MountKind::Content { .. } => "text of the stack".to_owned(),
+        MountKind::Program => "Maquette's own program".to_owned(),
         MountKind::Tmpfs {
             size_bytes: Some(bytes),
             ..

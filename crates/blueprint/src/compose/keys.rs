@@ -58,6 +58,7 @@ pub(crate) fn lack(feature: Feature) -> (bool, &'static str) {
         Feature::RestartLimit => (false, "restarts are bounded by a growing pause"),
         Feature::StartInterval => (false, "until it is ready, a service is probed often"),
         // No key of a Compose file asks for it.
+        Feature::Program => (false, "images that catch mail run as they are"),
         Feature::BroughtImages => (false, "the runtime fetches images itself"),
     }
 }

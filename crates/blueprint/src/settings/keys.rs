@@ -64,7 +64,7 @@ pub(crate) static ROOT: [Entry; 2] = [
     ),
 ];
 
-pub(crate) static STACK: [Entry; 8] = [
+pub(crate) static STACK: [Entry; 9] = [
     entry(
         "compose",
         "The Compose file, or several of which later ones override earlier ones. Default: what `COMPOSE_FILE` in `.env` names, else the first that exists of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml, and its override file (compose.override.yaml and the like).",
@@ -100,7 +100,25 @@ pub(crate) static STACK: [Entry; 8] = [
         "What is in the data engines of the Compose file, by service name.",
         Shape::Named(&DATA),
     ),
+    entry(
+        "mail",
+        "A mail server that keeps what the application sends, shows it on a page and sends nothing. Services whose image is mailpit, mailhog or maildev are one without this.",
+        Shape::Object(&MAIL),
+    ),
     entry("jobs", "Commands that run to an end, by name.", Shape::Named(&JOB)),
+];
+
+pub(crate) static MAIL: [Entry; 2] = [
+    entry(
+        "service",
+        "The name under which services find it. Default: mail.",
+        Shape::Text,
+    ),
+    entry(
+        "port",
+        "A port on which it takes mail, besides 25 and 1025. Default: 25.",
+        Shape::Port,
+    ),
 ];
 
 pub(crate) static SERVICE: [Entry; 4] = [

@@ -8,7 +8,7 @@ use crate::{
     read,
     yaml::{Node, NodeKind},
 };
-use model::{Endpoint, JobEvent, JobName, VersionRange};
+use model::{Endpoint, JobEvent, JobName, ServiceName, VersionRange};
 use std::collections::BTreeMap;
 
 /// How long a job may run unless it says so, in milliseconds.
@@ -32,6 +32,15 @@ pub(crate) struct Stack {
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) data: BTreeMap<String, Data>,
     pub(crate) jobs: Vec<Job>,
+    pub(crate) mail: Option<Mail>,
+}
+
+/// A mail server that keeps what it is sent.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    pub(crate) at: At,
+    pub(crate) service: ServiceName,
+    pub(crate) port: u16,
 }
 
 /// What it says of a service.
@@ -116,6 +125,7 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
                         .insert(key.text.clone(), data(report, key.at, &key.text, value));
                 }
             }
+            "mail" => stack.mail = mail(report, key.at, value, &what),
             "jobs" => {
                 if let Some((key, _)) = read::map(report, value, &what).and_then(|jobs| jobs.get(JOBS_MAX)) {
                     report.error(key.at, format!("there are more than {JOBS_MAX} jobs"));
@@ -131,6 +141,26 @@ pub(crate) fn read(report: &Report, node: &Node) -> Stack {
         }
     }
     stack
+}
+
+fn mail(report: &Report, at: At, node: &Node, what: &str) -> Option<Mail> {
+    let mut mail = Mail {
+        at,
+        service: "mail".parse().ok()?,
+        port: 25,
+    };
+    for (key, value) in fields(report, node, &keys::MAIL, what) {
+        let what = format!("`{}` of {what}", key.text);
+        let text = read::text(report, value, &what)?;
+        match key.text.as_str() {
+            "service" => mail.service = read::name(report, value.at, text)?,
+            _ => match read::port(text) {
+                Some(port) => mail.port = port,
+                None => report.error(value.at, format!("{what} must be a port, and this is {}", quoted(text))),
+            },
+        }
+    }
+    Some(mail)
 }
 
 fn endpoints(report: &Report, node: &Node, what: &str) -> BTreeMap<String, (At, Endpoint)> {

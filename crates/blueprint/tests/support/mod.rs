@@ -82,6 +82,7 @@ pub(crate) fn context() -> Context {
             port: Some(8080),
         },
         without: std::collections::BTreeSet::new(),
+        endpoints: std::collections::BTreeMap::new(),
         with: std::collections::BTreeSet::new(),
         secrets: std::collections::BTreeSet::new(),
         images: None,

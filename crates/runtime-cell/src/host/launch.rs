@@ -264,6 +264,12 @@ impl Host {
                     source: content.join(mounts.len().to_string()),
                     file: file.clone(),
                 },
+                // By its path: a newer version in its place is what the next start runs.
+                Place::Program => Entry::Bind {
+                    source: std::env::current_exe().map_err(|e| failed("finding our own program", &e))?,
+                    directory: false,
+                    read_only: true,
+                },
                 Place::Tmpfs(memory) => Entry::Tmpfs(memory.clone()),
                 Place::Administration => {
                     let source = self.administration_dir(&cell.environment, &cell.unit);

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 14] = [
+pub const FEATURES: [Feature; 15] = [
     Feature::Content,
     Feature::DropCapabilities,
     Feature::Hostname,
@@ -22,6 +22,7 @@ pub const FEATURES: [Feature; 14] = [
     Feature::Users,
     Feature::VolumePaths,
     Feature::BroughtImages,
+    Feature::Program,
 ];
 
 /// The most lines of `/etc/hosts`.

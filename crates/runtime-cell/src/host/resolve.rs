@@ -42,6 +42,8 @@ pub(crate) enum Place {
     Administration,
     /// A file that the stack gives.
     Content(ContentFile),
+    /// Our own program.
+    Program,
     /// The files of [`Resolved::given`].
     Given,
 }
@@ -236,7 +238,7 @@ impl Author<'_> {
     fn disk(&self, mount: &model::Mount, layers: &mut Vec<Layer>) -> Result<Option<DiskMount>, RuntimeError> {
         let (origin, subpath) = match &mount.kind {
             MountKind::Tmpfs { .. } => return Ok(None),
-            MountKind::Content { .. } => return Ok(None),
+            MountKind::Content { .. } | MountKind::Program => return Ok(None),
             MountKind::VolumePath { volume, subpath } => {
                 self.plain(subpath)?;
                 (self.volume(volume)?, subpath.clone())
@@ -403,6 +405,13 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
             return Err(author.invalid(format!(
                 "its `secrets` and `configs` hold more than {CONTENT_MAX} bytes"
             )));
+        }
+        if mount.kind == MountKind::Program {
+            if workload.root != Root::Host {
+                return Err(author.invalid("our own program runs with the libraries of the machine"));
+            }
+            places.push((mount.target.clone(), Place::Program));
+            continue;
         }
         let place = match (content, author.disk(mount, &mut layers)?) {
             (Some(file), _) => Place::Content(file),

@@ -64,6 +64,7 @@ fn place<'a>(container: &'a Container, path: &str) -> (Place<'a>, bool) {
             Some(given) => (Place::Given(given), false),
             None => (Place::Private, false),
         },
+        MountKind::Program => (Place::Private, false),
         MountKind::Built { .. } | MountKind::Source { .. } | MountKind::Tmpfs { .. } => {
             (Place::Private, !mount.read_only)
         }

@@ -502,7 +502,7 @@ impl World {
                         return Err(not_found(format!("volume {volume}")));
                     }
                 }
-                MountKind::Built { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } => {}
+                MountKind::Built { .. } | MountKind::Tmpfs { .. } | MountKind::Content { .. } | MountKind::Program => {}
             }
         }
         Ok(mounted)
