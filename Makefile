@@ -55,7 +55,7 @@ test-v2: rust ## the cell runtime on control groups of version 2 under systemd, 
 .PHONY: strangers
 strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
 	@$(call say,repositories of strangers)
-	$(CARGO) test --locked --package maquette --test strangers -- --ignored --nocapture
+	$(CARGO) test --locked --package maquette --test strangers -- --nocapture
 
 # What `make test` does of it: nothing, on a machine that has version 2 itself.
 .PHONY: vm-unless-here

@@ -171,5 +171,6 @@ pub(crate) fn service(root: Root, argv: &[&str], ports: &[u16]) -> Service {
         networks: BTreeMap::new(),
         restarts_with: BTreeSet::new(),
         restart_limit: None,
+        net: model::NetworkMode::default(),
     }
 }

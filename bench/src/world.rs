@@ -416,6 +416,7 @@ fn project(name: &ProjectName, forge: &Arc<LocalForge>) -> Result<Project> {
         name: name.clone(),
         base,
         sources: vec![source],
+        joins: false,
     })
 }
 

@@ -93,7 +93,6 @@ const STRANGERS: [Stranger; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it takes minutes and most of the machine: make strangers"]
 async fn every_repository_goes_from_init_to_live_without_an_edit() {
     if !geteuid().is_root() {
         eprintln!("left out: cells need root");

@@ -6,7 +6,7 @@
 use super::{assemble, execute, observe, outcome, receipt};
 use crate::context::{Context, Trouble};
 use execute::{Job, StepError};
-use model::{EnvironmentId, Generation, Power, ServiceName, Stage, Timestamp};
+use model::{EnvironmentId, Generation, Origin, Power, ServiceName, Stage, Timestamp};
 use planner::{Action, Desired, Observed, Plan, Step, StepState, backoff, plan};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -132,6 +132,10 @@ impl Worker {
             } else {
                 Turn::Wait(None)
             });
+        }
+        if row.origin == Origin::Golden && generation.outcome == Some(Outcome::Live) {
+            // Whoever takes the golden out of it stops its engines, and nobody starts them again.
+            return Ok(Turn::Wait(None));
         }
         let observed = observe::observe(&self.context, &self.id, Some(&generation), self.running_steps()).await?;
         let desired = Desired::Present {

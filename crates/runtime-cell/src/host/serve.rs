@@ -235,7 +235,7 @@ async fn carry_out(host: &Arc<Host>, request: Request, secrets: &SecretValues) -
             volume,
             snapshot,
         } => done(
-            host.block(move |h| h.snapshot_create(&environment, generation, &volume, &snapshot))
+            host.snapshot_create(&environment, generation, &volume, &snapshot)
                 .await?,
         ),
         Request::SnapshotList => Answer::Snapshots(host.block(|h| h.snapshot_list()).await?),

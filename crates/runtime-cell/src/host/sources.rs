@@ -4,7 +4,7 @@ use super::{Host, failed, launch::pool_error};
 use crate::{names, names::UnitName};
 use model::{EnvironmentId, Generation, SnapshotId, VolumeName};
 use runtime::{Room, RuntimeError, Sake, SourceKey};
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 const KEY_MAX: u64 = 4096;
 
@@ -83,8 +83,8 @@ impl Host {
     }
 
     /// Makes a snapshot of a volume that nothing writes to.
-    pub(crate) fn snapshot_create(
-        &self,
+    pub(crate) async fn snapshot_create(
+        self: &Arc<Self>,
         id: &EnvironmentId,
         generation: Generation,
         volume: &VolumeName,
@@ -103,6 +103,8 @@ impl Host {
             return Ok(());
         }
         let environment = self.environment(id)?;
+        // A service that is just being started writes already, and nobody watches it yet.
+        let _turn = environment.gate.write().await;
         let incarnation = {
             let inner = environment.inner();
             let uses = |name: &UnitName| inner.watchers.get(name).is_some_and(|w| !*w.done.borrow());
@@ -123,9 +125,13 @@ impl Host {
             what: format!("volume {volume} of {id}"),
         })?;
         let name = names::volume(volume, incarnation);
-        self.pool
-            .snapshot_create(id.as_str(), &name, snapshot.as_str())
-            .map_err(|e| pool_error(action(), e))
+        let (owner, id) = (id.clone(), snapshot.clone());
+        let make = move |host: &Self| {
+            host.pool
+                .snapshot_create(owner.as_str(), &name, id.as_str())
+                .map_err(|e| pool_error(format!("making the snapshot {id} in {owner}"), e))
+        };
+        self.block(make).await
     }
 
     /// The snapshots that are there.
