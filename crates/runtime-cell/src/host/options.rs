@@ -6,8 +6,9 @@ use model::{Feature, Options, Ulimit};
 use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// What this runtime does for those who ask.
-pub const FEATURES: [Feature; 15] = [
+/// What this runtime does for those who ask. Terminals are none of it: crun would give the machine's `/dev/null` to a container that
+/// has one.
+pub const FEATURES: [Feature; 14] = [
     Feature::Content,
     Feature::DropCapabilities,
     Feature::Hostname,
@@ -17,7 +18,6 @@ pub const FEATURES: [Feature; 15] = [
     Feature::SharedMemory,
     Feature::StartInterval,
     Feature::Sysctls,
-    Feature::Terminal,
     Feature::Ulimits,
     Feature::Users,
     Feature::VolumePaths,
@@ -91,8 +91,6 @@ pub(crate) fn checked(options: &Options) -> Result<Options, String> {
         drop_capabilities: options.drop_capabilities.clone(),
         add_capabilities: options.add_capabilities.clone(),
         shm_bytes: options.shm_bytes,
-        terminal: options.terminal,
-        stdin_open: options.stdin_open,
         empty_volumes: options.empty_volumes.clone(),
         ..Options::default()
     })
