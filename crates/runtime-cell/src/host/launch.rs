@@ -450,7 +450,7 @@ impl Host {
         }
         remove_directory(&container.bundle.join("exit")).map_err(io)?;
         let mut running = container
-            .create(&self.programs, cell.manner.input)
+            .create(&self.programs)
             .map_err(|e| refused(cell, container, e))?;
         self.logs.keep(&container.log);
         let process = Process::of(running.pid, cell.range).map_err(io)?;

@@ -3,10 +3,7 @@
 use super::door::{Exits, Told};
 use crate::{
     names::UnitName,
-    sandbox::{
-        conmon::Input,
-        filter::{Reach, Reaches},
-    },
+    sandbox::filter::{Reach, Reaches},
 };
 use model::{
     Condition, Digest, EnvironmentId, Generation, Limits, NetworkName, Power, Restart, ServiceName, ServiceState,
@@ -132,9 +129,6 @@ pub(crate) struct Manner {
     /// Settings of its own kernel namespaces.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) sysctls: BTreeMap<String, String>,
-    /// What its standard input is.
-    #[serde(default)]
-    pub(crate) input: Input,
     /// The number of the signal that asks it to stop.
     pub(crate) stop_signal: i32,
     /// How long it may take to stop, in milliseconds.

@@ -13,7 +13,6 @@ use crate::{
     protocol::SecretValues,
     sandbox::{
         bundle::{ContentFile, Memory, check_target, check_target_in_image},
-        conmon::Input,
         idmap::WIDTH,
     },
 };
@@ -439,7 +438,6 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
         restart: Restart::Never,
         restart_limit: None,
         sysctls: BTreeMap::new(),
-        input: Input::default(),
         stop_signal: Signal::TERM.as_raw(),
         stop_grace_ms: 10_000,
         user: 0,
@@ -473,10 +471,6 @@ fn workload(author: &Author<'_>, workload: &Workload) -> Result<Resolved, Runtim
             use_host(author, workload, &mut resolved)?;
             resolved.options = options::checked(&workload.options).map_err(|reason| author.invalid(reason))?;
             resolved.manner.sysctls.clone_from(&resolved.options.sysctls);
-            resolved.manner.input = Input {
-                open: resolved.options.stdin_open,
-                terminal: resolved.options.terminal,
-            };
             let dumps = |bound: &model::Ulimit| bound.hard.or(bound.soft) != Some(0);
             if resolved.options.ulimits.get("core").is_some_and(dumps) && !workload.secrets().is_empty() {
                 return Err(author.invalid(

@@ -373,7 +373,7 @@ pub(crate) fn process(plan: &Plan, argv: &[String], extra: &[(String, String)]) 
         None => image::no_capabilities(),
     };
     let mut process = json!({
-        "terminal": plan.options.terminal,
+        "terminal": false,
         "user": { "uid": plan.user, "gid": plan.group, "additionalGids": plan.groups },
         "args": argv,
         "env": variables,

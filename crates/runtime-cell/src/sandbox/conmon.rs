@@ -81,15 +81,6 @@ pub(crate) struct Container {
     pub(crate) log_max: u64,
 }
 
-/// What the standard input of a container is; by default its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Input {
-    /// A pipe into which nobody writes and that nobody closes.
-    pub(crate) open: bool,
-    /// A terminal, which is its output too.
-    pub(crate) terminal: bool,
-}
-
 /// A created or running container.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -122,12 +113,12 @@ impl Container {
     }
 
     /// Creates the container: all its namespaces exist and its command does not run yet.
-    pub(crate) fn create(&self, programs: &Programs, input: Input) -> Result<Running, ContainerError> {
+    pub(crate) fn create(&self, programs: &Programs) -> Result<Running, ContainerError> {
         fs::create_dir_all(self.exit_directory()).map_err(during("making the exit directory"))?;
         let (mut report, write_end) = io::pipe().map_err(during("making a pipe"))?;
         let maker = self.oci.maker(&self.runtime_root);
         let maker = maker.map_err(during("making a mount namespace for the OCI runtime"))?;
-        let mut command = self.monitor_command(programs, &maker, input);
+        let mut command = self.monitor_command(programs, &maker);
         command.env("_OCI_SYNCPIPE", write_end.as_raw_fd().to_string());
         sys::inherit(&mut command, vec![write_end.as_raw_fd()]);
         let mut child = command.spawn().map_err(during("starting conmon"))?;
@@ -146,7 +137,7 @@ impl Container {
             .ok_or_else(|| ContainerError::Refused(readable(parsed.message.as_deref().unwrap_or("no reason given"))))?;
         let monitor = self.monitor().map_err(during("finding the monitor"))?;
         let monitor = monitor.ok_or_else(|| ContainerError::Refused("the monitor is gone".into()))?;
-        if self.oci.wants_input() && input == Input::default() {
+        if self.oci.wants_input() {
             oci::close_input(&self.bundle).map_err(during("closing the standard input"))?;
         }
         Ok(Running {
@@ -156,7 +147,7 @@ impl Container {
         })
     }
 
-    fn monitor_command(&self, programs: &Programs, maker: &Maker, input: Input) -> Command {
+    fn monitor_command(&self, programs: &Programs, maker: &Maker) -> Command {
         let mut command = Command::new(&programs.conmon);
         command
             .args([
@@ -169,8 +160,7 @@ impl Container {
                 "error",
             ])
             .args(["-c", &self.id, "-u", &self.id, "-n", &self.id])
-            .args((self.oci.wants_input() || input.open).then_some("--stdin"))
-            .args(input.terminal.then_some("--terminal"))
+            .args(self.oci.wants_input().then_some("--stdin"))
             .arg("-r")
             .arg(&maker.program)
             .args(maker.arguments.iter().map(|word| format!("--runtime-arg={word}")))

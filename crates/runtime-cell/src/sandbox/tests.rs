@@ -93,7 +93,7 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
     };
     bundle::write(&container.bundle, &plan).unwrap();
     step("bundle");
-    let running = container.create(&programs, super::conmon::Input::default()).unwrap();
+    let running = container.create(&programs).unwrap();
     step("create");
     let process = Process::of(running.pid, range).unwrap().unwrap();
     hub.attach(1, "web", &process).unwrap();

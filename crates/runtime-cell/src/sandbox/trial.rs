@@ -130,9 +130,7 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
     let null = null_owner();
     let begun = Instant::now();
     let made = |e: super::conmon::ContainerError| super::super::host::chain(&e);
-    let running = container
-        .create(&programs, super::conmon::Input::default())
-        .map_err(made)?;
+    let running = container.create(&programs).map_err(made)?;
     // Before anything runs in it: from then on it would be too late.
     if null_owner() != null {
         return Err("it gives the machine's /dev/null to the container".to_owned());

@@ -308,7 +308,6 @@ fn container(
             networks: None,
             restart_limit: None,
             sysctls: BTreeMap::new(),
-            input: crate::sandbox::conmon::Input::default(),
             check: Check::Started,
             opens: None,
             pace: Pace::default(),
