@@ -14,7 +14,7 @@ use crate::{
     task::forges::{self, approvals},
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
-use model::{Digest, EnvironmentId, Phase, ProjectName, SourceName};
+use model::{CommitId, Digest, EnvironmentId, Phase, ProjectName, SourceName};
 use planner::{Action, Desired, StepState};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -154,7 +154,7 @@ async fn set_status(
         state: match report.phase {
             // Another commit than the newest one may be live: somebody asked for it, or this one was just pushed.
             Phase::Live | Phase::Sleeping if report.live.as_ref() == Some(&pull.head) => StatusState::Success,
-            Phase::Failed | Phase::LiveOlder => StatusState::Failure,
+            Phase::Failed | Phase::LiveOlder if report.head == pull.head => StatusState::Failure,
             _ => StatusState::Pending,
         },
         description: comment::status(report),
@@ -189,10 +189,23 @@ async fn report(
         .and_then(|live| generations.iter().find(|row| row.generation == live));
     let shown = live.or(newest);
     let commit = |row: &GenerationRow| row.spec.sources.get(&source.name).cloned();
-    let phase = of_head(environment, pull, phase, live.and_then(commit).as_ref());
-    let failed = newest
-        .filter(|_| matches!(phase, Phase::Failed | Phase::LiveOlder))
-        .and_then(|row| row.failure.clone());
+    let tried = newest.and_then(commit);
+    let phase = match environment.overrides.get("followed") {
+        // Somebody asked for another commit.
+        Some(_) => phase,
+        None => {
+            let approved = is_approved(environment, pull);
+            of_head(
+                phase,
+                &pull.head,
+                approved,
+                tried.as_ref(),
+                live.and_then(commit).as_ref(),
+            )
+        }
+    };
+    let has_failed = matches!(phase, Phase::Failed | Phase::LiveOlder);
+    let failed = newest.filter(|_| has_failed).and_then(|row| row.failure.clone());
     let mut notes = notes(environment, generations);
     notes.extend(shared_with(context, project, pull, environment).await?);
     if environment.ended.is_none() {
@@ -207,7 +220,8 @@ async fn report(
     Ok(Report {
         phase,
         label: environment.label.to_string(),
-        head: pull.head.clone(),
+        // A failure is told of the commit that failed, also where somebody asked for another one than the newest.
+        head: tried.filter(|_| has_failed).unwrap_or_else(|| pull.head.clone()),
         live: live.and_then(commit),
         addresses: shown.map_or_else(Vec::new, |row| addresses(project, environment, row)),
         services: shown.map_or_else(Vec::new, services),
@@ -254,18 +268,27 @@ async fn shared_with(
     }))
 }
 
-/// The phase as the newest commit of the pull request has it: the environment may not have followed it yet.
-fn of_head(environment: &EnvironmentRow, pull: &PullRequestRow, phase: Phase, live: Option<&model::CommitId>) -> Phase {
-    let deployed = environment.overrides.get("followed").is_some();
-    let behind = live.is_some_and(|live| *live != pull.head) && !deployed;
-    if !behind || matches!(phase, Phase::Suspended | Phase::Ending | Phase::Ended) {
-        return phase;
-    }
+/// Whether the newest commit of the pull request may run.
+fn is_approved(environment: &EnvironmentRow, pull: &PullRequestRow) -> bool {
     let shared = pins::approved(environment).get(&pull.source) == Some(&pull.head);
-    let approved = pull.trusted || shared || environment.approved_commit.as_ref() == Some(&pull.head);
+    pull.trusted || shared || environment.approved_commit.as_ref() == Some(&pull.head)
+}
+
+/// The phase of the environment as the newest commit of the pull request has it, which the environment may not have followed
+/// yet. `tried` is the commit of the newest generation, `live` that of the live one.
+fn of_head(phase: Phase, head: &CommitId, approved: bool, tried: Option<&CommitId>, live: Option<&CommitId>) -> Phase {
+    let is_other = |commit: Option<&CommitId>| commit.is_some_and(|commit| commit != head);
+    let behind = match phase {
+        Phase::Suspended | Phase::Ending | Phase::Ended => false,
+        Phase::Failed | Phase::LiveOlder => is_other(tried),
+        _ => is_other(live),
+    };
     match phase {
+        _ if !behind => phase,
+        Phase::Failed if approved => Phase::Starting,
+        Phase::Failed => Phase::NeedsApproval,
         _ if !approved => Phase::LiveUnapproved,
-        Phase::Live => Phase::Updating,
+        Phase::Live | Phase::LiveOlder => Phase::Updating,
         phase => phase,
     }
 }
@@ -376,3 +399,6 @@ async fn steps(
     });
     Ok(shown.collect())
 }
+
+#[cfg(test)]
+mod tests;
