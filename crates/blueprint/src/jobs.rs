@@ -24,6 +24,13 @@ pub(crate) fn read(assembly: &Assembly<'_>, stack: &mut ServiceStack, explanatio
             );
             continue;
         }
+        if assembly.body_of(said.name.as_str()).is_some() {
+            // Logs are asked for by one name.
+            let message = format!("job `{}` has the name of a service", said.name);
+            let hint = "give it a name of its own: logs and runs are asked for by name";
+            assembly.settings.error_hint(said.at, message, hint);
+            continue;
+        }
         let Some(job) = make(assembly, stack, said) else {
             continue;
         };

@@ -229,7 +229,7 @@ fn commands_and_probes() {
 
 #[test]
 fn jobs() {
-    let settings = "stack:\n  jobs:\n    a: { service: wob, run: [x] }\n    b: { service: web }\n    c: { run: x y }\n    d: { run: [x], on: creation, needs: [bd], timeout: 5h }\n    e: { service: db, run: [x] }\n    'f g': { run: [x] }\n";
+    let settings = "stack:\n  jobs:\n    a: { service: wob, run: [x] }\n    b: { service: web }\n    c: { run: x y }\n    d: { run: [x], on: creation, needs: [bd], timeout: 5h }\n    e: { service: db, run: [x] }\n    'f g': { run: [x] }\n    web: { run: [x] }\n";
     insta::assert_snapshot!(with_settings(
         "services: { web: { image: a }, db: { image: redis } }",
         settings

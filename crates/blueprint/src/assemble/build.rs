@@ -109,10 +109,12 @@ impl Assembly<'_> {
         }
         let job = format!("build-{name}");
         let job: JobName = match job.parse() {
-            Ok(job) if self.stack.jobs.iter().all(|other| other.name != job) => job,
+            Ok(job) if self.stack.jobs.iter().all(|other| other.name != job) && self.body_of(job.as_str()).is_none() => {
+                job
+            }
             _ => {
                 let message = format!("the build of service `{name}` can not be called `{job}`");
-                error(build.at, message, "rename the service, or the job of that name");
+                error(build.at, message, "rename the service, or the job or service of that name");
                 return None;
             }
         };
