@@ -108,13 +108,13 @@ impl Assembly<'_> {
             return None;
         }
         let job = format!("build-{name}");
+        let is_taken = self.body_of(&job).is_some() || self.stack.jobs.iter().any(|other| other.name.as_str() == job);
         let job: JobName = match job.parse() {
-            Ok(job) if self.stack.jobs.iter().all(|other| other.name != job) && self.body_of(job.as_str()).is_none() => {
-                job
-            }
+            Ok(job) if !is_taken => job,
             _ => {
                 let message = format!("the build of service `{name}` can not be called `{job}`");
-                error(build.at, message, "rename the service, or the job or service of that name");
+                let hint = "rename the service, or the job or service of that name";
+                error(build.at, message, hint);
                 return None;
             }
         };

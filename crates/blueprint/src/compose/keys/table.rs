@@ -67,7 +67,7 @@ pub(crate) static KEYS: [Entry; 351] = [
     entry("services.*.extra_hosts", Wish(Feature::Hosts), "Lines of `/etc/hosts`. `host-gateway` is refused: the machine is not reached from an environment."),
     entry("services.*.gpus", Refused, "no runtime offers GPUs yet: remove it"),
     entry("services.*.group_add", Wish(Feature::Users), ""),
-    entry("services.*.healthcheck", Honoured, "Tells when the service is ready."),
+    entry("services.*.healthcheck", Honoured, "Tells when the service is ready. Asked until it is, and after each start; not while it runs, so that an idle environment costs nothing."),
     entry("services.*.hostname", Wish(Feature::Hostname), ""),
     entry("services.*.image", Honoured, "Official images of PostgreSQL, Redis and RabbitMQ run as engines of the runtime."),
     entry("services.*.init", Wish(Feature::Init), ""),
