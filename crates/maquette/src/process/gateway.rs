@@ -3,7 +3,7 @@
 use super::{asked_to_end, block_on, keeper, leave_session, load, log, running};
 use crate::{cli::GatewayArgs, exit::Failure};
 use async_trait::async_trait;
-use gateway::{Base, Config, Dial, DialError, Gateway, RouteTable, Scheme, Target};
+use gateway::{Base, Config, Dial, DialError, Gateway, RouteTable, Routes as _, Scheme, Target};
 use runtime::{Connection, RuntimeError};
 use runtime_cell::CellDialer;
 use rustix::process::geteuid;
@@ -11,8 +11,11 @@ use server::{
     EdgeClient,
     config::{SchemeConfig, ServerConfig},
 };
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
+
+/// How long it waits for the control plane, which may be away, before it answers without.
+const FIRST_ROUTES: Duration = Duration::from_secs(5);
 
 /// Runs it until it is asked to end.
 pub(crate) fn run(args: &GatewayArgs) -> Result<ExitCode, Failure> {
@@ -71,13 +74,23 @@ pub(crate) fn pid_file(config: &ServerConfig) -> PathBuf {
 async fn serve(config: &ServerConfig) -> Result<(), Failure> {
     let end = asked_to_end()?;
     let pid_file = pid_file(config);
+    let another = || {
+        let place = config.gateway_run_dir();
+        Failure::new(6, format!("another gateway uses {}", place.display()))
+    };
+    let address = config.gateway.listen;
+    // Before the file is held: whoever sees that it is, and that somebody listens at the address, takes that for this process.
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        if running::is_held(&pid_file) {
+            return another();
+        }
+        Failure::new(1, format!("{address} can not be listened on: {error}"))
+            .hint("choose another address with `gateway.listen` in maquette-server.yaml")
+    })?;
     let held = running::hold(&pid_file)
         .map_err(|error| Failure::new(1, format!("{} can not be made: {error}", pid_file.display())))?;
     if held.is_none() {
-        return Err(Failure::new(
-            6,
-            format!("another gateway uses {}", config.gateway_run_dir().display()),
-        ));
+        return Err(another());
     }
     // The control plane looks whether we run; the directory keeps all others out.
     let mode = fs::Permissions::from_mode(0o660);
@@ -85,11 +98,6 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
         .map_err(|error| Failure::new(1, format!("{} can not be shown: {error}", pid_file.display())))?;
     write_note(config)?;
     let settings = settings(config)?;
-    let address = config.gateway.listen;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::new(1, format!("{address} can not be listened on: {error}"))
-            .hint("choose another address with `gateway.listen` in maquette-server.yaml")
-    })?;
     let control = EdgeClient::new(config.edge_socket());
     let routes = Arc::new(RouteTable::default());
     let dial = Arc::new(CellDial(CellDialer::new(&config.cell.run_dir)));
@@ -101,8 +109,15 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
         dial,
         Arc::new(control.clone()),
     );
+    let mut known = routes.changes();
     let follower = tokio::spawn(control.clone().follow_routes(routes, end.clone()));
     let reporter = tokio::spawn(control.report_uses(gateway.clone(), end.clone()));
+    // Until it was told once what there is, nothing would be found. Who comes meanwhile waits.
+    tokio::select! {
+        _ = known.changed() => {}
+        () = tokio::time::sleep(FIRST_ROUTES) => {}
+        () = end.cancelled() => {}
+    }
     tracing::info!(%address, "the gateway serves");
     let served = gateway.serve(listener, end.cancelled()).await;
     follower.abort();
