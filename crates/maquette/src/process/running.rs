@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The file that a process holds while it runs. Dropping it ends that.
@@ -19,9 +19,11 @@ pub(crate) struct Held {
     _file: File,
 }
 
-/// Whoever looks whether a file is held holds it for that moment.
+/// One that is being ended may hold its file for a moment longer.
 const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(10);
+/// Whoever looks whether a file is held holds it for that moment, which may be long for one that has to wait for a processor.
+const LOOKED_AT: Duration = Duration::from_secs(20);
 
 /// Takes the file; `None` if another process holds it.
 pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
@@ -32,15 +34,21 @@ pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
         .write(true)
         .mode(0o600)
         .open(path)?;
-    let mut looks = 0;
+    let (mut looks, since) = (0, Instant::now());
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
-            Err(rustix::io::Errno::WOULDBLOCK) if looks < LOOKS => sleep(PAUSE),
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
             Err(error) => return Err(error.into()),
         }
-        looks += 1;
+        // Those who look share it: only who holds it keeps others from looking, too.
+        if is_held(path) {
+            looks += 1;
+        }
+        if looks > LOOKS || since.elapsed() > LOOKED_AT {
+            return Ok(None);
+        }
+        sleep(PAUSE);
     }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
@@ -117,9 +125,17 @@ pub(crate) fn holder(path: &Path) -> Option<Pid> {
     (theirs == name("/proc/self/exe")?).then_some(pid)
 }
 
-/// Asks a process to end.
+/// Asks a process to end. It may have ended by itself just now.
 pub(crate) fn end(pid: Pid) -> io::Result<()> {
-    Ok(kill_process(pid, Signal::TERM)?)
+    match kill_process(pid, Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether it is this process that holds the file. One that has ended may do so for a moment longer.
+pub(crate) fn holds(pid: Pid, path: &Path) -> bool {
+    noted(path) == Some(pid)
 }
 
 /// Whether a process runs. One that has ended and that nobody has waited for yet keeps its number, but runs no more.
@@ -144,6 +160,7 @@ mod tests {
         let held = hold(&path).unwrap().unwrap();
         assert!(is_held(&path));
         assert!(hold(&path).unwrap().is_none());
+        assert!(holds(rustix::process::getpid(), &path));
         assert_eq!(holder(&path), Pid::from_raw(i32::try_from(std::process::id()).unwrap()));
         // Who can write the file may write any number into it.
         std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
@@ -152,6 +169,24 @@ mod tests {
         drop(held);
         assert!(!is_held(&path));
         assert_eq!(holder(&path), None);
+    }
+
+    #[test]
+    fn whoever_looks_for_long_keeps_nobody_from_taking_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.pid");
+        fs::write(&path, "").unwrap();
+        let looks = look(&path).unwrap();
+        rustix::fs::flock(&looks, FlockOperation::NonBlockingLockShared).unwrap();
+        let taker = std::thread::spawn({
+            let path = path.clone();
+            move || hold(&path).unwrap().is_some()
+        });
+        // Longer than it waits for one that holds the file.
+        sleep(PAUSE * (LOOKS + 20));
+        assert!(!taker.is_finished());
+        drop(looks);
+        assert!(taker.join().unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use runtime_cell::CellRuntime;
 use rustix::process::geteuid;
 use server::{Server, StateDir, config::ServerConfig};
 use std::{
+    collections::BTreeSet,
     io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::Path,
@@ -26,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 const CELL_HOST: Duration = Duration::from_secs(120);
 /// How long it may take when somebody else starts it.
 const CONNECT: Duration = Duration::from_secs(15);
-/// How long the gateway may take.
-const GATEWAY: Duration = Duration::from_secs(10);
+/// How long the gateway may take, on a machine that is busy.
+const GATEWAY: Duration = Duration::from_secs(60);
 /// How long it may take to end: what is in flight is completed.
 const GATEWAY_END: Duration = Duration::from_secs(40);
 /// How often it is looked whether the gateway runs.
@@ -154,14 +155,18 @@ pub(super) fn gateway_answers(config: &ServerConfig) -> impl Fn() -> bool + Send
 /// Ends a gateway and its keeper, which would start it again.
 fn end_gateway(config: &ServerConfig) -> Result<(), Failure> {
     let files = [keeper::gateway_pid_file(config), gateway::pid_file(config)];
-    for file in &files {
-        if let Some(pid) = running::holder(file) {
-            // It may have ended just now.
-            let _ = running::end(pid);
+    let (since, mut asked) = (Instant::now(), BTreeSet::new());
+    loop {
+        // One that is just beginning has not said yet which process it is, and a keeper may just have started another.
+        for pid in files.iter().filter_map(|file| running::holder(file)) {
+            if asked.insert(pid.as_raw_nonzero()) {
+                // Who may not be asked does not end, which is told below.
+                let _ = running::end(pid);
+            }
         }
-    }
-    let since = Instant::now();
-    while files.iter().any(|file| running::is_held(file)) {
+        if !files.iter().any(|file| running::is_held(file)) {
+            return Ok(());
+        }
         if since.elapsed() > GATEWAY_END {
             return Err(
                 Failure::new(1, "a gateway with another configuration does not end").hint(gateway::OTHER_CONFIGURATION)
@@ -169,7 +174,6 @@ fn end_gateway(config: &ServerConfig) -> Result<(), Failure> {
         }
         sleep(PAUSE);
     }
-    Ok(())
 }
 
 /// Waits for a cell host that its keeper starts.
