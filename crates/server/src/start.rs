@@ -268,7 +268,7 @@ impl Server {
         }
         tasks.close();
         let told = state.server_address();
-        fs::write(&told, format!("http://{address}\n")).map_err(file(&told))?;
+        tell(&told, &format!("http://{address}\n")).map_err(file(&told))?;
         tracing::info!(%address, "serving");
         Ok(Self {
             address,
@@ -297,6 +297,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| StartError::Listen { address, source })
+}
+
+/// Replaces a file whole: commands read it at any time, and one may already be answered at the address that an earlier start told.
+fn tell(path: &Path, text: &str) -> io::Result<()> {
+    let part = path.with_extension("part");
+    fs::write(&part, text)?;
+    fs::rename(&part, path)
 }
 
 /// Two servers with one store would work against each other.
