@@ -21,9 +21,11 @@ use std::{
 use tokio::time::sleep;
 
 /// Nothing takes longer on a machine that is busy with other tests, too.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Its processes end within this, or are killed.
 const STOP: Duration = Duration::from_secs(20);
+/// Ports of rigs, in number: they lie right below those that the kernel chooses itself.
+const PORTS: u16 = 12_000;
 /// In the environment of the three processes. It must be nowhere else.
 pub(crate) const CANARY: &str = "canary-of-the-environment-5d21";
 /// In a file of the state directory. It must be nowhere else.
@@ -53,7 +55,25 @@ fn nobody() -> (u32, u32) {
     (fields[2].parse().unwrap(), fields[3].parse().unwrap())
 }
 
-fn free_port() -> u16 {
+/// A port that nobody has and that nobody gets before it is listened at, or while whoever listens is started again: the kernel gives
+/// out others for connections and to whoever asks for any, and each rig of this program takes the next one.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let first_of_kernel: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let first = first_of_kernel.saturating_sub(PORTS).max(1024);
+    let count = u32::from(first_of_kernel.saturating_sub(first));
+    for _ in 0..count {
+        // Programs that run side by side begin apart.
+        let n = std::process::id()
+            .wrapping_mul(61)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+            % count;
+        let port = first + u16::try_from(n).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -73,8 +93,9 @@ impl Rig {
     /// Directories, a repository with these files on `main`, and a configuration. Nothing runs yet.
     pub(crate) async fn new(files: &[FileChange]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // No name begins with another one's: processes are found by it.
         let name = format!(
-            "maquette-refused-{}-{}",
+            "maquette-refused-{}-{:03}",
             std::process::id(),
             NUMBER.fetch_add(1, Ordering::Relaxed)
         );
@@ -472,15 +493,29 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// Signs in with a link that the program prints.
+    /// Signs in with a link that the program prints. A control plane that is too busy to answer the gateway in time is asked again.
     pub(crate) async fn new(rig: &Rig, label: &str) -> Self {
+        let since = Instant::now();
+        loop {
+            match Self::try_new(rig, label).await {
+                Ok(visitor) => return visitor,
+                Err(answer) => assert!(
+                    answer.status().as_u16() == 503 && since.elapsed() < PATIENCE,
+                    "{answer:?}\n{}",
+                    rig.log()
+                ),
+            }
+        }
+    }
+
+    async fn try_new(rig: &Rig, label: &str) -> Result<Self, reqwest::Response> {
         let link = rig.ok(&["open", label]).await;
         let (origin, token) = link.trim().split_once("/.maquette/sign-in#token=").unwrap();
         let host = format!("{label}.localhost");
         let client = reqwest::Client::builder()
             .resolve(&host, ([127, 0, 0, 1], rig.gateway).into())
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(30))
+            .timeout(PATIENCE)
             .build()
             .unwrap();
         let answer = client
@@ -492,13 +527,15 @@ impl Visitor {
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status().as_u16(), 303, "{answer:?}");
+        if answer.status().as_u16() != 303 {
+            return Err(answer);
+        }
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
-        Self {
+        Ok(Self {
             cookie: cookie.split(';').next().unwrap().to_owned(),
             origin: origin.to_owned(),
             client,
-        }
+        })
     }
 
     /// Status and text of a page.
