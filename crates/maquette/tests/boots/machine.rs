@@ -17,7 +17,7 @@ use tokio::time::sleep;
 /// In the order of the guide.
 pub(crate) const UNITS: [&str; 4] = ["maquette-cell-host", "maquette-door", "maquette-gateway", "maquette"];
 /// Nothing takes longer, on a slow machine in a busy one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(480);
 /// What a user has fetched: the repository's files, as far as the guide needs them.
 const CHECKOUT: &str = "/host/checkout";
 const NOTES: &str = "/root/notes.json";

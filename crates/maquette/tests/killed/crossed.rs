@@ -13,16 +13,18 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Waits until a step of the pull request's environment has begun that is in no generation up to this one.
+/// Waits until a step of the pull request's environment has begun that is in no generation up to this one. One that has ended by
+/// the time somebody looks has had it.
 async fn begun(rig: &Rig, life: &Life, step: &str, after: Generation) -> EnvironmentId {
     let store = open_store(rig).await;
     let since = Instant::now();
     loop {
-        if let Some(id) = environment_of(&store, &life.origin()).await {
-            let steps = crate::kill::steps_after(&store, &id, after).await;
-            if steps.iter().any(|row| row.step == step) {
+        let rows = store.environment_list(None, true).await.unwrap();
+        if let Some(row) = rows.into_iter().find(|row| row.origin == life.origin()) {
+            let steps = crate::kill::steps_after(&store, &row.id, after).await;
+            if row.ended.is_some() || steps.iter().any(|row| row.step == step) {
                 store.close().await;
-                return id;
+                return row.id;
             }
         }
         assert!(
@@ -100,9 +102,10 @@ async fn reopen_during_close(rig: &mut Rig, killed: Option<Process>, branch: &st
 /// Closed while the golden that it would be cloned from is being made: it ends at once, and the golden is made all the same.
 async fn close_during_golden(rig: &mut Rig, killed: Option<Process>, branch: &str) {
     let before = golden::ready(rig).await;
+    let makers = golden::makers(rig).await;
     golden::reseed(rig, branch).await;
     let (life, _) = Life::open(rig, branch).await;
-    golden::begun(rig, "service:db").await;
+    golden::begun(rig, "service:db", &makers).await;
     let id = appeared(rig, &life).await;
     life.close(rig).await;
     if let Some(process) = killed {

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
-use store::GoldenState;
+use store::{EnvironmentRow, GoldenState};
 use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,14 +64,26 @@ pub(crate) async fn ready(rig: &Rig) -> BTreeSet<SnapshotId> {
     ready.map(|row| row.id).collect()
 }
 
-/// Waits until a step of the environment that makes a golden has begun.
-pub(crate) async fn begun(rig: &Rig, step: &str) {
+/// All environments that have ever made a golden, or make one.
+pub(crate) async fn makers(rig: &Rig) -> BTreeSet<EnvironmentId> {
+    let store = open_store(rig).await;
+    let rows = store.environment_list(None, true).await.unwrap();
+    store.close().await;
+    let makers = rows.into_iter().filter(|row| row.origin == Origin::Golden);
+    makers.map(|row| row.id).collect()
+}
+
+/// Waits until a step of the environment that makes the next golden has begun. One that has ended by the time somebody looks has
+/// had it.
+pub(crate) async fn begun(rig: &Rig, step: &str, before: &BTreeSet<EnvironmentId>) {
     let store = open_store(rig).await;
     let since = Instant::now();
     loop {
-        if let Some(id) = crate::kill::environment_of(&store, &Origin::Golden).await {
-            let steps = steps_after(&store, &id, Generation(0)).await;
-            if steps.iter().any(|row| row.step == step) {
+        let rows = store.environment_list(None, true).await.unwrap();
+        let is_next = |row: &EnvironmentRow| row.origin == Origin::Golden && !before.contains(&row.id);
+        if let Some(row) = rows.into_iter().find(is_next) {
+            let steps = steps_after(&store, &row.id, Generation(0)).await;
+            if row.ended.is_some() || steps.iter().any(|row| row.step == step) {
                 store.close().await;
                 return;
             }

@@ -4,11 +4,11 @@ use crate::{
     kill::{PATIENCE, Process, mend, serve_beside},
     left::running as processes,
     life::{Life, running},
-    rig::Rig,
+    rig::{Rig, free_port},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -41,7 +41,8 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
     }
     assert_eq!(Process::Keeper.pid(&rig), Some(keeper), "the same looks after it");
 
-    // The door outlives the cell host, and comes back when it is killed itself.
+    // The door outlives the cell host, and comes back when it is killed itself. It is started beside everything else.
+    until(&rig, "there is no door", || Process::Door.pid(&rig).is_some()).await;
     let door = Process::Door.pid(&rig).unwrap();
     kill(door);
     until(&rig, "the door stays away", || {
@@ -64,7 +65,7 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
 
     // Nobody looks after the keeper but the next `maquette serve`, also while the cell host goes on.
     kill(keeper);
-    until(&rig, "the keeper stays", || Process::Keeper.pid(&rig).is_none()).await;
+    until(&rig, "the keeper stays", || Process::Keeper.is_gone(&rig, keeper)).await;
     let second = serve_beside(&rig).await;
     assert!(second.contains("uses"), "{second}");
     until(&rig, "no keeper", || Process::Keeper.pid(&rig).is_some()).await;
@@ -76,7 +77,7 @@ async fn a_cell_host_that_was_killed_comes_back_and_one_that_was_asked_to_end_do
 
     // Both at once.
     kill(keeper);
-    until(&rig, "the keeper stays", || Process::Keeper.pid(&rig).is_none()).await;
+    until(&rig, "the keeper stays", || Process::Keeper.is_gone(&rig, keeper)).await;
     assert_eq!(Process::CellHost.pid(&rig), Some(host), "it goes on without its keeper");
     assert_eq!(visitor.get("/page.txt").await.0, 200);
     kill(host);
@@ -124,8 +125,4 @@ async fn a_gateway_that_runs_with_another_configuration_is_started_again() {
     let gateway = Process::Gateway.pid(&rig).unwrap();
     kill(gateway);
     mend(&mut rig, Process::Gateway, gateway).await;
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -9,6 +9,8 @@ use rustix::{
 use server::StateDir;
 use std::{
     fmt, fs,
+    net::TcpStream,
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -17,7 +19,7 @@ use store::{StepRow, Store};
 use tokio::time::sleep;
 
 /// Nothing takes longer on a machine that is busy with other tests, too.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// One of Maquette's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +64,7 @@ impl Process {
     }
 
     /// Whether the process of this number has let go of everything. One that is being ended still answers for a moment.
-    fn is_gone(self, rig: &Rig, pid: Pid) -> bool {
+    pub(crate) fn is_gone(self, rig: &Rig, pid: Pid) -> bool {
         !self.runs(rig) || self.noted(rig) != Some(pid.as_raw_nonzero().get())
     }
 }
@@ -168,6 +170,13 @@ pub(crate) async fn strike(rig: &mut Rig, subject: &Subject<'_>, point: &Point, 
     mend(rig, process, pid).await;
 }
 
+/// Whether the cell host and the gateway answer.
+fn answer(rig: &Rig) -> bool {
+    let sockets = ["control.sock", "dial.sock"].map(|name| rig.run_dir.join(name));
+    sockets.iter().all(|socket| UnixStream::connect(socket).is_ok())
+        && TcpStream::connect(("127.0.0.1", rig.gateway)).is_ok()
+}
+
 /// Waits until all three run again. The operator starts `maquette serve`; the two others come back by themselves.
 pub(crate) async fn mend(rig: &mut Rig, process: Process, pid: Pid) {
     if process == Process::Serve {
@@ -181,9 +190,11 @@ pub(crate) async fn mend(rig: &mut Rig, process: Process, pid: Pid) {
         rig.start().await;
     }
     let since = Instant::now();
-    while PROCESSES
-        .iter()
-        .any(|process| process.pid(rig).is_none_or(|now| now == pid))
+    // A process holds its file before it answers.
+    while !answer(rig)
+        || PROCESSES
+            .iter()
+            .any(|process| process.pid(rig).is_none_or(|now| now == pid))
     {
         assert!(
             since.elapsed() < PATIENCE,
