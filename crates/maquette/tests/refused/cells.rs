@@ -123,7 +123,7 @@ async fn a_migration_that_fails(rig: &Rig) {
         ];
         let exec = ["exec", "-e", "PGPASSWORD=shop", &label, "db"];
         let asked = rig.run(&[&exec[..], &psql[..]].concat()).await;
-        if asked.code == 0 || since.elapsed() > Duration::from_secs(30) {
+        if asked.code == 0 || since.elapsed() > Duration::from_secs(120) {
             break asked;
         }
         sleep(Duration::from_millis(100)).await;
@@ -142,10 +142,12 @@ async fn a_service_that_is_killed(rig: &Rig) {
     let label = format!("pr-{number}");
     let id = rig.json(&["show", &label]).await["id"].as_str().unwrap().to_owned();
     let visitor = Visitor::new(rig, &label).await;
-    for restarts in 1..=5 {
+    let (mut restarts, mut told) = (0, false);
+    // The pauses double: the last ones are long enough to be seen by somebody who looks, also on a machine that is busy.
+    while restarts < 5 || (!told && restarts < 9) {
+        restarts += 1;
         kill_process(rig.process(&id, "http.server"), Signal::KILL).unwrap();
         let since = Instant::now();
-        let mut told = false;
         loop {
             let service = rig.json(&["show", &label]).await["services"][0].clone();
             if service["state"] == "ready" && service["restarts"] == restarts {
@@ -155,15 +157,14 @@ async fn a_service_that_is_killed(rig: &Rig) {
                 let why = rig.ok(&["why", &label]).await;
                 told = why.contains("web is") && why.contains("137");
             }
-            assert!(since.elapsed() < Duration::from_secs(60), "{service}\n{}", rig.log());
+            assert!(since.elapsed() < Duration::from_secs(120), "{service}\n{}", rig.log());
             sleep(Duration::from_millis(20)).await;
         }
-        // The last pauses are long enough to be seen by somebody who looks.
-        assert!(told || restarts < 5, "nobody was told of the pause");
     }
+    assert!(told, "nobody was told of the pause");
     let show = rig.ok(&["show", &label]).await;
     let line = show.lines().find(|line| line.starts_with("web ")).unwrap();
-    assert!(line.contains('5'), "{show}");
+    assert!(line.contains(&restarts.to_string()), "{show}");
     assert_eq!(
         visitor.get("/page.txt").await,
         (200, "the page of a change\n".to_owned())

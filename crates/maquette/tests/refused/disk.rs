@@ -68,6 +68,11 @@ async fn full_disks_are_named_and_ten_environments_go_on() {
 
     // The disk of the store.
     fill(&state.join("ballast"));
+    // The store's journal may have room that it took before: until that is used up, things are still written down.
+    let since = Instant::now();
+    while rig.run(&["open", "pr-1"]).await.code == 0 {
+        assert!(since.elapsed() < Duration::from_secs(240), "the disk does not get full");
+    }
     let refused = rig.run(&["create", "--branch", "change-0"]).await;
     assert_ne!(refused.code, 0, "{refused:?}");
     assert!(
@@ -120,7 +125,7 @@ async fn full_disks_are_named_and_ten_environments_go_on() {
     let since = Instant::now();
     let free = || rustix::fs::statvfs(ballast.parent().unwrap()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
     while free() < 256 << 20 {
-        assert!(since.elapsed() < Duration::from_secs(60), "{} bytes are free", free());
+        assert!(since.elapsed() < Duration::from_secs(240), "{} bytes are free", free());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Nobody has to do anything for it.
