@@ -1,6 +1,7 @@
 //! Fixtures for tests: real programs, started for one test and gone with it.
 
 pub mod gitea;
+pub mod held;
 pub mod hooks;
 pub mod image;
 pub mod registry;

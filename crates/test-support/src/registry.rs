@@ -1,16 +1,16 @@
 //! A real OCI registry (`distribution`), started for one test and gone with it.
 
-use crate::gitea::Error;
+use crate::{gitea::Error, held::HeldPort};
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// A running registry without TLS and without accounts, on a port of 127.0.0.1. It is ended, and its directory removed, when it is
 /// dropped.
@@ -19,6 +19,7 @@ pub struct Registry {
     child: Option<Child>,
     dir: TempDir,
     address: SocketAddr,
+    _port: HeldPort,
 }
 
 impl Registry {
@@ -32,10 +33,12 @@ impl Registry {
             .prefix("maquette-registry-")
             .tempdir()
             .map_err(|error| Error(format!("temporary directory: {error}")))?;
+        let port = HeldPort::take().map_err(|error| Error(format!("a free port: {error}")))?;
         let mut registry = Self {
             child: None,
-            address: free_address()?,
+            address: (Ipv4Addr::LOCALHOST, port.number()).into(),
             dir,
+            _port: port,
         };
         registry.resume_with(&program)?;
         Ok(registry)
@@ -104,12 +107,6 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.pause();
     }
-}
-
-fn free_address() -> Result<SocketAddr, Error> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| Error(format!("a free port: {error}")))
 }
 
 fn installed() -> Result<PathBuf, Error> {

@@ -28,7 +28,7 @@ impl Client {
     pub(super) fn new(url: &str, user: &str, token: &str) -> Result<Self, Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(120))
             .build();
         let http = http.map_err(failed("HTTP client"))?;
         Ok(Self {

@@ -1,6 +1,7 @@
 //! Starting and stopping the program.
 
 use super::Client;
+use crate::held::HeldPort;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -34,8 +35,8 @@ pub(super) fn failed<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Erro
 
 /// `nobody` and `nogroup`: Gitea refuses to run as root, and wants a user that has a name.
 const NOBODY: u32 = 65534;
-const READY_WITHIN: Duration = Duration::from_secs(120);
-const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(300);
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// The tools that Gitea needs are in these directories on every distribution.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -45,7 +46,7 @@ pub struct Gitea {
     child: Option<Child>,
     dir: TempDir,
     program: PathBuf,
-    port: u16,
+    port: HeldPort,
     admin: String,
 }
 
@@ -62,13 +63,12 @@ impl Gitea {
             .map_err(failed("temporary directory"))?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).map_err(failed("temporary directory"))?;
         let installed = reachable(&installed, dir.path())?;
-        // The port may be taken between asking for it and using it.
-        let port = free_port()?;
+        let port = HeldPort::take().map_err(failed("free port"))?;
         let work = dir.path().join("work");
         fs::create_dir_all(work.join("custom/conf")).map_err(failed("work directory"))?;
         fs::write(
             work.join("custom/conf/app.ini"),
-            configuration(&work, &installed, port)?,
+            configuration(&work, &installed, port.number())?,
         )
         .map_err(failed("app.ini"))?;
         hand_over(&work)?;
@@ -103,7 +103,7 @@ impl Gitea {
     /// Its address, with a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        format!("http://127.0.0.1:{}/", self.port.number())
     }
 
     /// The process id while it runs.
@@ -303,11 +303,6 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn free_port() -> Result<u16, Error> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(failed("free port"))?;
-    Ok(listener.local_addr().map_err(failed("free port"))?.port())
-}
-
 /// Gives a directory and all in it to the user that Gitea runs as.
 fn hand_over(path: &Path) -> Result<(), Error> {
     if !is_root() {
@@ -346,6 +341,7 @@ LFS_START_SERVER = false
 DB_TYPE = sqlite3
 PATH = {work}/gitea.db
 SQLITE_JOURNAL_MODE = WAL
+SQLITE_TIMEOUT = 60000
 
 [security]
 INSTALL_LOCK = true
@@ -358,7 +354,7 @@ DISABLE_REGISTRATION = true
 
 [webhook]
 ALLOWED_HOST_LIST = loopback
-DELIVER_TIMEOUT = 5
+DELIVER_TIMEOUT = 60
 
 [repository]
 ROOT = {work}/repositories
