@@ -147,6 +147,9 @@ pub struct Timing {
     pub hold: Duration,
     /// How long an idle connection to a service is kept.
     pub idle_connection: Duration,
+    /// How long one may have been idle for a request that can not be repeated. Services close idle connections after 2 s at the
+    /// earliest, and such a request must not meet that moment.
+    pub surely_open: Duration,
     /// What is in flight when the gateway is told to end may take so long.
     pub drain: Duration,
 }
@@ -163,6 +166,7 @@ impl Default for Timing {
             navigation_hold: Duration::from_millis(1500),
             hold: Duration::from_secs(60),
             idle_connection: Duration::from_secs(50),
+            surely_open: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }

@@ -24,8 +24,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-/// Services close idle connections after 2 s at the earliest. A request that cannot be repeated must not meet that moment.
-const SURELY_OPEN: Duration = Duration::from_secs(1);
 /// How long a body that was not begun may take to come back from a connection that died.
 const BODY_BACK: Duration = Duration::from_secs(1);
 
@@ -104,7 +102,7 @@ impl Upstream {
         let idle = if is_repeatable(&head.method) {
             self.timing.idle_connection
         } else {
-            SURELY_OPEN
+            self.timing.surely_open
         };
         let lease = if fresh { None } else { self.pool.take(key, route, idle) };
         let (head, body) = match lease {

@@ -1,6 +1,6 @@
 //! The control plane's question whether a service answers behind its host.
 
-use crate::support::{Answer, World, canned, mirror, target};
+use crate::support::{Answer, World, canned, mirror, nobody, target};
 use gateway::{PROBE_HEADER, PROBE_PATH, PROBE_TARGET_HEADER, ProbeAnswer, RouteKey, RouteState, Secret, probe_target};
 
 const STARTING: RouteState = RouteState::Starting { steps: Vec::new() };
@@ -57,12 +57,8 @@ async fn any_answer_of_the_service_counts_and_no_answer_of_the_gateway() {
         "{answer:?}"
     );
 
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    world.serve_at("pr-7", nobody);
+    let (_bound, address) = nobody();
+    world.serve_at("pr-7", address);
     let answer = probe(&world, &word, "pr-7", "web").await;
     assert!(
         matches!(&answer, ProbeAnswer::Silent { why } if why.contains("3000")),

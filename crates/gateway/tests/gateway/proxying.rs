@@ -1,6 +1,6 @@
 //! What reaches a service, and what comes back.
 
-use crate::support::{Answer, NAVIGATION, Seen, World, canned, mirror, read_head, read_until, service};
+use crate::support::{Answer, NAVIGATION, PATIENCE, Seen, World, canned, mirror, read_head, read_until, service};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -180,7 +180,7 @@ async fn an_upload_waits_for_a_slow_service_and_a_download_for_a_slow_visitor() 
         world.token.expose()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let megabytes = timeout(Duration::from_secs(10), reported.recv())
+    let megabytes = timeout(PATIENCE, reported.recv())
         .await
         .expect("the service was never made to wait");
     assert!(

@@ -1,8 +1,8 @@
 //! WebSockets.
 
-use crate::support::{Answer, World, eventually, read_head, read_until, service};
+use crate::support::{Answer, PATIENCE, World, eventually, read_head, read_until, service};
 use gateway::Activity;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -60,18 +60,12 @@ async fn bytes_go_both_ways_and_a_half_close_is_passed_on() {
     let mut stream = open(&world).await;
     stream.write_all(b"\x82\x05hello").await.unwrap();
     let mut back = [0; 7];
-    timeout(Duration::from_secs(5), stream.read_exact(&mut back))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut back)).await.unwrap().unwrap();
     assert_eq!(&back, b"\x82\x05hello");
     assert_eq!((activity(&world).tunnels, activity(&world).tunnel_bytes), (1, 14));
     stream.shutdown().await.unwrap();
     let mut rest = Vec::new();
-    timeout(Duration::from_secs(5), stream.read_to_end(&mut rest))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     eventually("the tunnel is closed", || {
         activity(&world).tunnels == 0 && activity(&world).requests == 0
     })
@@ -92,10 +86,14 @@ async fn pings_keep_a_socket_open_but_not_an_environment_awake() {
         assert!(activity(&world).quiet > last_quiet, "a ping was taken for activity");
         last_quiet = activity(&world).quiet;
     }
+    let before = Instant::now();
     stream.write_all(b"\x81\x01x").await.unwrap();
     let mut back = [0; 3];
     stream.read_exact(&mut back).await.unwrap();
-    assert!(activity(&world).quiet < last_quiet, "a message is activity");
+    // Times are noted in whole milliseconds.
+    let quiet = activity(&world).quiet;
+    let since = before.elapsed() + Duration::from_millis(1);
+    assert!(quiet <= since, "a message is activity: {quiet:?} {since:?}");
 }
 
 #[tokio::test]
@@ -192,7 +190,7 @@ async fn other_protocols_are_not_switched_to() {
 
 #[tokio::test]
 async fn tunnels_live_through_the_grace_of_a_shutdown_and_not_longer() {
-    let world = World::with(|config| config.timing.drain = Duration::from_secs(1)).await;
+    let world = World::with(|config| config.timing.drain = Duration::from_secs(5)).await;
     world.serve_at("pr-7", echo().await);
     let mut stream = open(&world).await;
     let ending = tokio::spawn(world.end());
@@ -201,7 +199,7 @@ async fn tunnels_live_through_the_grace_of_a_shutdown_and_not_longer() {
     read_until(&mut stream, "hi").await;
     ending.await.unwrap();
     let mut rest = Vec::new();
-    timeout(Duration::from_secs(5), stream.read_to_end(&mut rest))
+    timeout(PATIENCE, stream.read_to_end(&mut rest))
         .await
         .expect("the tunnel outlives the gateway")
         .ok();
