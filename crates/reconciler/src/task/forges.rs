@@ -39,12 +39,22 @@ pub(crate) const UNCOVERED: &str = "uncovered";
 pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
     let nudged = context.nudges.of_project(&project);
     let mut troubles = 0_u32;
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<SourceName, Seen> = BTreeMap::new();
+    // How many looks in a row have found no record of who pushed something.
+    let mut unrecorded = 0_u32;
     loop {
         let pause = match look(&context, &project, &mut seen).await {
             Ok(()) => {
                 troubles = 0;
-                context.settings.poll_interval
+                let awaited = seen.values().any(Seen::awaits_record);
+                unrecorded = if awaited { unrecorded.saturating_add(1) } else { 0 };
+                let poll = context.settings.poll_interval;
+                // No webhook tells of the record.
+                if awaited {
+                    planner::backoff(unrecorded).min(poll)
+                } else {
+                    poll
+                }
             }
             Err(trouble) => {
                 troubles += 1;
@@ -55,7 +65,7 @@ pub(crate) async fn run(context: Arc<Context>, project: model::ProjectName) {
             }
         };
         tokio::select! {
-            () = nudged.notified() => {}
+            () = nudged.notified() => seen.values_mut().for_each(Seen::read_comments_again),
             () = sleep(pause) => {}
         }
     }

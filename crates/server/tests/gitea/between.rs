@@ -9,7 +9,10 @@ use axum::{
     response::Response,
 };
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::task::JoinHandle;
 
 /// How requests are answered.
@@ -23,6 +26,8 @@ pub(crate) enum Mode {
     EmptyList,
     /// The list is empty, and the next pull request that is read is closed; by Gitea from then on.
     ClosedOnce,
+    /// By Gitea, but it has no record of what anybody did.
+    NoRecord,
 }
 
 struct Shared {
@@ -30,6 +35,8 @@ struct Shared {
     http: reqwest::Client,
     /// The mode, and how many requests came since it was set.
     state: Mutex<(Mode, usize)>,
+    /// How many times Gitea's list of pull requests has been handed on to its end.
+    listed: AtomicUsize,
 }
 
 pub(crate) struct Between {
@@ -46,6 +53,7 @@ impl Between {
             target,
             http: http_client(),
             state: Mutex::new((Mode::Honest, 0)),
+            listed: AtomicUsize::new(0),
         });
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -59,6 +67,11 @@ impl Between {
     /// How many requests have come in this mode.
     pub(crate) fn asked(&self) -> usize {
         self.shared.state.lock().unwrap().1
+    }
+
+    /// How many times Gitea's list of pull requests has been read to its end, which is an empty page.
+    pub(crate) fn listed(&self) -> usize {
+        self.shared.listed.load(Ordering::SeqCst)
     }
 
     /// Whether the mode that was set has come to its end.
@@ -93,10 +106,12 @@ async fn pass(
         state.0
     };
     let is_list = method == Method::GET && uri.path().ends_with("/pulls");
+    let is_record = method == Method::GET && uri.path().ends_with("/activities/feeds");
     let is_pull = method == Method::GET && uri.path().contains("/pulls/");
     match mode {
         Mode::Refuse(status) => return answer(status, "{}"),
         Mode::EmptyList | Mode::ClosedOnce if is_list => return answer(200, "[]"),
+        Mode::NoRecord if is_record => return answer(200, "[]"),
         _ => {}
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -124,6 +139,9 @@ async fn pass(
         let mut document: Value = serde_json::from_slice(&bytes).unwrap();
         document["state"] = json!("closed");
         return answer(200, document.to_string());
+    }
+    if is_list && status.is_success() && bytes.trim_ascii() == b"[]" {
+        shared.listed.fetch_add(1, Ordering::SeqCst);
     }
     let mut answer = answer(status.as_u16(), bytes);
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {

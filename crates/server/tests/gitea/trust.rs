@@ -2,12 +2,13 @@
 
 use crate::{
     bench::{Bench, Setting, commit_id, compose},
+    between::{Between, Mode},
     name,
 };
 use model::{CommitId, Phase};
 use reqwest::Method;
 use serde_json::json;
-use test_support::gitea::{Client, NewRepository, WorkTree};
+use test_support::gitea::{Client, Gitea, NewRepository, WorkTree};
 
 const TOLD: &str = "needs approval by somebody who may push";
 
@@ -124,6 +125,31 @@ async fn who_may_push_is_asked_at_that_moment() {
         .await;
 }
 
+/// Forges note who pushed after they have told of the push, and tell nobody of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pushed_is_found_out_however_late_the_forge_notes_it() {
+    let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
+    let between = Between::start(gitea.url()).await;
+    let through = Some(between.url.clone());
+    let bench = Bench::on(
+        gitea,
+        Setting {
+            through,
+            ..Setting::WEBHOOKS
+        },
+    )
+    .await;
+    between.set(Mode::NoRecord);
+    let commit = bench.push("topic", &compose("by ada"));
+    let number = bench.open("topic", "Whose is it?").await;
+    let row = bench.reaches(number, Phase::NeedsApproval, Some(&commit)).await;
+    bench.comment_says(number, "needs approval.**").await;
+    assert_eq!(bench.calls_for(&row.id), [], "the runtime was asked for something");
+    between.set(Mode::Honest);
+    assert_eq!(bench.reaches(number, Phase::Live, Some(&commit)).await.id, row.id);
+    bench.status_is(&commit, "success", "live").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_approval_is_for_one_commit_of_a_fork() {
     let bench = Bench::new(Setting::WEBHOOKS).await;
@@ -192,8 +218,10 @@ async fn a_comment_approves_the_commit_that_it_names_if_its_author_may_push() {
         .await;
     // Somebody with the right to edit comments makes one of bob's say so.
     let harmless = bench.bob.comment(&path, number, "Thanks!").await.unwrap();
-    // Gitea tells times in seconds.
-    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    // Gitea tells times in seconds; and after three of them in which nothing changed a poll reads no comments any more.
+    tokio::time::sleep(std::time::Duration::from_millis(3_200)).await;
+    bench.ask("projects/shop/nudge", json!({})).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let edit = format!("repos/{path}/issues/comments/{harmless}");
     bench
         .ada

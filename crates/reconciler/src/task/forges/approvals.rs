@@ -29,9 +29,14 @@ const APPROVED: &str = "approved";
 /// How many events are searched for what was said before.
 const EVENTS: u32 = 50;
 
-/// The pull requests whose comments were read since they changed last: they need not be read again.
+/// What is known of a source's pull requests from earlier looks.
 #[derive(Debug, Default)]
-pub(super) struct Seen(BTreeMap<u64, Look>);
+pub(super) struct Seen {
+    /// Those whose comments were read since they changed last: they need not be read again.
+    comments: BTreeMap<u64, Look>,
+    /// Those of which the forge does not say yet who pushed them.
+    unrecorded: BTreeSet<u64>,
+}
 
 #[derive(Debug)]
 struct Look {
@@ -46,18 +51,39 @@ struct Look {
 impl Seen {
     /// Forgets all others.
     pub(super) fn keep_only(&mut self, numbers: &BTreeSet<u64>) {
-        self.0.retain(|number, _| numbers.contains(number));
+        self.comments.retain(|number, _| numbers.contains(number));
+        self.unrecorded.retain(|number| numbers.contains(number));
+    }
+
+    /// Has all comments read again: somebody says that something happened, and forges do not say of a pull request that a comment
+    /// on it was edited.
+    pub(super) fn read_comments_again(&mut self) {
+        self.comments.clear();
+    }
+
+    /// Notes whether the forge is still to say who pushed a pull request.
+    pub(super) fn note_record(&mut self, number: u64, awaited: bool) {
+        if awaited {
+            self.unrecorded.insert(number);
+        } else {
+            self.unrecorded.remove(&number);
+        }
+    }
+
+    /// Whether the forge is still to say who pushed something.
+    pub(super) fn awaits_record(&self) -> bool {
+        !self.unrecorded.is_empty()
     }
 
     /// Whether the comments of a pull request have to be read.
     fn wants(&self, environment: &EnvironmentId, pull: &PullRequest) -> bool {
-        let known = self.0.get(&pull.number.0);
+        let known = self.comments.get(&pull.number.0);
         known.is_none_or(|look| !look.is_of(environment, pull) || !look.settled)
     }
 
     fn note(&mut self, environment: &EnvironmentId, pull: &PullRequest) {
         let new = || Look::of(environment, pull);
-        let look = self.0.entry(pull.number.0).or_insert_with(new);
+        let look = self.comments.entry(pull.number.0).or_insert_with(new);
         if !look.is_of(environment, pull) {
             *look = new();
         }

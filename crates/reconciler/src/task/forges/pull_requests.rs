@@ -19,7 +19,8 @@ use std::{collections::BTreeMap, time::Duration};
 use store::{EnvironmentPatch, EnvironmentRow, PullRequestRow};
 use tokio::time::sleep;
 
-/// Forges may tell of a push before they have noted who pushed. These are the pauses before the record is read again.
+/// Forges may tell of a push before they have noted who pushed. These are the pauses before the record is read again; after them
+/// the pull request counts as pushed by nobody who may, until a later look finds the record.
 const RECORD_PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(150),
@@ -42,15 +43,18 @@ pub(super) async fn observe(
         .store
         .pull_request_get(&project.name, &source.name, pull.number.0)
         .await?;
-    let trusted = match &known {
+    let trust = match &known {
         // Trust was established for this very commit; a new one is asked about anew.
-        Some(known) if known.head == pull.head && known.trusted => true,
+        Some(known) if known.head == pull.head && known.trusted => Some(true),
         _ => {
             let recent = context.now().since(pull.updated) < RECORD_WITHIN;
             let first = known.as_ref().is_none_or(|known| known.head != pull.head);
-            is_trusted(source, pull, if first && recent { &RECORD_PAUSES } else { &[] }).await?
+            let trust = is_trusted(source, pull, if first && recent { &RECORD_PAUSES } else { &[] }).await?;
+            seen.note_record(pull.number.0, trust.is_none() && recent);
+            trust
         }
     };
+    let trusted = trust.unwrap_or(false);
     let row = row(context, project, source, pull, trusted, 0);
     if known.as_ref().is_none_or(|known| {
         PullRequestRow {
@@ -117,10 +121,10 @@ fn row(
 }
 
 /// A branch of the base repository, pushed by somebody who may push at this moment. Whether there is a record of the push is
-/// asked again after each of the pauses.
-async fn is_trusted(source: &Source, pull: &PullRequest, pauses: &[Duration]) -> Result<bool, Trouble> {
+/// asked again after each of the pauses; `None` if there is none.
+async fn is_trusted(source: &Source, pull: &PullRequest, pauses: &[Duration]) -> Result<Option<bool>, Trouble> {
     let HeadOrigin::BaseRepository(branch) = &pull.origin else {
-        return Ok(false);
+        return Ok(Some(false));
     };
     let mut pusher = source.forge.pusher(&source.repository, branch, &pull.head).await?;
     for pause in pauses {
@@ -130,12 +134,12 @@ async fn is_trusted(source: &Source, pull: &PullRequest, pauses: &[Duration]) ->
         sleep(*pause).await;
         pusher = source.forge.pusher(&source.repository, branch, &pull.head).await?;
     }
-    let Some(pusher) = pusher else { return Ok(false) };
-    Ok(source
+    let Some(pusher) = pusher else { return Ok(None) };
+    let permission = source
         .forge
         .permission(&source.repository, pusher.login.as_str())
-        .await?
-        .may_push())
+        .await?;
+    Ok(Some(permission.may_push()))
 }
 
 /// A pull request that we know as open and that the list does not have: it counts as closed when two reads say so.
