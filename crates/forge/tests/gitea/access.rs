@@ -156,7 +156,7 @@ async fn a_server_that_is_down_is_unreachable_and_comes_back() {
 }
 
 /// Answers each connection with the next of these texts, the last one again and again, and counts them.
-async fn stub(answers: Vec<String>) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
+async fn stub(answers: Vec<String>, request: Duration) -> (Gitea, tokio::sync::mpsc::Receiver<()>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
@@ -171,12 +171,12 @@ async fn stub(answers: Vec<String>) -> (Gitea, tokio::sync::mpsc::Receiver<()>) 
             let _ = stream.write_all(answer.as_bytes()).await;
             if answer.is_empty() {
                 // Holds the connection and says nothing.
-                tokio::time::sleep(Duration::from_secs(30)).await;
+                std::future::pending::<()>().await;
             }
         }
     });
     let limits = Limits {
-        request: Duration::from_secs(1),
+        request,
         body: 1000,
         pause: Duration::from_millis(1),
         ..Limits::default()
@@ -198,7 +198,7 @@ async fn gone_is_said_only_while_the_repository_can_be_seen() {
     let visible = repository(r#"{"admin":false,"push":true,"pull":true}"#);
     let gone = answer("404 Not Found", "", "");
     let ask = async |after: String| {
-        let (forge, _count) = stub(vec![visible.clone(), gone.clone(), after]).await;
+        let (forge, _count) = stub(vec![visible.clone(), gone.clone(), after], crate::PATIENCE).await;
         forge.pull_request(&1.into(), PullRequestNumber(1)).await
     };
     assert_eq!(ask(visible.clone()).await.unwrap(), forge::PullRequestFact::Absent);
@@ -215,7 +215,7 @@ async fn gone_is_said_only_while_the_repository_can_be_seen() {
 }
 
 async fn answered(status: &str, headers: &str, body: &str) -> (ForgeError, usize) {
-    let (forge, mut count) = stub(vec![answer(status, headers, body)]).await;
+    let (forge, mut count) = stub(vec![answer(status, headers, body)], crate::PATIENCE).await;
     let error = forge.pull_request(&1.into(), PullRequestNumber(1)).await.unwrap_err();
     let mut tried = 0;
     while count.try_recv().is_ok() {
@@ -256,7 +256,7 @@ async fn answers_that_make_no_sense_are_errors_that_say_so() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_does_not_hold_us() {
-    let (forge, _count) = stub(vec![String::new()]).await;
+    let (forge, _count) = stub(vec![String::new()], Duration::from_secs(1)).await;
     let error = forge.account().await.unwrap_err();
     assert!(matches!(error, ForgeError::Unreachable { .. }), "{error}");
 }

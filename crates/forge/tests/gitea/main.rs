@@ -35,6 +35,9 @@ struct World {
     forge: Gitea,
 }
 
+/// Nothing here takes longer, unless it never happens.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A name that no other test uses.
@@ -116,11 +119,12 @@ impl World {
 
 /// Asks until the answer is right: some things a forge does after it has answered.
 async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    for _ in 0..300 {
+    let until = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < until {
         if let Some(found) = ask().await {
             return found;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("{what} did not happen within 15 s")
+    panic!("{what} did not happen within {PATIENCE:?}")
 }

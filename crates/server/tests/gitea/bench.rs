@@ -5,16 +5,19 @@ use model::{CommitId, Origin};
 use reqwest::Method;
 use runtime::simulator::Simulator;
 use serde_json::{Value, json};
-use server::{Server, StartError, StateDir, config::ServerConfig};
+use server::{Server, StateDir, config::ServerConfig};
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use store::{EnvironmentRow, Store};
 use tempfile::TempDir;
-use test_support::gitea::{Client, Gitea, NewRepository, WorkTree};
+use test_support::{
+    gitea::{Client, Gitea, NewRepository, WorkTree},
+    held::HeldPort,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +84,8 @@ pub(crate) struct Bench {
     setting: Setting,
     directory: TempDir,
     running: Option<Running>,
-    port: u16,
+    /// The webhook's address must be known before our server listens, and stays the same when it is started anew.
+    port: HeldPort,
     /// How the forge is told to reach our server; empty if it is not told.
     pub(crate) webhook_host: String,
     clock: tokio::task::JoinHandle<()>,
@@ -151,19 +155,18 @@ impl Bench {
             running: None,
             webhook_host: if setting.webhook { "127.0.0.1" } else { "" }.to_owned(),
             setting,
-            port: 0,
+            port: HeldPort::take().unwrap(),
         };
         bench.start().await;
         if bench.setting.webhook {
-            eventually("the webhook is set up", || async {
-                (bench.hooks().await.len() == 1).then_some(())
-            })
-            .await;
+            bench.has_webhook("shop", None).await;
+            assert_eq!(bench.hooks().await.len(), 1);
         }
         bench
     }
 
-    fn configuration(&self, port: u16) -> ServerConfig {
+    fn configuration(&self) -> ServerConfig {
+        let port = self.port.number();
         let directory = self.directory.path().display();
         let source = |name: &str, repository: &str| {
             json!({ "name": name, "forge": {
@@ -195,20 +198,11 @@ impl Bench {
 
     /// Starts our server, on the same port as before.
     pub(crate) async fn start(&mut self) {
-        loop {
-            if self.port == 0 {
-                // The webhook's address must be known before the server listens; another program may be faster.
-                let free = TcpListener::bind("127.0.0.1:0").unwrap();
-                self.port = free.local_addr().unwrap().port();
-            }
-            let end = CancellationToken::new();
-            let runtime = Arc::new(self.simulator.clone());
-            match Server::start(&self.configuration(self.port), runtime, end.clone()).await {
-                Ok(server) => return self.running = Some(Running { server, end }),
-                Err(StartError::Listen { .. }) => self.port = 0,
-                Err(error) => panic!("{error}: {error:#?}"),
-            }
-        }
+        let end = CancellationToken::new();
+        let runtime = Arc::new(self.simulator.clone());
+        let server = Server::start(&self.configuration(), runtime, end.clone()).await;
+        let server = server.unwrap_or_else(|error| panic!("{error}: {error:#?}"));
+        self.running = Some(Running { server, end });
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -225,6 +219,17 @@ impl Bench {
     /// Our webhooks on Gitea.
     pub(crate) async fn hooks(&self) -> Vec<Value> {
         self.hooks_of(&self.repository).await
+    }
+
+    /// Waits until our server has set up the webhook of a source, another one than `before`, and has written down that it is
+    /// ours: a server that is stopped in between does not know of it when it is started anew. Returns the webhook's number.
+    pub(crate) async fn has_webhook(&self, source: &str, before: Option<u64>) -> u64 {
+        let (project, source) = ("shop".parse().unwrap(), source.parse().unwrap());
+        eventually("the webhook is set up", || async {
+            let known = self.store.binding_get(&project, &source).await.unwrap()?.webhook;
+            known.filter(|known| Some(*known) != before)
+        })
+        .await
     }
 
     pub(crate) async fn hooks_of(&self, repository: &NewRepository) -> Vec<Value> {

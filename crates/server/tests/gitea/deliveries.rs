@@ -1,14 +1,21 @@
 //! Gitea's real deliveries, as somebody sends them who means harm, or as a bad network brings them. Our server is told nothing
 //! but what each test passes on.
 
-use crate::bench::{Bench, Setting, compose};
+use crate::{
+    bench::{Bench, Setting, compose},
+    between::Between,
+    eventually,
+};
 use model::Phase;
 use serde_json::Value;
 use std::time::Duration;
-use test_support::hooks::{Hooks, Posted};
+use test_support::{
+    gitea::Gitea,
+    hooks::{Hooks, Posted},
+};
 use tokio::time::sleep;
 
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = crate::PATIENCE;
 /// What a nudge leads to happens within a fraction of this.
 const QUIET: Duration = Duration::from_millis(700);
 
@@ -28,11 +35,28 @@ struct Taken {
     hooks: Hooks,
     number: u64,
     opened: Posted,
+    /// Through this our server asks Gitea.
+    between: Between,
 }
 
 /// A pull request that Gitea has told of, and we have not.
 async fn taken() -> Taken {
-    let bench = Bench::new(Setting::DEAF).await;
+    let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
+    let between = Between::start(gitea.url()).await;
+    let through = Some(between.url.clone());
+    let bench = Bench::on(
+        gitea,
+        Setting {
+            through,
+            ..Setting::DEAF
+        },
+    )
+    .await;
+    // A server that starts looks once by itself: that must not be the look that finds the pull request.
+    eventually("our server has looked", || async {
+        (between.listed() == 1).then_some(())
+    })
+    .await;
     let mut hooks = Hooks::start().await.unwrap();
     bench.deliver_to(&bench.repository, hooks.url()).await;
     bench.push("feature", &compose("two"));
@@ -43,6 +67,7 @@ async fn taken() -> Taken {
         hooks,
         number,
         opened,
+        between,
     }
 }
 
@@ -53,6 +78,7 @@ async fn what_is_not_a_signed_delivery_of_this_repository_does_nothing() {
         mut hooks,
         number,
         opened,
+        between,
     } = taken().await;
     let Posted { headers, body } = &opened;
     let mut changed = body.to_vec();
@@ -105,6 +131,7 @@ async fn what_is_not_a_signed_delivery_of_this_repository_does_nothing() {
     );
 
     sleep(QUIET).await;
+    assert_eq!(between.listed(), 1, "something made our server look");
     assert_eq!(bench.pull_request(number).await, None);
     assert_eq!(bench.environments(number).await, []);
     assert!(bench.inventory().await.is_empty());
@@ -120,6 +147,7 @@ async fn a_replayed_delivery_does_nothing_and_late_ones_in_any_order_lead_to_wha
         mut hooks,
         number,
         opened,
+        between: _between,
     } = taken().await;
     bench.deliver("shop/shop", &opened.headers, &opened.body).await;
     let row = bench.reaches(number, Phase::Live, None).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     bench::{Bench, Setting, compose, http_client},
-    name,
+    eventually, name,
 };
 use model::Phase;
 use reqwest::Method;
@@ -93,13 +93,13 @@ async fn hostile_texts_reach_the_comment_as_text() {
     let (same, body) = bench.comment_says(number, "it says").await;
     assert_eq!(same, comment);
     assert_tame(&bench, &body, &eve).await;
-    let told = bench
-        .ada
-        .statuses(&bench.repository.path, commit.as_str())
-        .await
-        .unwrap();
-    let failed = told.iter().find(|(.., text)| text.contains("it says"));
-    let (.., description) = failed.unwrap_or_else(|| panic!("no status says why: {told:?}"));
+    // The status is set after the comment was written.
+    let description = eventually("a status says why", || async {
+        let told = bench.ada.statuses(&bench.repository.path, commit.as_str());
+        let mut texts = told.await.unwrap().into_iter().map(|(.., text)| text);
+        texts.find(|text| text.contains("it says"))
+    })
+    .await;
     assert!(!description.contains(['\\', '\u{202e}', '\u{1b}']), "{description}");
 
     // A blueprint that can not be read is quoted, too.

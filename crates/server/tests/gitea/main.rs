@@ -28,7 +28,7 @@ use std::{
 use tokio::time::sleep;
 
 /// Nothing here takes longer, unless it never happens.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 

@@ -1,9 +1,6 @@
 //! Projects of two repositories on a real Gitea, told by nothing but its webhooks.
 
-use crate::{
-    bench::{Bench, Setting, commit_id},
-    eventually,
-};
+use crate::bench::{Bench, Setting, commit_id};
 use model::{CommitId, Origin, Phase};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -39,10 +36,8 @@ async fn two(join: &'static str) -> Bench {
     bench.api = Some((repository, tree));
     bench.join = join;
     bench.start().await;
-    eventually("the webhook of the second repository is set up", || async {
-        (bench.hooks_of(api(&bench)).await.len() == 1).then_some(())
-    })
-    .await;
+    bench.has_webhook("api", None).await;
+    assert_eq!(bench.hooks_of(api(&bench)).await.len(), 1);
     bench
 }
 
