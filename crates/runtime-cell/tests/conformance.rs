@@ -85,13 +85,18 @@ impl Fixture for Cells {
     fn fetch(&self, name: &str, port: u16) -> Vec<String> {
         let fetch = "\
 import socket, sys
-stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30)
+stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=100)
 stream.shutdown(socket.SHUT_WR)
 while part := stream.recv(4096): print(part.decode(), end='')
 ";
         ["python3", "-c", fetch, name, &port.to_string()]
             .map(str::to_owned)
             .into()
+    }
+
+    fn patience(&self) -> u32 {
+        // With the pauses alone three minutes.
+        9000
     }
 
     async fn pause(&self) {

@@ -143,7 +143,11 @@ import os, time
 mark = '/disk/maquette-initialised'
 os.unlink(mark)
 print('ready', flush=True)
-while not (os.path.exists('/disk/PG_VERSION') and os.path.exists('/disk/postgresql.conf') and NEW()): time.sleep(0.001)
+def new():
+    # Between two looks it may be removed.
+    try: return os.stat('/disk/PG_VERSION').st_ino != OLD
+    except FileNotFoundError: return False
+while not (new() and os.path.exists('/disk/postgresql.conf')): time.sleep(0.001)
 os.symlink('VICTIM', mark)
 print('planted', flush=True)
 time.sleep(60)
@@ -160,9 +164,7 @@ async fn a_link_in_place_of_the_hosts_mark_is_not_followed() {
     up(&runtime, &made).await;
     ready(&runtime, &id, "db").await;
     let program = PLANT.replace("VICTIM", &victim.display().to_string());
-    let program = format!(
-        "import os\nold = os.stat('/disk/PG_VERSION').st_ino\ndef NEW(): return os.stat('/disk/PG_VERSION').st_ino != old\n{program}"
-    );
+    let program = format!("import os\nOLD = os.stat('/disk/PG_VERSION').st_ino\n{program}");
     let argv = ["python3".to_owned(), "-c".to_owned(), program];
     let mut attack = runtime
         .exec(&id, &"db".parse().unwrap(), &argv, &BTreeMap::new())

@@ -18,7 +18,7 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
-use support::{Rig, exec, ready, service, spec, state, up};
+use support::{PATIENCE, Rig, exec, ready, service, spec, state, up};
 
 #[test]
 #[ignore = "run by the rig as its cell host"]
@@ -123,7 +123,7 @@ async fn what_services_use_together_is_bounded_by_their_environment() {
         if let Some(fact) = seen.services.values().find(is) {
             break fact.clone();
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{seen:?}");
+        assert!(begun.elapsed() < PATIENCE, "{seen:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let told = killed.message.as_deref().unwrap_or_default();
@@ -174,12 +174,22 @@ async fn a_frozen_environment_uses_no_processor_and_a_fork_bomb_in_it_ends_with_
         }
     };
     runtime.power(id, Generation(1), Power::Frozen).await.unwrap();
-    let before = used();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(used(), before, "a frozen environment works");
+    // A process counts as frozen a moment before it leaves the processor, and on a busy machine that moment may be long.
+    let begun = Instant::now();
+    let still = loop {
+        let before = used();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if used() == before {
+            break before;
+        }
+        assert!(begun.elapsed() < PATIENCE, "a frozen environment works");
+    };
     runtime.power(id, Generation(1), Power::Running).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_ne!(used(), before, "a thawed environment does not work");
+    let begun = Instant::now();
+    while used() == still {
+        assert!(begun.elapsed() < PATIENCE, "a thawed environment does not work");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     runtime.remove(id, Generation(1)).await.unwrap();
     assert_eq!(runtime.inventory(None).await.unwrap(), []);
 }
@@ -269,7 +279,7 @@ async fn a_service_manager_that_restarts_the_host_leaves_environments_alone() {
         if status == Some(0) && !text.is_empty() {
             break text;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{text}");
+        assert!(begun.elapsed() < PATIENCE, "{text}");
     };
 
     for arguments in [&["daemon-reload"][..], &["daemon-reexec"], &["restart", &unit.0]] {

@@ -14,8 +14,8 @@ use model::{
 };
 use runtime::{LogQuery, NoSecrets, Runtime as _};
 use runtime_cell::{CellRuntime, host::OciKind};
-use std::{os::unix::fs::MetadataExt as _, time::Duration};
-use support::{Rig, all, exec, ready, service, spec, state, up};
+use std::os::unix::fs::MetadataExt as _;
+use support::{PATIENCE, Rig, all, exec, ready, service, spec, state, up};
 
 #[test]
 #[ignore = "run by the rig as its cell host"]
@@ -66,7 +66,7 @@ async fn printed(runtime: &CellRuntime, environment: &EnvironmentId, name: &str,
         }
         panic!("{name} ended without a line `{start}`");
     };
-    tokio::time::timeout(Duration::from_secs(60), look).await.unwrap()
+    tokio::time::timeout(PATIENCE, look).await.unwrap()
 }
 
 /// Leaves a process without a parent that ends at once, and tells whether somebody takes notice of its end.

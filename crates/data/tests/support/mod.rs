@@ -86,7 +86,7 @@ impl Postgres {
             .spawn()
             .unwrap();
         let postgres = Self { directory, server };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while postgres.client("maquette", None, "postgres").await.is_err() {
             assert!(
                 Instant::now() < deadline,

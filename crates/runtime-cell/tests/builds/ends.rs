@@ -1,6 +1,9 @@
 //! Builds that fail, take too much, do not end, or are in the way of a newer one.
 
-use crate::rig::{BASE, Bench, build};
+use crate::{
+    rig::{BASE, Bench, build},
+    support::{PATIENCE, Rig},
+};
 use runtime::{BuildOutcome, RuntimeError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +32,7 @@ async fn a_failing_step_ends_the_build_and_its_lines_are_kept() {
 
 #[tokio::test]
 async fn a_build_that_never_ends_is_ended_and_that_is_told() {
-    let bench = Bench::start().await;
+    let bench = Bench::on(Rig::start_for_builds_of(45)).await;
     let (_, message, _) = bench.failed(1, &format!("FROM {BASE}\nRUN sleep 1000\n")).await;
     assert!(message.unwrap().contains("its time of"));
     bench.nothing_left();
@@ -75,7 +78,7 @@ async fn a_newer_push_ends_the_build_that_it_supersedes() {
     let (superseded, made) = tokio::join!(bench.run(&old), async {
         let begun = Instant::now();
         while !log_or_nothing(&bench).await.contains("\nbegun") {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", bench.rig.log());
+            assert!(begun.elapsed() < PATIENCE, "{}", bench.rig.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let new = bench.generation(2, &[("Dockerfile", &quick)], &build()).await;

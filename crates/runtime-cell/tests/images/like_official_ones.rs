@@ -38,9 +38,9 @@ async fn a_root_entrypoint_that_chowns_and_drops_its_rights_serves_on_port_80() 
     web.health = Some(HealthCheck {
         test: HealthTest::Exec(vec!["wget".into(), "-q".into(), "-O-".into(), "http://web/".into()]),
         interval_ms: 200,
-        timeout_ms: 5000,
-        retries: 20,
-        start_period_ms: 20_000,
+        timeout_ms: 60_000,
+        retries: 1000,
+        start_period_ms: 60_000,
         start_interval_ms: None,
     });
     let made = spec(environment.clone(), &[("web", web)]);
@@ -158,7 +158,16 @@ async fn what_a_container_writes_is_its_own_and_read_only_is_read_only() {
     ready(&runtime, &environment, "writer").await;
     ready(&runtime, &environment, "reader").await;
     let cat = ["cat", "/etc/setting"];
-    assert_eq!(exec(&runtime, &environment, "writer", &cat).await.1.trim(), "changed");
+    // Ready is a service without a port as soon as it was started.
+    let written = [
+        "sh",
+        "-c",
+        "until grep -q changed /etc/setting; do sleep 1; done; cat /etc/setting",
+    ];
+    assert_eq!(
+        exec(&runtime, &environment, "writer", &written).await.1.trim(),
+        "changed"
+    );
     assert_eq!(exec(&runtime, &environment, "reader", &cat).await.1, "as delivered");
     let attempt = exec(&runtime, &environment, "reader", &["touch", "/etc/x"]).await;
     assert!(attempt.1.contains("Read-only file system"), "{attempt:?}");
@@ -210,7 +219,7 @@ async fn a_new_volume_belongs_to_whoever_owns_its_place_in_the_image() {
     let look = [
         "sh",
         "-c",
-        "until cat /var/lib/app/file; do sleep 1; done; stat -c '%u:%g %a' /var/lib/app",
+        "until grep kept /var/lib/app/file; do sleep 1; done; stat -c '%u:%g %a' /var/lib/app",
     ];
     let (_, seen) = exec(&runtime, &environment, "app", &look).await;
     assert!(seen.ends_with("kept\n1000:1000 750\n"), "{seen}");

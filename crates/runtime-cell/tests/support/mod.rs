@@ -41,6 +41,9 @@ const CONTROL: &str = "CELL_TEST_CONTROL";
 const OCI: &str = "CELL_TEST_OCI";
 const DOOR: &str = "CELL_TEST_DOOR";
 const DOOR_BYTES: &str = "CELL_TEST_DOOR_BYTES";
+const BUILD_SECONDS: &str = "CELL_TEST_BUILD_SECONDS";
+/// For all that happens by itself: a machine that has much else to do takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// To be called by an ignored test of each test program: the rig runs that test as its cell host.
 pub fn host_process() {
@@ -87,7 +90,9 @@ fn config(directory: &Path, instance: InstanceId) -> HostConfig {
     config.builds.memory_bytes = 512 << 20;
     config.builds.pids = 300;
     config.builds.disk_bytes = 300 << 20;
-    config.builds.patience = Duration::from_secs(45);
+    // Only whoever tests how a build is ended that takes too long wants it to be short.
+    let seconds = std::env::var(BUILD_SECONDS).ok().map(|text| text.parse().unwrap());
+    config.builds.patience = Duration::from_secs(seconds.unwrap_or(600));
     config.oci = std::env::var(OCI).ok().map(|name| name.parse().unwrap());
     if let Some(uid) = std::env::var(CONTROL)
         .ok()
@@ -114,6 +119,7 @@ pub struct Rig {
     wrapper: Vec<String>,
     /// The OCI runtime of the next host that is started, if it is to be one in particular.
     pub oci: Option<OciKind>,
+    build_seconds: Option<u64>,
 }
 
 impl Rig {
@@ -123,25 +129,37 @@ impl Rig {
 
     /// With a control plane that runs as this user.
     pub fn start_for(control: u32) -> Self {
-        Self::start_with(control, &[], None)
+        Self::start_with(control, &[], None, None)
     }
 
     /// With this OCI runtime.
     pub fn start_on(oci: OciKind) -> Self {
-        Self::start_with(0, &[], Some(oci))
+        Self::start_with(0, &[], Some(oci), None)
+    }
+
+    /// With a host that lets a build take so long.
+    pub fn start_for_builds_of(seconds: u64) -> Self {
+        Self::start_with(0, &[], None, Some(seconds))
     }
 
     /// With a program that becomes the cell host; it gets what to run as its last arguments.
     pub fn start_within(wrapper: &[&str]) -> Self {
-        Self::start_with(0, wrapper, None)
+        Self::start_with(0, wrapper, None, None)
     }
 
-    fn start_with(control: u32, wrapper: &[&str], oci: Option<OciKind>) -> Self {
+    fn start_with(control: u32, wrapper: &[&str], oci: Option<OciKind>, build_seconds: Option<u64>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
-        let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
-        let directory = std::env::temp_dir().join(format!("cell-{instance}"));
-        fs::create_dir_all(&directory).unwrap();
+        let (instance, directory) = loop {
+            let number = std::process::id() % 40_000 * 36 + NUMBER.fetch_add(1, Ordering::Relaxed) % 36;
+            let instance: InstanceId = format!("t{:0>5}", base36(number)).parse().unwrap();
+            let directory = std::env::temp_dir().join(format!("cell-{instance}"));
+            match fs::create_dir(&directory) {
+                Ok(()) => break (instance, directory),
+                // Of a run that was killed, whose number this one has.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", directory.display()),
+            }
+        };
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
         let mut rig = Self {
             directory,
@@ -152,6 +170,7 @@ impl Rig {
             control,
             wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
             oci,
+            build_seconds,
         };
         rig.start_host();
         rig
@@ -170,6 +189,7 @@ impl Rig {
             .args(["--exact", "host_process", "--ignored", "--nocapture"])
             .envs(self.variables())
             .envs(self.oci.map(|kind| (OCI, kind.name())))
+            .envs(self.build_seconds.map(|seconds| (BUILD_SECONDS, seconds.to_string())))
             .env("CELL_CANARY", CANARY)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -270,9 +290,7 @@ impl Rig {
         loop {
             match CellRuntime::connect(&self.run_dir(), self.instance.clone()).await {
                 Ok(runtime) => return runtime,
-                Err(_) if begun.elapsed() < Duration::from_secs(30) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
-                }
+                Err(_) if begun.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(error) => panic!("{error}; the host said: {}", self.log()),
             }
         }
@@ -458,16 +476,26 @@ pub async fn state(
     service: &str,
     is: impl Fn(&model::ServiceState) -> bool,
 ) -> model::ServiceFact {
+    fact(runtime, environment, service, |fact| is(&fact.state)).await
+}
+
+/// Waits until what is observed of a service holds.
+pub async fn fact(
+    runtime: &CellRuntime,
+    environment: &EnvironmentId,
+    service: &str,
+    holds: impl Fn(&model::ServiceFact) -> bool,
+) -> model::ServiceFact {
     let begun = Instant::now();
     loop {
         let seen = runtime.observe(environment).await.unwrap().unwrap();
         let fact = seen.services.get(&service.parse().unwrap()).cloned();
         if let Some(fact) = &fact
-            && is(&fact.state)
+            && holds(fact)
         {
             return fact.clone();
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{service}: {fact:?}");
+        assert!(begun.elapsed() < PATIENCE, "{service}: {fact:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     SERVER, kill, processes,
-    support::{Rig, exec, ready, service, spec, state, up},
+    support::{PATIENCE, Rig, exec, ready, service, spec, state, up},
 };
 use model::{Generation, Mount, MountKind, Power, Restart, ServiceState, Stack, Volume, VolumeOrigin};
 use runtime::Runtime as _;
@@ -38,7 +38,7 @@ async fn what_a_failed_start_left_does_not_keep_the_next_one_from_starting() {
             assert_eq!(now.message.as_deref(), Some("ended with status 3"));
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "{now:?}");
+        assert!(since.elapsed() < PATIENCE, "{now:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     runtime.remove(id, Generation(1)).await.unwrap();

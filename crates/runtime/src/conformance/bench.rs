@@ -18,7 +18,7 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long one answer may take that needs no waiting for anything else.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(150);
 
 /// Why a case failed, in words.
 pub(super) type Outcome<T = ()> = Result<T, String>;

@@ -30,6 +30,7 @@ const ALLOWED: &str = "endpoint.example.com";
 const OTHER: &str = "other.example.com";
 /// Refusals are no timeouts; a start of a program on a slow machine is no refusal.
 const AT_ONCE: Duration = Duration::from_secs(8);
+const TRIES: usize = 5;
 
 fn allow(spec: &mut EnvironmentSpec, host: &str, endpoint: SocketAddr) -> Outcome {
     let host: HostName = name(host)?;
@@ -90,21 +91,28 @@ async fn refused(bench: &Bench<'_>) -> Outcome {
         return Ok(());
     };
     let spec = up(bench, endpoint).await?;
-    let begun = Instant::now();
-    let got = fetch(bench, &spec, OTHER, endpoint.port()).await?;
+    // A machine that is busy takes its time now and then; a time-out is as long each time.
+    let mut took = Duration::MAX;
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        let got = fetch(bench, &spec, OTHER, endpoint.port()).await?;
+        ensure!(
+            got.is_none(),
+            "expected nothing from a name that is not allowed, got {got:?}"
+        );
+        let by_address = fetch(bench, &spec, &endpoint.ip().to_string(), endpoint.port()).await?;
+        ensure!(
+            by_address.is_none(),
+            "expected nothing from the endpoint's own address, got {by_address:?}"
+        );
+        took = took.min(begun.elapsed());
+        if took < AT_ONCE {
+            break;
+        }
+    }
     ensure!(
-        got.is_none(),
-        "expected nothing from a name that is not allowed, got {got:?}"
-    );
-    let by_address = fetch(bench, &spec, &endpoint.ip().to_string(), endpoint.port()).await?;
-    ensure!(
-        by_address.is_none(),
-        "expected nothing from the endpoint's own address, got {by_address:?}"
-    );
-    ensure!(
-        begun.elapsed() < AT_ONCE,
-        "expected two refusals at once, they took {:?}",
-        begun.elapsed()
+        took < AT_ONCE,
+        "expected two refusals at once, they took {took:?} at least"
     );
     told(bench, &spec, "the name among what was refused", |door| {
         door.refused

@@ -124,7 +124,7 @@ async fn single(bench: &Bench<'_>) -> Outcome {
         "expected the service to be stopped, saw {:?}",
         fact.state
     );
-    let rest = tokio::time::timeout(std::time::Duration::from_secs(30), connection.read_u8()).await;
+    let rest = tokio::time::timeout(std::time::Duration::from_secs(150), connection.read_u8()).await;
     ensure!(
         matches!(rest, Ok(Err(_))),
         "expected a connection to end with the process that held it, got {rest:?}"

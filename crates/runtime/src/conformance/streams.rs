@@ -165,7 +165,7 @@ async fn logs(bench: &Bench<'_>) -> Outcome {
         follow: true,
     };
     let mut followed = ok("following", bench.runtime().logs(id, "web", follow).await)?;
-    let first = tokio::time::timeout(Duration::from_secs(30), followed.next()).await;
+    let first = tokio::time::timeout(Duration::from_secs(150), followed.next()).await;
     ensure!(
         matches!(&first, Ok(Some(line)) if line.text == "from the service"),
         "expected the newest line first, got {first:?}"
@@ -176,7 +176,7 @@ async fn logs(bench: &Bench<'_>) -> Outcome {
         "expected a followed log to wait for more, got {early:?}"
     );
     ok("removing", bench.runtime().remove(id, spec.generation).await)?;
-    let rest = tokio::time::timeout(Duration::from_secs(30), followed.count()).await;
+    let rest = tokio::time::timeout(Duration::from_secs(150), followed.count()).await;
     ensure!(
         rest.is_ok(),
         "expected a followed log to end when its container was removed"
