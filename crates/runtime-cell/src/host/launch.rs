@@ -11,7 +11,7 @@ use crate::{
     pool::{Origin, Owner},
     sandbox::{
         bundle::{self, Entry, ImageRoot, Plan},
-        conmon::{Container, ContainerError, Running, remove_directory},
+        conmon::{Container, ContainerError, END_PATIENCE, Running, remove_directory},
         idmap, init,
         network::{Hub, container_address},
         process::Process,
@@ -620,8 +620,12 @@ impl Host {
         let id = self.container(&cell.environment, &cell.unit).id;
         let action = || format!("ending the making of {}", cell.unit.plain());
         let io = |e: io::Error| failed(action(), &e);
-        for number in self.groups.host_processes().map_err(io)? {
-            crate::sandbox::conmon::end_maker(number, &id).map_err(io)?;
+        // One that was just forked by another is seen the next time.
+        let mut found = true;
+        while std::mem::take(&mut found) {
+            for number in self.groups.host_processes().map_err(io)? {
+                found |= crate::sandbox::conmon::end_maker(number, &id).map_err(io)?;
+            }
         }
         Ok(())
     }
@@ -634,7 +638,7 @@ impl Host {
         let container = self.container(&cell.environment, &cell.unit);
         self.groups.kill(environment, Some(cell.unit.as_str())).map_err(io)?;
         if let Some(monitor) = container.monitor().map_err(io)? {
-            crate::sandbox::conmon::wait_gone(&monitor, std::time::Duration::from_secs(10)).map_err(io)?;
+            crate::sandbox::conmon::wait_gone(&monitor, END_PATIENCE).map_err(io)?;
         }
         self.groups.remove(environment, Some(cell.unit.as_str())).map_err(io)?;
         remove_directory(&container.runtime_root.join(&container.id)).map_err(io)?;

@@ -13,15 +13,19 @@ use rustix::{
 use std::{
     fs,
     io::{self, Read as _},
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
-const CREATE_PATIENCE: Duration = Duration::from_secs(30);
-const START_PATIENCE: Duration = Duration::from_secs(10);
-const END_PATIENCE: Duration = Duration::from_secs(10);
+const CREATE_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(30);
 const REPORT_MAX: u64 = 64 * 1024;
 
 /// A container could not be made or started.
@@ -187,7 +191,23 @@ impl Container {
     ///
     /// Its first process waits at a fifo. The runtime's own `start` would do no more than go there, but costs the start of
     /// another program; it is asked where the fifo is not found.
+    ///
+    /// Returns once it does: as long as the first process is still the runtime, nothing else can be run beside it.
     pub(crate) fn start(&self) -> Result<(), ContainerError> {
+        let first = self.pid().map_err(during("finding the first process"))?;
+        let runtime = first.and_then(program_of);
+        self.let_go()?;
+        let begun = Instant::now();
+        let mut pause = Duration::from_micros(100);
+        // It may have ended already, which is told by its monitor.
+        while runtime.is_some() && first.and_then(program_of) == runtime && begun.elapsed() < START_PATIENCE {
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(4));
+        }
+        Ok(())
+    }
+
+    fn let_go(&self) -> Result<(), ContainerError> {
         let fifo = self.runtime_root.join(&self.id).join("exec.fifo");
         match self.oci.release(&fifo, START_PATIENCE) {
             Ok(()) => return Ok(()),
@@ -262,29 +282,35 @@ pub(crate) fn monitored(pid: Pid) -> Option<String> {
 }
 
 /// Kills a process if this container's id is one of its arguments, and waits for its end. To be given processes of the host's
-/// own group only: these are monitors and runtimes.
-pub(crate) fn end_maker(number: u32, id: &str) -> io::Result<()> {
+/// own group only: these are monitors and runtimes. Tells whether it was one and has ended.
+pub(crate) fn end_maker(number: u32, id: &str) -> io::Result<bool> {
     let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else {
-        return Ok(());
+        return Ok(false);
     };
     let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return Ok(());
+        return Ok(false);
     };
     // Read once the process is held: the number may have been given away before.
     let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
     if !line.split(|b| *b == 0).any(|word| word == id.as_bytes()) {
-        return Ok(());
+        return Ok(false);
     }
     match pidfd_send_signal(&held, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(e) => return Err(e.into()),
     }
-    wait_gone(&held, END_PATIENCE).map(drop)
+    wait_gone(&held, END_PATIENCE)
 }
 
 /// Removes a directory with all that is in it. Nothing happens if it is gone.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
     super::tree::remove(path)
+}
+
+/// Which file a process runs, by device and number; `None` if it has ended.
+fn program_of(pid: u32) -> Option<(u64, u64)> {
+    let found = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn read_pid(path: &Path) -> io::Result<Option<Pid>> {
