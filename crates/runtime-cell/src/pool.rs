@@ -53,13 +53,14 @@ const ENVIRONMENTS: &str = "environments";
 const IMAGES: &str = "images";
 const SNAPSHOTS: &str = "snapshots";
 const TEMPORARY: &str = ".tmp-";
-const UNMOUNT_BOUND: Duration = Duration::from_secs(10);
+const UNMOUNT_BOUND: Duration = Duration::from_secs(30);
 const ROOM_PAUSES: [Duration; 3] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
     Duration::from_millis(800),
 ];
-const LOCK_ATTEMPTS: u32 = 20;
+/// On a machine that is busy some seconds pass between a fork and its exec.
+const LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Where the pool keeps its bytes.

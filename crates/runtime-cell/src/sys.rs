@@ -112,11 +112,20 @@ fn write_maps(child: libc::pid_t, users: &[Extent], groups: &[Extent]) -> io::Re
 }
 
 fn spawn_in_user_namespace() -> io::Result<libc::pid_t> {
+    // SAFETY: has no conditions.
+    let parent = unsafe { libc::getpid() };
     // SAFETY: without a stack or shared memory this behaves like fork(2). The child only makes async-signal-safe calls.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD, 0, 0, 0, 0) };
     if child == 0 {
         // SAFETY: async-signal-safe; the child dies with the thread that made it.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        // Who died before that is not told of any more, and this process would hold all that was open for ever: the lock of the
+        // pool keeps every host that follows from starting.
+        // SAFETY: async-signal-safe.
+        if unsafe { libc::getppid() } != parent {
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(1) };
+        }
         loop {
             // SAFETY: async-signal-safe and without arguments.
             unsafe { libc::pause() };

@@ -22,7 +22,7 @@ use super::{PoolError, ioctl};
 /// The least size of an image: below it btrfs has no room for its own chunks beside data.
 pub const IMAGE_SIZE_MIN: u64 = 256 << 20;
 
-const BUSY_BOUND: Duration = Duration::from_millis(500);
+const BUSY_BOUND: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 const MKFS: [&str; 4] = [
