@@ -200,6 +200,7 @@ pub fn run(config: HostConfig) -> Result<(), HostError> {
         let host = Arc::new(Host::open(config)?);
         host.adopt_all().await;
         let served = serve::serve(Arc::clone(&host)).await;
+        host.save_all_told();
         host.end_with_machine().await;
         // Whoever shuts the machine down ends this process first and writes everything to disk at last; a power cut does not.
         if let Err(error) = host.pool.orderly_mark() {

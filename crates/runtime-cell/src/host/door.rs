@@ -27,19 +27,20 @@ use std::{
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::{sleep, timeout},
 };
 
 /// Orders that wait to be sent. A door that does not take them is asked for again from the start.
 const QUEUE: usize = 8192;
 /// How long a new door may take to say what it has.
 const GREETING: Duration = Duration::from_secs(10);
-/// How long an order may take that somebody waits for.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long whoever asks for a name waits for the door to know it.
-const NAME_PATIENCE: Duration = Duration::from_secs(1);
-/// Counters are written down at most so often.
-const SAVED: Duration = Duration::from_secs(10);
+/// How long an order may take that somebody waits for. Much: on a machine that has too much to do, an environment would else be told
+/// to be ready before its door is.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long whoever asks for a name waits for the door to know it; shorter than resolvers wait.
+const NAME_PATIENCE: Duration = Duration::from_secs(3);
+/// Counters are written down so long after they have changed: a host that is killed takes no more than that with it.
+const SAVED: Duration = Duration::from_secs(2);
 
 /// Where the door is spoken with.
 #[derive(Debug, Default)]
@@ -47,7 +48,8 @@ pub(crate) struct Desk {
     link: Mutex<Option<Link>>,
     /// Lists are put together and sent one at a time.
     turn: tokio::sync::Mutex<()>,
-    saved: Mutex<BTreeMap<EnvironmentId, Instant>>,
+    /// Environments whose counters are about to be written down.
+    unsaved: Mutex<BTreeSet<EnvironmentId>>,
 }
 
 /// A door that is there.
@@ -120,11 +122,11 @@ impl Desk {
         if let Some(link) = self.link().as_mut() {
             link.held.remove(environment);
         }
-        self.saved().remove(environment);
+        self.unsaved().remove(environment);
     }
 
-    fn saved(&self) -> MutexGuard<'_, BTreeMap<EnvironmentId, Instant>> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unsaved(&self) -> MutexGuard<'_, BTreeSet<EnvironmentId>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -413,20 +415,41 @@ impl Host {
     }
 
     /// Adds up what the door has counted.
-    fn note_report(&self, report: Report) {
+    fn note_report(self: &Arc<Self>, report: Report) {
         let Ok(environment) = self.environment(&report.environment) else {
             return;
         };
-        let mut inner = environment.inner();
-        inner.record.told.add(report, now());
-        let mut saved = self.desk.saved();
-        let last = saved.get(&environment.id);
-        if !inner.removed && last.is_none_or(|last| last.elapsed() > SAVED) {
-            saved.insert(environment.id.clone(), Instant::now());
-            if let Err(error) = inner.record.save(&self.state_dir(environment.id.as_str())) {
-                tracing::warn!(environment = %environment.id, %error, "what went through the door was not written down");
-            }
+        environment.inner().record.told.add(report, now());
+        if self.desk.unsaved().insert(environment.id.clone()) {
+            let host = Arc::clone(self);
+            tokio::spawn(async move {
+                sleep(SAVED).await;
+                host.save_told(&environment.id);
+            });
         }
+    }
+
+    /// Writes down what the door has counted, if that is to be done.
+    fn save_told(&self, id: &EnvironmentId) {
+        if !self.desk.unsaved().remove(id) {
+            return;
+        }
+        let Ok(environment) = self.environment(id) else {
+            return;
+        };
+        let inner = environment.inner();
+        if inner.removed || inner.removing {
+            return;
+        }
+        if let Err(error) = inner.record.save(&self.state_dir(id.as_str())) {
+            tracing::warn!(environment = %id, %error, "what went through the door was not written down");
+        }
+    }
+
+    /// Writes down all that the door has counted: this process ends.
+    pub(crate) fn save_all_told(&self) {
+        let unsaved: Vec<EnvironmentId> = self.desk.unsaved().iter().cloned().collect();
+        unsaved.iter().for_each(|id| self.save_told(id));
     }
 
     /// What an environment did at its door.

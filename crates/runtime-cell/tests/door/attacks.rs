@@ -22,7 +22,7 @@ fn tries(names: &[&str]) -> String {
     begun = time.time()
     try: print(name, (connect(name, 443).recv(20) or b'nothing').decode())
     except OSError as e: print(name, type(e).__name__)
-    if time.time() - begun > 9: print('slow')
+    if time.time() - begun > 100: print('slow')
 "
     )
 }
@@ -51,7 +51,7 @@ for address in ['169.254.169.254', '8.8.8.8', '10.0.0.1', '172.17.0.1', '192.168
         begun = time.time()
         try: connect(address, port); print('reached', address, port)
         except OSError as e: pass
-        if time.time() - begun > 9: print('slow', address, port)
+        if time.time() - begun > 100: print('slow', address, port)
 for address in ['10.77.200.200', '10.77.255.254', '10.77.0.1']:
     try:
         s = connect(address, {0}); s.settimeout(10); print('reached', address, s.recv(5))
@@ -86,7 +86,7 @@ async fn names_of_another_environment_have_no_address_here() {
         "import socket
 try: print(socket.gethostbyname('api.example.com'))
 except OSError as e: print(type(e).__name__)
-try: socket.create_connection(('{}', {}), timeout=9); print('reached')
+try: socket.create_connection(('{}', {}), timeout=100); print('reached')
 except OSError as e: print('refused' if not isinstance(e, TimeoutError) else 'slow')",
         found.trim(),
         address.port()
@@ -110,12 +110,12 @@ def ask(name, kind, tcp=False):
     query = struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0)
     query += b''.join(bytes([len(l)]) + l for l in name.encode().split(b'.')) + struct.pack('>BHH', 0, kind, 1)
     if tcp:
-        s = socket.create_connection(('10.77.0.1', 53), timeout=5)
+        s = socket.create_connection(('10.77.0.1', 53), timeout=100)
         s.sendall(struct.pack('>H', len(query)) + query)
         s.shutdown(socket.SHUT_WR)
         reply = everything(s)[2:]
     else:
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.connect(('10.77.0.1', 53))
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(100); s.connect(('10.77.0.1', 53))
         s.send(query)
         reply = s.recv(600)
     return (reply[3] & 15, struct.unpack('>H', reply[6:8])[0])

@@ -1,6 +1,6 @@
 //! An environment with a door, and somebody outside.
 
-use crate::support::{Rig, exec, ready, service, spec, up};
+use crate::support::{PATIENCE, Rig, exec, ready, service, spec, up};
 use model::{DoorFact, EnvironmentId, EnvironmentSpec, Generation, Stage};
 use runtime::{NoSecrets, Runtime as _, Target};
 use runtime_cell::CellRuntime;
@@ -44,7 +44,7 @@ import socket, sys, time
 def resolve(name):
     return sorted({a[4][0] for a in socket.getaddrinfo(name, 1, proto=socket.IPPROTO_TCP)})
 def connect(name, port):
-    return socket.create_connection((name, port), timeout=20)
+    return socket.create_connection((name, port), timeout=150)
 def everything(s):
     text = b''
     while True:
@@ -124,7 +124,7 @@ impl Street {
     pub(crate) async fn opened(&mut self, times: usize) {
         let begun = Instant::now();
         while self.rig.log().matches("the door is there").count() < times {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{}", self.rig.log());
+            assert!(begun.elapsed() < PATIENCE, "{}", self.rig.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -148,8 +148,24 @@ impl Street {
             if holds(&fact) {
                 return fact;
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "{fact:?}");
+            assert!(begun.elapsed() < PATIENCE, "{fact:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the host has written down what it tells of the door: one that is killed takes the rest with it.
+    pub(crate) async fn written(&self) {
+        let file = self.rig.directory.join("state/environments").join(self.id().as_str());
+        let begun = Instant::now();
+        loop {
+            let text = std::fs::read(file.join("record.json")).unwrap();
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            let told = serde_json::to_value(self.fact().await.passed).unwrap();
+            if record["told"]["passed"] == told {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{} {told}", record["told"]);
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -176,9 +192,13 @@ listener = socket.create_server(('', 8000))
 while True:
     c, _ = listener.accept()
     word = c.recv(100)
+    if not word:
+        # Somebody who only wanted to know whether this listens.
+        c.close()
+        continue
     try:
         if out is None:
-            out = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+            out = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=150)
             out.recv(100)
         out.sendall(word)
         answer = out.recv(100) or b'ended'

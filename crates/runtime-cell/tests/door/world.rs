@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -19,6 +19,9 @@ pub(crate) const DOOR: &str = "93.184.215.2";
 pub(crate) const ONE: &str = "93.184.215.14";
 pub(crate) const TWO: &str = "93.184.215.15";
 const NAMES: &str = "93.184.215.1";
+
+/// Whoever comes first makes the directories that all of them share, and whoever goes last removes one.
+static MAKING: Mutex<()> = Mutex::new(());
 
 type Answers = Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>;
 
@@ -49,6 +52,7 @@ impl World {
     pub(crate) fn with(rig: &mut Rig) -> Self {
         let (door, outside) = (format!("door-{}", rig.instance), format!("out-{}", rig.instance));
         let link = format!("v{}", rig.instance);
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         for namespace in [&door, &outside] {
             ip(&format!("netns add {namespace}"));
             ip(&format!("-n {namespace} link set lo up"));
@@ -64,8 +68,9 @@ impl World {
         }
         let directory = format!("/etc/netns/{door}");
         fs::create_dir_all(&directory).unwrap();
-        let resolver = format!("nameserver {NAMES}\noptions timeout:1 attempts:2\n");
+        let resolver = format!("nameserver {NAMES}\noptions timeout:3 attempts:3\n");
         fs::write(format!("{directory}/resolv.conf"), resolver).unwrap();
+        drop(making);
         let world = Self {
             door,
             outside,
@@ -137,6 +142,7 @@ impl Drop for World {
         for namespace in [&self.door, &self.outside] {
             let _ = Command::new("ip").args(["netns", "del", namespace]).status();
         }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = fs::remove_dir_all(format!("/etc/netns/{}", self.door));
         let _ = fs::remove_dir("/etc/netns");
         // The threads end with the test's process; their sockets keep nothing that is seen.
