@@ -11,7 +11,8 @@ mod support;
 use model::{EnvironmentId, EnvironmentSpec, Feature, Generation, Network, Service, Stack};
 use runtime::Runtime as _;
 use runtime_cell::CellRuntime;
-use std::collections::BTreeMap;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{collections::BTreeMap, time::Duration};
 use support::{Rig, exec, ready, service, spec, up};
 
 #[test]
@@ -105,7 +106,7 @@ impl Town {
             if seen.lines().any(|line| line == word) {
                 return seen;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{at} never heard `{word}` of {from}");
     }
@@ -197,8 +198,9 @@ async fn nobody_speaks_in_the_name_of_another() {
         town.address("db").await,
         town.address("api").await,
     );
-    // Whoever has spoken is known by its neighbours, whom a claim could mislead.
+    // Whoever has spoken is known by its neighbours, whom a claim could mislead. What follows is said once: both have to hear by then.
     town.heard("db", "api", "a word of the api").await;
+    town.heard("api", "web", "an early word of the web").await;
     let cells = town.rig.run_dir().join("cells").join(town.environment.as_str());
     let own = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with("web");
     let bundle = std::fs::read_dir(cells).unwrap().flatten().find(own).unwrap().path();
@@ -280,4 +282,33 @@ except OSError: print('knows nothing')
     }
     assert_eq!(town.run("web", knows).await.trim(), "knows nothing");
     town.runtime.remove(&town.environment, Generation(3)).await.unwrap();
+}
+
+/// Asks for a name some time after it has said that it will.
+const LATER: &str = "
+import socket, time
+print('soon', flush=True)
+time.sleep(1)
+try: print(socket.gethostbyname('db') != '')
+except OSError as error: print(error)
+";
+
+/// It serves the names, and on a machine that has much else to do it may not get to it for some seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_for_a_name_waits_for_a_host_that_is_slow() {
+    let town = Town::build().await;
+    let argv = ["python3", "-c", LATER].map(str::to_owned);
+    let service = "api".parse().unwrap();
+    let mut asking = town
+        .runtime
+        .exec(&town.environment, &service, &argv, &BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!(asking.stdout.recv().await.as_deref(), Some(&b"soon\n"[..]));
+    let host = Pid::from_raw(town.rig.host_pid().cast_signed()).unwrap();
+    kill_process(host, Signal::STOP).unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    kill_process(host, Signal::CONT).unwrap();
+    assert_eq!(asking.stdout.recv().await.as_deref(), Some(&b"True\n"[..]));
+    town.runtime.remove(&town.environment, Generation(1)).await.unwrap();
 }

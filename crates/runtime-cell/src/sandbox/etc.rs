@@ -33,6 +33,10 @@ const ALLOWED: [&str; 22] = [
     "ssl/certs",
     "ssl/openssl.cnf",
 ];
+/// The name server is on this machine and answers at once, also that there is no such name; who is not there is refused by the kernel.
+/// What takes longer is a machine that has too much to do, and a resolver that gives up makes it an error of the application. musl
+/// divides the time among its attempts, glibc takes it for each.
+const RESOLVER: &str = "options timeout:5 attempts:4";
 /// Where the files that differ per container lie; the shared `/etc` has links to them.
 pub(crate) const OWN_FILES: &str = ".cell";
 const MAX_DEPTH: u32 = 8;
@@ -68,7 +72,7 @@ pub(crate) fn write(target: &Path) -> io::Result<()> {
     fs::write(part.join("nsswitch.conf"), NSSWITCH)?;
     fs::write(
         part.join("resolv.conf"),
-        format!("nameserver {HUB_ADDRESS}\noptions timeout:1 attempts:2\n"),
+        format!("nameserver {HUB_ADDRESS}\n{RESOLVER}\n"),
     )?;
     for name in ["hosts", "hostname"] {
         symlink(format!("/{OWN_FILES}/{name}"), part.join(name))?;
