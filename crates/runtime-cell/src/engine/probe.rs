@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::{EngineError, EngineKind};
 
-/// How long a program may take to tell its version.
-const VERSION_BOUND: Duration = Duration::from_secs(5);
+/// How long a program may take to tell its version. A machine that was just started and has much to do reads it from its disk first,
+/// and an engine that is not found is missing until the next start.
+const VERSION_BOUND: Duration = Duration::from_secs(60);
 
 /// One installed engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

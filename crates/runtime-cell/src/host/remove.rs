@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Host {
     /// Removes everything of an environment and returns when it was seen to be gone.

@@ -20,7 +20,8 @@ const HOST: &str = "host";
 /// Stands where an environment would, for the trial of an OCI runtime.
 pub(crate) const TRIAL: &str = "trial";
 const PERIOD_MICROS: u64 = 100_000;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Who was killed ends when the disk has answered that it waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The hierarchies of version 1 that Maquette itself writes to; the OCI runtime makes its groups in the others too.
 const OWN_V1: [&str; 4] = ["memory", "cpu", "pids", "freezer"];
 

@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Without a trial that went well there are no cells: a machine that is busy is given time.
+const PATIENCE: Duration = Duration::from_secs(60);
 const UNIT: &str = "trial";
 const PIDS: u64 = 16;
 const COMMAND: &str = "sleep";
@@ -102,7 +103,7 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
     let plan = Plan {
         host_name: UNIT.to_owned(),
         address: container_address(0),
-        argv: vec![COMMAND.to_owned(), "60".to_owned()],
+        argv: vec![COMMAND.to_owned(), "600".to_owned()],
         variables: Vec::new(),
         working_directory: "/".to_owned(),
         user: 0,
