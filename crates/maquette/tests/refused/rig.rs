@@ -89,17 +89,31 @@ fn own(path: &Path, (uid, gid): (u32, u32)) {
     }
 }
 
+/// Two directories for a new rig. What a program of the same number has left, which may even run still, is left alone.
+fn new_place() -> (PathBuf, PathBuf) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // No name begins with another one's: processes are found by it.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("maquette-refused-{}-{number:03}", std::process::id());
+        let places = (std::env::temp_dir().join(&name), Path::new("/run").join(&name));
+        let made = [&places.0, &places.1].map(|place| fs::create_dir(place).map_err(|error| error.kind()));
+        if made == [Ok(()), Ok(())] {
+            return places;
+        }
+        for (place, made) in [&places.0, &places.1].into_iter().zip(made) {
+            match made {
+                Ok(()) => fs::remove_dir(place).unwrap(),
+                Err(kind) => assert_eq!(kind, std::io::ErrorKind::AlreadyExists, "{}", place.display()),
+            }
+        }
+    }
+}
+
 impl Rig {
     /// Directories, a repository with these files on `main`, and a configuration. Nothing runs yet.
     pub(crate) async fn new(files: &[FileChange]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        // No name begins with another one's: processes are found by it.
-        let name = format!(
-            "maquette-refused-{}-{:03}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
-        let root = std::env::temp_dir().join(&name);
+        let (root, run_dir) = new_place();
         for directory in ["bin", "state", "forge"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
@@ -114,7 +128,7 @@ impl Rig {
             .unwrap();
         forge.commit(&main, None, files, "Begin").await.unwrap();
         let rig = Self {
-            run_dir: Path::new("/run").join(&name),
+            run_dir,
             root,
             forge,
             api: free_port(),
@@ -123,7 +137,6 @@ impl Rig {
             instance: None,
             user: nobody(),
         };
-        fs::create_dir_all(&rig.run_dir).unwrap();
         rig.give();
         rig.configure();
         rig
