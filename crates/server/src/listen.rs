@@ -218,7 +218,7 @@ mod tests {
         drop(silent);
         let since = std::time::Instant::now();
         while !asked(from([127, 0, 0, 2], address).await).await.ends_with("here") {
-            assert!(since.elapsed() < HEAD, "it may come again");
+            assert!(since.elapsed() < Duration::from_secs(120), "it may come again");
             sleep(Duration::from_millis(20)).await;
         }
         end.cancel();

@@ -1,6 +1,10 @@
 //! The environment of the base branch.
 
-use crate::bench::{Bench, branch, compose};
+use crate::{
+    bench::{Bench, LOOKS, branch, compose},
+    gate::Door,
+    keeping::until,
+};
 use model::{Origin, Phase, Power};
 use std::time::Duration;
 use store::EnvironmentRow;
@@ -8,7 +12,7 @@ use tokio::time::sleep;
 
 /// The newest baseline, once there is one for which this holds.
 async fn baseline(bench: &Bench, what: &str, holds: impl AsyncFn(&EnvironmentRow) -> bool) -> EnvironmentRow {
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         let rows = bench.store.environment_list(None, true).await.unwrap();
         let found = rows
             .into_iter()
@@ -46,7 +50,7 @@ async fn it_is_seen_live_and_sleeps_and_each_push_is_tried() {
     let row = at(ruled, Phase::Sleeping).await;
     assert_eq!((row.label.as_str(), row.power), ("base", Power::Stopped));
     // It sleeps in truth: it was live and is stopped.
-    for _ in 0..1000 {
+    for _ in 0..LOOKS {
         let observed = runtime::Runtime::observe(&bench.simulator, &row.id).await.unwrap();
         if observed.is_some_and(|observed| observed.power == Power::Stopped) {
             break;
@@ -136,7 +140,7 @@ async fn environments_of_branches_survive_force_and_a_new_branch_of_the_name() {
     let follows = |commit: model::CommitId| {
         let (bench, id) = (&bench, row.id.clone());
         async move {
-            for _ in 0..3000 {
+            for _ in 0..LOOKS {
                 let now = bench.store.environment_get(&id).await.unwrap().unwrap();
                 if now.head.values().any(|head| *head == commit) && bench.phase(&id).await == Phase::Live {
                     assert!(now.wanted, "{}", now.reason);
@@ -156,10 +160,17 @@ async fn environments_of_branches_survive_force_and_a_new_branch_of_the_name() {
     let forced = bench.forge.commit_create(None, &files, "Anew").await.unwrap();
     bench.set_branch("topic", &forced);
     follows(forced).await;
-    // Deleted and made again before anybody has looked twice.
-    bench.set_branch("topic", &first);
+    // Deleted and made again before anybody has looked twice: the one look in between says that it is gone.
+    bench.gate.set(Door::Silent);
     bench.forge.delete_branch(&branch("topic")).await.unwrap();
     bench.set_branch("topic", &first);
+    bench.gate.miss(&branch("topic"));
+    bench.gate.set(Door::Open);
+    until("somebody has looked", || async {
+        bench.nudge();
+        bench.gate.has_missed()
+    })
+    .await;
     follows(first.clone()).await;
     // Gone for good; a later branch of that name is not the one that somebody wanted an environment of.
     bench.forge.delete_branch(&branch("topic")).await.unwrap();

@@ -15,8 +15,11 @@ use store::{EnvironmentRow, Store};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// Nothing on this bench takes longer, unless it never happens.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing on this bench takes longer, unless it never happens. Simulated time goes ten times as fast as ours, and more slowly on a
+/// machine that has other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// So many looks, 10 ms apart or more, take as long as that.
+pub(crate) const LOOKS: usize = 18_000;
 
 struct SimulatedClock(Simulator);
 

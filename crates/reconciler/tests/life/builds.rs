@@ -1,6 +1,6 @@
 //! What is built in a checkout, from the first pull request that wants it to the last.
 
-use crate::bench::{Bench, SETTINGS, branch, compose};
+use crate::bench::{Bench, LOOKS, SETTINGS, branch, compose};
 use forge::{
     PullRequestNumber,
     local::{FileChange, LocalHead, NewPullRequest},
@@ -67,7 +67,7 @@ async fn the_same_inputs_are_built_once_and_what_nobody_wants_any_more_goes() {
     assert_eq!(products(&bench).await, made, "the other environment mounts it");
     bench.forge.close(second).await.unwrap();
     bench.reaches(second, Phase::Ended, None).await;
-    for _ in 0..600 {
+    for _ in 0..LOOKS {
         if products(&bench).await.is_empty() {
             return;
         }
@@ -113,7 +113,7 @@ async fn what_an_approved_commit_of_a_fork_builds_is_its_own_and_it_has_half_of_
     // A copy is trusted as what it was copied from is.
     for (of, trusted) in [(&row, true), (&fork, false)] {
         let copy = handle.create_clone(&of.id, "a test").await.unwrap();
-        for _ in 0..600 {
+        for _ in 0..LOOKS {
             if bench.store.generation_newest(&copy.id).await.unwrap().is_some() {
                 break;
             }

@@ -1,6 +1,6 @@
 //! Jobs that people run.
 
-use crate::bench::{Bench, compose};
+use crate::bench::{Bench, PATIENCE, compose};
 use forge::local::FileChange;
 use model::{EnvironmentId, JobName, Phase};
 use reconciler::Intent;
@@ -42,9 +42,7 @@ async fn ran(bench: &Bench, run: &JobRunRow) -> JobRunRow {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(30), wait)
-        .await
-        .expect("the run never ended")
+    timeout(PATIENCE, wait).await.expect("the run never ended")
 }
 
 async fn run(bench: &Bench, id: &EnvironmentId, name: &str) -> Result<JobRunRow, Intent> {
@@ -64,9 +62,7 @@ async fn begun(bench: &Bench, id: &EnvironmentId, name: &str) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(30), wait)
-        .await
-        .expect("the run never began");
+    timeout(PATIENCE, wait).await.expect("the run never began");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! What happens to pull requests, one case each.
 
-use crate::bench::{Bench, SETTINGS, branch, compose};
+use crate::bench::{Bench, LOOKS, SETTINGS, branch, compose};
 use forge::local::{FileChange, LocalHead, NewPullRequest};
 use model::{CommitId, EnvironmentId, Generation, Phase};
 use reconciler::Scope;
@@ -156,7 +156,7 @@ async fn a_branch_environment_follows_its_branch_and_ends_with_it() {
     let live = |commit: Option<model::CommitId>| {
         let (bench, id) = (&bench, row.id.clone());
         async move {
-            for _ in 0..1000 {
+            for _ in 0..LOOKS {
                 let now = bench.store.environment_get(&id).await.unwrap().unwrap();
                 let at = commit
                     .as_ref()
@@ -173,7 +173,7 @@ async fn a_branch_environment_follows_its_branch_and_ends_with_it() {
     let commit = bench.push("topic", &compose("newer")).await;
     live(Some(commit)).await;
     bench.forge.delete_branch(&branch("topic")).await.unwrap();
-    for _ in 0..1000 {
+    for _ in 0..LOOKS {
         if bench.phase(&row.id).await == Phase::Ended {
             break;
         }
@@ -195,7 +195,7 @@ async fn one_service_comes_from_another_branch_and_follows_it() {
     let serves = |text: &'static str| {
         let (bench, id) = (&bench, row.id.clone());
         async move {
-            for _ in 0..1000 {
+            for _ in 0..LOOKS {
                 let generations = bench.store.generation_list(&id).await.unwrap();
                 let last = generations.last().unwrap();
                 let command = &last.spec.services().unwrap().services[&"web".parse().unwrap()]
@@ -236,7 +236,7 @@ async fn services_are_left_out_of_one_environment_and_taken_in_again() {
     };
     let runs = async |expected: &[&str]| {
         let mut there = Vec::new();
-        for _ in 0..1000 {
+        for _ in 0..LOOKS {
             let observed = bench.simulator.observe(&row.id).await.unwrap();
             let services = observed.map(|o| o.services.into_keys().map(|name| name.to_string()));
             there = services.into_iter().flatten().collect();

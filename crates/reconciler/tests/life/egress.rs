@@ -2,7 +2,7 @@
 
 use crate::{
     approvals::{from_a_fork, open, say},
-    bench::Bench,
+    bench::{Bench, LOOKS},
 };
 use forge::local::LocalForge;
 use model::{EnvironmentId, Phase, ServiceFact};
@@ -20,7 +20,7 @@ async fn reaches(bench: &Bench, id: &EnvironmentId, name: &str) -> bool {
 }
 
 async fn reaches_at_last(bench: &Bench, id: &EnvironmentId, name: &str, wanted: bool) {
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         if reaches(bench, id, name).await == wanted {
             return;
         }

@@ -1,6 +1,6 @@
 //! Services that are left out because one outside does in their place.
 
-use crate::bench::{Bench, branch};
+use crate::bench::{Bench, PATIENCE, branch};
 use forge::local::FileChange;
 use model::{Phase, ServiceName};
 use reconciler::{Intent, Scope};
@@ -50,7 +50,7 @@ async fn live_with(bench: &Bench, row: &EnvironmentRow, endpoint: Option<&str>) 
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(30), wait).await.expect("never so")
+    timeout(PATIENCE, wait).await.expect("never so")
 }
 
 async fn begun(stack: &str, policy: &str) -> (Bench, EnvironmentRow) {
@@ -81,7 +81,7 @@ async fn a_service_is_found_elsewhere_and_taken_in_again() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(30), allowed).await.expect("never allowed");
+    timeout(PATIENCE, allowed).await.expect("never allowed");
     let live = live_with(&bench, &row, Some("search.example.com:9200")).await;
     let note = "Left out: search (found at search.example.com:9200).";
     assert!(live.notes.iter().any(|told| told == note), "{:?}", live.notes);

@@ -32,6 +32,8 @@ pub(crate) struct Gate {
     door: Mutex<Door>,
     /// A commit of which it knows nobody who pushed it.
     doubted: Mutex<Option<CommitId>>,
+    /// A branch of which it says once that it does not exist.
+    missed: Mutex<Option<BranchName>>,
 }
 
 impl Gate {
@@ -40,6 +42,7 @@ impl Gate {
             forge,
             door: Mutex::new(Door::Open),
             doubted: Mutex::default(),
+            missed: Mutex::default(),
         }
     }
 
@@ -55,6 +58,16 @@ impl Gate {
     /// Lets it know nobody who pushed a commit.
     pub(crate) fn doubt(&self, commit: &CommitId) {
         *self.doubted.lock().unwrap() = Some(commit.clone());
+    }
+
+    /// Lets it say of a branch that it does not exist, to the next who asks and to nobody after.
+    pub(crate) fn miss(&self, branch: &BranchName) {
+        *self.missed.lock().unwrap() = Some(branch.clone());
+    }
+
+    /// Whether somebody has asked for the branch that it missed.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.missed.lock().unwrap().is_none()
     }
 
     fn pass(&self) -> Result<&LocalForge> {
@@ -102,7 +115,11 @@ impl Forge for Gate {
     }
 
     async fn branch(&self, repository: &RepositoryId, branch: &BranchName) -> Result<BranchFact> {
-        self.pass()?.branch(repository, branch).await
+        let forge = self.pass()?;
+        if self.missed.lock().unwrap().take_if(|missed| missed == branch).is_some() {
+            return Ok(BranchFact::Absent);
+        }
+        forge.branch(repository, branch).await
     }
 
     async fn permission(&self, repository: &RepositoryId, login: &str) -> Result<Permission> {

@@ -1,6 +1,9 @@
 //! Images, from a real registry to a simulated runtime: what is missing, what moves, and what nobody wants any more.
 
-use crate::bench::{Bench, branch};
+use crate::{
+    bench::{Bench, branch},
+    keeping::until,
+};
 use forge::{
     PullRequestNumber,
     local::{FileChange, NewPullRequest},
@@ -111,21 +114,22 @@ async fn an_image_is_pinned_taken_when_it_comes_followed_and_removed_when_nobody
             );
             break;
         }
-        assert!(tries < 600, "{newest:#?}");
+        assert!(tries < 3600, "{newest:#?}");
         sleep(Duration::from_millis(50)).await;
     }
     for tries in 0.. {
         if bench.simulator.image_list().await.unwrap() == [other.clone()].into() {
             break;
         }
-        assert!(tries < 1200, "{:?}", bench.store.image_list().await);
+        assert!(tries < 3600, "{:?}", bench.store.image_list().await);
         sleep(Duration::from_millis(50)).await;
     }
-    let receipt = bench
-        .store
-        .receipt_get(&image_keeper(&digest).unwrap())
-        .await
-        .unwrap()
-        .unwrap();
+    // It is written once the image is seen gone.
+    let keeper = image_keeper(&digest).unwrap();
+    until("there is a receipt", || async {
+        bench.store.receipt_get(&keeper).await.unwrap().is_some()
+    })
+    .await;
+    let receipt = bench.store.receipt_get(&keeper).await.unwrap().unwrap();
     assert!(receipt.entries.iter().all(|entry| entry.gone.is_some()), "{receipt:#?}");
 }

@@ -36,6 +36,7 @@ async fn life(bench: &mut Bench, kill_after: Option<(usize, Stage)>) -> usize {
     bench.assert_one(number).await;
     assert_eq!(bench.environments(number).await.len(), 1);
     assert_eq!(bench.inventory().await, [], "something is left over");
+    bench.comment_says(number, "verified gone").await;
     assert_eq!(bench.forge.comments(number).unwrap().len(), 1);
     bench.simulator.calls().len() - begin
 }

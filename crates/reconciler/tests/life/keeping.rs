@@ -1,8 +1,9 @@
 //! What is kept, for how long, and what happens when a forge or the room for environments is lost.
 
 use crate::{
-    bench::{Bench, SETTINGS, branch, compose},
+    bench::{Bench, LOOKS, PATIENCE, SETTINGS, branch, compose},
     gate::Door,
+    goldens::builders,
 };
 use forge::local::{FileChange, NewPullRequest};
 use model::{EnvironmentId, Generation, Origin, Phase, Power, SnapshotId, Timestamp};
@@ -17,7 +18,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// Waits until this is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
     let since = Instant::now();
-    while since.elapsed() < Duration::from_secs(30) {
+    while since.elapsed() < PATIENCE {
         if is().await {
             return;
         }
@@ -158,9 +159,12 @@ async fn the_policys_age_of_expiry_counts_after_a_restart_without_the_forge() {
     bench.kill();
     bench.gate.set(Door::Silent);
     bench.start().await;
-    for _ in 0..100 {
+    until("it is away for longer than the configuration would wait", || async {
         bench.pass(HOUR / 2).await;
-    }
+        let lost = bench.store.lost_access_list().await.unwrap();
+        lost.iter().any(|lost| lost.seen >= 12 * HOUR)
+    })
+    .await;
     bench.stands(&row.id, Phase::Suspended).await;
     assert!(bench.store.environment_get(&row.id).await.unwrap().unwrap().wanted);
 }
@@ -212,7 +216,7 @@ pub(crate) async fn golden_of_main(bench: &Bench) -> GoldenRow {
         FileChange::write("db/1.sql", "SELECT 1;\n"),
     ];
     bench.forge.commit(&branch("main"), None, &files, "Data").await.unwrap();
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         if let Some(row) = bench.store.golden_list_all().await.unwrap().pop() {
             return row;
         }
@@ -302,6 +306,7 @@ async fn an_environment_recovers_when_its_golden_is_mended() {
         bench.forge.open_pull_request(new).await.unwrap().number
     };
     bench.reaches(number, Phase::Starting, None).await;
+    until("somebody makes it", || async { !builders(&bench).await.is_empty() }).await;
     bench.kill();
     for row in bench.store.environment_list(None, false).await.unwrap() {
         if row.origin == Origin::Golden {
@@ -313,12 +318,14 @@ async fn an_environment_recovers_when_its_golden_is_mended() {
         }
     }
     bench.start().await;
+    // For two simulated minutes.
+    until("the golden has failed", || async {
+        let row = bench.store.golden_get(&golden).await.unwrap();
+        row.unwrap().state == GoldenState::Failed
+    })
+    .await;
     let row = bench.reaches(number, Phase::Failed, None).await;
     bench.comment_says(number, "the golden could not be made").await;
-    assert_eq!(
-        bench.store.golden_get(&golden).await.unwrap().unwrap().state,
-        GoldenState::Failed
-    );
     // Somebody has mended it.
     bench.simulator.snapshot_put(golden.clone(), Content::new());
     until("it goes on by itself", || async {
@@ -352,9 +359,12 @@ async fn who_finds_no_room_waits_visibly_and_goes_on_by_himself() {
     assert_eq!(bench.phase(&row.id).await, Phase::Starting);
     let attempts = bench.store.attempt_list(&row.id, Generation(1)).await.unwrap();
     assert!(attempts.values().any(|attempt| attempt.waits), "{attempts:?}");
-    let events = bench.store.event_list(&row.id, 100).await.unwrap();
-    let told = events.iter().filter(|event| event.kind == "waits");
-    assert_eq!(told.count(), 1, "{events:?}");
+    let told = || async {
+        let events = bench.store.event_list(&row.id, 100).await.unwrap();
+        events.iter().filter(|event| event.kind == "waits").count()
+    };
+    until("it is noted", || async { told().await > 0 }).await;
+    assert_eq!(told().await, 1, "it is noted once");
     bench.simulator.set_room(Some(Room {
         total,
         free: 50,

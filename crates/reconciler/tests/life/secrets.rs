@@ -1,6 +1,6 @@
 //! Secrets: who is given them, what a new value and a removal do, and where values never are.
 
-use crate::bench::{Bench, branch};
+use crate::bench::{Bench, LOOKS, branch};
 use forge::{
     PullRequestNumber,
     local::{FileChange, LocalHead, NewPullRequest},
@@ -111,7 +111,7 @@ impl Bench {
     }
 
     async fn key_becomes(&self, id: &EnvironmentId, wanted: &str) {
-        for _ in 0..3000 {
+        for _ in 0..LOOKS {
             if self.key(id, "web").await.as_deref() == Some(wanted) {
                 return;
             }
@@ -132,7 +132,7 @@ impl Bench {
     /// Waits until the newest generation has a note with this text.
     async fn notes_say(&self, id: &EnvironmentId, text: &str) {
         let mut notes = Vec::new();
-        for _ in 0..3000 {
+        for _ in 0..LOOKS {
             notes = self.newest(id).await.notes;
             if notes.iter().any(|note| note.contains(text)) {
                 return;

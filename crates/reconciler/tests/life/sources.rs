@@ -1,7 +1,7 @@
 //! Projects of several repositories: what an environment is made from, whichever of them a pull request is of.
 
 use crate::{
-    bench::{Bench, branch},
+    bench::{Bench, PATIENCE, branch},
     gate::{Door, Gate},
 };
 use forge::{
@@ -12,8 +12,6 @@ use model::{BranchName, CommitId, EnvironmentId, MountKind, Origin, Phase};
 use std::{process::Command, sync::Arc, time::Duration};
 use store::EnvironmentRow;
 use tokio::time::{sleep, timeout};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn compose(text: &str) -> String {
     let serve = |text: &str| format!("[\"serve\", \"HTTP/1.1 200 OK\\r\\n\\r\\n{text}\"]");

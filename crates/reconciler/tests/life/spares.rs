@@ -1,7 +1,7 @@
 //! Spares: made when nothing else is to do, adopted by one environment, gone when the machine needs their memory.
 
 use crate::{
-    bench::{Bench, SETTINGS, branch, compose},
+    bench::{Bench, LOOKS, SETTINGS, branch, compose},
     gate::Door,
     keeping::{HOUR, until},
 };
@@ -62,7 +62,7 @@ async fn all(bench: &Bench) -> Vec<EnvironmentRow> {
 
 /// Waits for a spare that can be adopted and is not `but`.
 async fn ready(bench: &Bench, but: Option<&EnvironmentId>) -> EnvironmentRow {
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         let rows = all(bench).await;
         let found = rows
             .into_iter()
@@ -81,7 +81,7 @@ async fn why(bench: &Bench) -> Option<String> {
 }
 
 async fn why_says(bench: &Bench, text: &str) {
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         if why(bench).await.is_some_and(|why| why.contains(text)) {
             return;
         }
@@ -280,9 +280,10 @@ async fn one_whose_engine_ends_is_replaced_after_a_pause() {
     let bench = bench().await;
     let spare = ready(&bench, None).await;
     bench.simulator.kill(&spare.id, &"cache".parse().unwrap(), 137);
+    // Said for two simulated minutes, from the moment on at which it is to go.
+    why_says(&bench, "another is made later").await;
     let row = ended(&bench, &spare.id).await;
     assert!(row.reason.contains("do not run any more"), "{}", row.reason);
-    why_says(&bench, "another is made later").await;
     bench.simulator.advance(HOUR / 20);
     ready(&bench, Some(&spare.id)).await;
 }

@@ -1,9 +1,12 @@
 //! What troubles one thing keeps nobody from looking after the others, and a start after an end at an unlucky moment mends what
 //! was half written.
 
-use crate::bench::{Bench, branch, compose};
+use crate::{
+    bench::{Bench, LOOKS, branch, compose},
+    goldens,
+};
 use forge::local::{FileChange, NewPullRequest};
-use model::{Generation, Origin, Phase};
+use model::{Generation, Phase};
 use std::time::Duration;
 use store::{EnvironmentPatch, EnvironmentRow, GoldenState, Outcome};
 use tokio::time::sleep;
@@ -79,7 +82,7 @@ async fn a_golden_that_failed_is_tried_again() {
         .unwrap();
     bench.start().await;
     let project = "shop".parse().unwrap();
-    for _ in 0..6000 {
+    for _ in 0..LOOKS {
         let goldens = bench.store.golden_list(&project).await.unwrap();
         if goldens.iter().any(|golden| golden.state == GoldenState::Failed) {
             break;
@@ -96,9 +99,8 @@ async fn a_golden_that_failed_is_tried_again() {
 
 /// The builders of goldens there ever were, once there are so many.
 async fn builders(bench: &Bench, count: usize) -> Vec<EnvironmentRow> {
-    for _ in 0..6000 {
-        let mut rows = bench.store.environment_list(None, true).await.unwrap();
-        rows.retain(|row| row.origin == Origin::Golden && row.newest.is_some());
+    for _ in 0..LOOKS {
+        let rows = goldens::builders(bench).await;
         if rows.len() >= count {
             return rows;
         }

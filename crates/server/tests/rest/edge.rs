@@ -1,6 +1,6 @@
 //! What the gateway's process asks: routes, sign-in, waking.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, PATIENCE};
 use gateway::{AuthState, RouteKey, RouteState, RouteTable, Routes, Secret, Wake};
 use http::Method;
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn route(table: &RouteTable, label: &str, state: impl Fn(Option<&RouteStat
             changes.changed().await.unwrap();
         }
     };
-    let found = timeout(Duration::from_secs(30), wait).await;
+    let found = timeout(PATIENCE, wait).await;
     assert!(found.is_ok(), "{:?}", table.route(&key(label)));
 }
 
@@ -61,16 +61,16 @@ async fn a_visit_wakes_the_baseline_and_is_let_in_when_it_answers() {
     let view = bench.reaches("base", "sleeping").await;
     assert_eq!(view["origin"], json!({ "kind": "baseline", "branch": "main" }));
     let id = view["id"].as_str().unwrap().parse().unwrap();
-    for _ in 0..1000 {
-        if runtime::Runtime::observe(&bench.simulator, &id)
+    let stopped = async {
+        while runtime::Runtime::observe(&bench.simulator, &id)
             .await
             .unwrap()
-            .is_some_and(|found| found.power == model::Power::Stopped)
+            .is_none_or(|found| found.power != model::Power::Stopped)
         {
-            break;
+            sleep(Duration::from_millis(10)).await;
         }
-        sleep(Duration::from_millis(10)).await;
-    }
+    };
+    timeout(PATIENCE, stopped).await.expect("it never slept");
     let found = table.route(&key("base")).unwrap();
     client.wake(&found.target.environment, found.epoch).await;
     route(&table, "base", |state| state == Some(&RouteState::Live)).await;

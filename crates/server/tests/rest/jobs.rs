@@ -1,6 +1,6 @@
 //! Jobs that people run, through the API.
 
-use crate::bench::{Bench, branch};
+use crate::bench::{Bench, PATIENCE, branch};
 use forge::local::FileChange;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ async fn ended(bench: &Bench, path: &str) -> Value {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let run = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    let run = tokio::time::timeout(PATIENCE, wait).await;
     run.expect("the run never ended")
 }
 

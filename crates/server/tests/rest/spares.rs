@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_without_slow_engines_is_told_why_it_has_none() {
     let bench = Bench::new().await;
-    for _ in 0..500 {
+    for _ in 0..9_000 {
         let list = bench.get("/spares").await;
         let view = &list["projects"][0];
         assert_eq!(
@@ -46,7 +46,7 @@ async fn a_spare_is_shown_and_has_no_route() {
         .unwrap();
     bench.ok(Method::POST, "/projects/shop/nudge", None).await;
     let mut list = bench.get("/spares").await;
-    for _ in 0..1500 {
+    for _ in 0..9_000 {
         if list["projects"][0]["spares"][0]["ready"] == true {
             break;
         }
@@ -80,7 +80,7 @@ async fn a_spare_is_shown_and_has_no_route() {
         label: label.parse().unwrap(),
     };
     // The table has caught up when it has the environment; it never has the spare.
-    for _ in 0..500 {
+    for _ in 0..9_000 {
         assert!(table.route(&key(label)).is_none());
         if table.route(&key("pr-1")).is_some() {
             end.cancel();
