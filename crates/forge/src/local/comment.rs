@@ -53,17 +53,20 @@ impl LocalForge {
         Ok(id)
     }
 
-    /// Writes a new comment, under the lock.
+    /// Writes a new comment, under the lock. It changes its pull request, as on every forge: by that it is found.
     fn comment_new(&self, number: PullRequestNumber, account: Account, body: &str) -> Result<CommentId> {
-        if self.document(number)?.is_none() {
+        let Some(mut pull) = self.document(number)? else {
             return Err(ForgeError::NotFound {
                 what: format!("pull request {number}"),
             });
-        }
+        };
         let directory = self.comments_of(number);
         std::fs::create_dir_all(&directory).map_err(super::client::storage("comments", &directory))?;
         let id = numbers(&directory)?.last().copied().unwrap_or(0) + 1;
-        self.comment_save(number, id, account, body)
+        let id = self.comment_save(number, id, account, body)?;
+        pull.updated = now();
+        self.save(&pull)?;
+        Ok(id)
     }
 
     fn comment_save(&self, number: PullRequestNumber, id: u64, account: Account, body: &str) -> Result<CommentId> {

@@ -299,7 +299,7 @@ impl LocalForge {
         read_document(&self.file(number))
     }
 
-    fn save(&self, pull: &wire::PullRequest) -> Result<()> {
+    pub(super) fn save(&self, pull: &wire::PullRequest) -> Result<()> {
         write_document(&self.file(PullRequestNumber(pull.number)), pull)
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{HeadOrigin, PullRequestAction, PullRequestState, StatusState, Subject, marked};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 use test_support::gitea::WorkTree;
 
@@ -87,11 +87,14 @@ async fn the_life_of_a_pull_request() {
 #[tokio::test]
 async fn everything_is_there_again_after_a_restart() {
     let (dir, forge) = forge().await;
-    let pull = topic(&forge).await;
+    let opened = topic(&forge).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
     forge
-        .comment_add(pull.number, LocalForge::developer(), "hello")
+        .comment_add(opened.number, LocalForge::developer(), "hello")
         .await
         .unwrap();
+    let pull = read(&forge, opened.number).await;
+    assert!(pull.updated > opened.updated, "by that its comments are read anew");
     let id = forge.repository_id().clone();
     drop(forge);
     let again = LocalForge::open(dir.path(), &"other/name".parse().unwrap(), &name("trunk"))

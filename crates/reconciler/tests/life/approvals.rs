@@ -1,6 +1,9 @@
 //! Heads that nobody who may push has pushed: approved at one commit, by somebody who may push.
 
-use crate::bench::{Bench, SETTINGS, branch, compose};
+use crate::{
+    bench::{Bench, LOOKS, SETTINGS, branch, compose},
+    keeping::until,
+};
 use forge::{
     Account, PullRequestNumber, StatusState,
     local::{FileChange, LocalForge, LocalHead, NewPullRequest},
@@ -34,7 +37,7 @@ pub(crate) async fn say(bench: &Bench, number: PullRequestNumber, account: Accou
 async fn told(bench: &Bench, number: PullRequestNumber, text: &str) -> String {
     let us = LocalForge::ours().id;
     let mut seen = Vec::new();
-    for _ in 0..3000 {
+    for _ in 0..LOOKS {
         seen = bench.forge.comments(number).unwrap();
         let mut ours = seen.iter().filter(|comment| comment.account.id == us);
         if let Some(comment) = ours.find(|comment| comment.body.contains(text)) {
@@ -87,9 +90,12 @@ async fn a_comment_of_somebody_who_may_push_approves_the_commit_that_it_names() 
     let live = bench.reaches(number, Phase::Live, Some(&first)).await;
     assert_eq!(live.id, row.id);
     bench.status_says(&first, StatusState::Success, "live").await;
-    let events = bench.store.event_list(&row.id, 20).await.unwrap();
     let who = format!("{first} was approved: developer by a comment");
-    assert!(events.iter().any(|event| event.text == who), "{events:#?}");
+    until("it is noted who has approved it", || async {
+        let events = bench.store.event_list(&row.id, 50).await.unwrap();
+        events.iter().any(|event| event.text == who)
+    })
+    .await;
 
     // The approval was for that commit alone.
     let second = from_a_fork(&bench, "evil").await;
@@ -145,4 +151,17 @@ async fn an_operator_approves_the_newest_commit_and_no_other() {
     bench.forge.close(number).await.unwrap();
     bench.reaches(number, Phase::Ended, None).await;
     assert!(handle.approve(&row.id, &second, "an operator").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comment_long_after_the_push_approves_it_as_well() {
+    let bench = Bench::new().await;
+    let commit = from_a_fork(&bench, "harmless").await;
+    let number = open(&bench, &commit).await;
+    bench.reaches(number, Phase::NeedsApproval, Some(&commit)).await;
+    // By now the comments have been read for as long as they are without being asked for.
+    sleep(Duration::from_secs(5)).await;
+    let approval = format!("/preview approve {commit}");
+    say(&bench, number, LocalForge::developer(), &approval).await;
+    bench.reaches(number, Phase::Live, Some(&commit)).await;
 }
