@@ -117,10 +117,12 @@ async fn of_source(
 ) -> Result<(), Trouble> {
     let is_primary = project.primary().is_some_and(|primary| primary.name == source.name);
     let reading = async {
+        // In this order: what was opened after the policy had changed is never judged by the one before.
+        let listed = source.forge.pull_request_list_open(&source.repository).await?;
         if is_primary {
             troubles.note(policy(context, project, source).await)?;
         }
-        Ok(source.forge.pull_request_list_open(&source.repository).await?)
+        Ok(listed)
     };
     let listed = access::noted(context, project, source, reading.await).await?;
     let numbers: BTreeSet<u64> = listed.iter().map(|pull| pull.number.0).collect();
