@@ -121,12 +121,17 @@ async fn place(source: &Source, wish: &Wish<'_>, pulls: &[PullRequestRow], sight
     if let Some(branch) = wish.branch
         && let BranchFact::At(commit) = sight.branch(source, branch).await?
     {
-        // Of a branch with a pull request it is known whether somebody pushed who may.
-        let doubted = |pull: &PullRequestRow| {
-            pull.source == source.name && pull.head == commit && !pull.trusted && pulls::is_of_branch(pull, branch)
+        // Of a branch with a pull request it is known whether somebody pushed who may. Of a push since that was asked it is not:
+        // the commit of which it is known counts until the next look.
+        let of_branch = |pull: &&PullRequestRow| pull.source == source.name && pulls::is_of_branch(pull, branch);
+        let of_branch: Vec<&PullRequestRow> = pulls.iter().filter(of_branch).collect();
+        let commit = match of_branch.first() {
+            Some(pull) if of_branch.iter().all(|pull| pull.head != commit) => pull.head.clone(),
+            _ => commit,
         };
+        let doubted = |pull: &&PullRequestRow| pull.head == commit && !pull.trusted;
         let approved = wish.approved.get(&source.name) == Some(&commit);
-        if approved || !pulls.iter().any(doubted) {
+        if approved || !of_branch.iter().any(doubted) {
             return Ok((branch.clone(), commit));
         }
         let why = format!(
@@ -296,3 +301,6 @@ pub(crate) fn begin(
     }
     (head, pins::with_pins(overrides, &table))
 }
+
+#[cfg(test)]
+mod tests;
