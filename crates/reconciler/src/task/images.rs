@@ -42,16 +42,18 @@ pub(crate) async fn run(context: Arc<Context>) {
         let due = collected.is_none_or(|last| now < last || now.since(last) >= COLLECT);
         let looked = async {
             look(&context, &source).await?;
-            if due {
-                collect(&context, &source).await?;
-            }
-            Ok::<_, Trouble>(())
+            Ok::<_, Trouble>(due && collect(&context, &source).await?)
         };
-        if let Err(trouble) = looked.await {
-            tracing::warn!(why = crate::text::chain(&trouble), "could not look after the images");
-        }
-        if due {
-            collected = Some(now);
+        match looked.await {
+            Ok(true) => collected = Some(now),
+            // Nothing was due, or somebody was busy: the next look does it.
+            Ok(false) => {}
+            Err(trouble) => {
+                tracing::warn!(why = crate::text::chain(&trouble), "could not look after the images");
+                if due {
+                    collected = Some(now);
+                }
+            }
         }
         sleep(TICK.min(source.poll)).await;
     }
@@ -126,11 +128,11 @@ async fn tell(
     Ok(())
 }
 
-/// Removes what nobody wants: images from the runtime, blobs beyond their bound.
-async fn collect(context: &Context, source: &ImageSource) -> Result<(), Trouble> {
+/// Removes what nobody wants: images from the runtime, blobs beyond their bound. Returns whether it was possible to look.
+async fn collect(context: &Context, source: &ImageSource) -> Result<bool, Trouble> {
     // An environment that is just being assembled has not yet written down what it wants: the next look will do.
     let Ok(_alone) = context.repositories.in_use.try_write() else {
-        return Ok(());
+        return Ok(false);
     };
     let existing = context.runtime.image_list().await?;
     let known = context.store.image_list().await?;
@@ -167,7 +169,7 @@ async fn collect(context: &Context, source: &ImageSource) -> Result<(), Trouble>
         Ok(_) => {}
         Err(error) => tracing::warn!(why = crate::text::chain(&error), "could not remove layers of images"),
     }
-    Ok(())
+    Ok(true)
 }
 
 fn millis(duration: Duration) -> u64 {
