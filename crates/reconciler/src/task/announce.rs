@@ -15,7 +15,7 @@ use crate::{
 };
 use forge::{CommentId, CommitStatus, Marker, PullRequestNumber, StatusState};
 use model::{CommitId, Digest, EnvironmentId, Phase, ProjectName, SourceName};
-use planner::{Action, Desired, StepState};
+use planner::{Action, Attempt, Desired, Step, StepState};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -356,8 +356,11 @@ async fn took(context: &Context, live: Option<&GenerationRow>) -> Result<Option<
     Ok(end.map(|end| u64::try_from(end.since(row.created).as_millis()).unwrap_or(u64::MAX)))
 }
 
-fn is_without_room(step: &planner::Step) -> bool {
-    matches!(&step.state, StepState::InProgress { waiting_for, .. } if waiting_for == planner::ROOM)
+/// What a step waits for that is tried until it is there, room or a gateway: also at the moment at which it is tried once more. Anything
+/// else that is awaited is over soon.
+fn awaited(step: &Step, attempts: &BTreeMap<String, Attempt>) -> Option<&'static str> {
+    let waits = attempts.get(&step.id).is_some_and(|attempt| attempt.waits);
+    (waits && step.state != StepState::Done).then(|| planner::waits_for(&step.id))
 }
 
 /// The real steps, while there is something to wait for.
@@ -376,19 +379,15 @@ async fn steps(
         power: environment.power_now(),
     };
     let plan = planner::plan(&desired, &observed, context.runtime.capabilities(), context.now());
-    let shown = plan
-        .steps
-        .iter()
-        .filter(|step| !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)) || is_without_room(step));
-    let shown = shown.map(|step| ShownStep {
-        title: match &step.state {
-            // Anything else that is awaited is over soon.
-            StepState::InProgress { waiting_for, .. }
-                if [planner::ROOM, planner::GATEWAY].contains(&waiting_for.as_str()) =>
-            {
-                format!("{}: waits for {waiting_for}, and goes on by itself", step.title())
-            }
-            _ => step.title(),
+    let shown = plan.steps.iter().filter_map(|step| {
+        let awaited = awaited(step, &observed.attempts);
+        let is_shown = !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)) || awaited.is_some();
+        is_shown.then_some((step, awaited))
+    });
+    let shown = shown.map(|(step, awaited)| ShownStep {
+        title: match awaited {
+            Some(what) => format!("{}: waits for {what}, and goes on by itself", step.title()),
+            None => step.title(),
         },
         state: match step.state {
             StepState::Done => ShownState::Done,

@@ -1,7 +1,9 @@
-//! A failure is told of the commit that failed, and of no other.
+//! A failure is told of the commit that failed, and of no other; what is waited for, for as long as it is.
 
-use super::of_head;
-use model::{CommitId, Phase};
+use super::{awaited, of_head};
+use model::{CommitId, Phase, Timestamp};
+use planner::{Action, Attempt, Step, StepState};
+use std::collections::BTreeMap;
 
 fn commit(letter: &str) -> CommitId {
     letter.repeat(40).parse().unwrap()
@@ -39,4 +41,28 @@ fn a_commit_that_was_not_followed_yet_is_on_its_way_or_waits() {
     assert_eq!(told(Phase::Sleeping, true), Phase::Sleeping);
     assert_eq!(told(Phase::Live, false), Phase::LiveUnapproved);
     assert_eq!(told(Phase::Ended, false), Phase::Ended);
+}
+
+#[test]
+fn what_waits_for_a_gateway_is_told_also_while_it_is_tried_again() {
+    let step = |state| Step {
+        id: "verify".to_owned(),
+        action: Action::Verify,
+        after: Vec::new(),
+        state,
+    };
+    let known = |waits| {
+        let attempt = Attempt {
+            count: 0,
+            next: Some(Timestamp(5)),
+            failure: "the gateway is not there".to_owned(),
+            waits,
+        };
+        BTreeMap::from([("verify".to_owned(), attempt)])
+    };
+    let trying = step(StepState::Ready);
+    assert_eq!(awaited(&trying, &known(true)), Some(planner::GATEWAY));
+    assert_eq!(awaited(&trying, &known(false)), None);
+    assert_eq!(awaited(&trying, &BTreeMap::new()), None);
+    assert_eq!(awaited(&step(StepState::Done), &known(true)), None);
 }
