@@ -14,8 +14,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::{runtime::Handle, sync::RwLock};
+use tokio::{
+    runtime::Handle,
+    sync::{RwLock, RwLockWriteGuard},
+    time::timeout,
+};
+
+/// How long whoever wants to be alone waits for those who are about to be done.
+const ALONE: Duration = Duration::from_millis(500);
 
 /// Why a commit could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +110,12 @@ impl Repositories {
             primary,
             listings: Arc::default(),
         })
+    }
+
+    /// The right to let go of what nobody uses; `None` while somebody is busy fetching. Whoever comes to fetch waits for a moment at
+    /// most: without any wait this would never be had where somebody always fetches.
+    pub(crate) async fn alone(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        timeout(ALONE, self.in_use.write()).await.ok()
     }
 
     fn mirror(&self, project: &ProjectName, source: &SourceName) -> Result<&Mirror, RepositoryError> {

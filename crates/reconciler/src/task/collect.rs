@@ -26,7 +26,7 @@ struct Candidate {
 /// Returns whether there is pressure, so that the caller soon looks again.
 pub(crate) async fn collect(context: &Context) -> Result<bool, Trouble> {
     // An environment that is just being assembled has not yet written down what it wants: the next look will do.
-    let Ok(_alone) = context.repositories.in_use.try_write() else {
+    let Some(_alone) = context.repositories.alone().await else {
         return Ok(false);
     };
     let existing: BTreeSet<SnapshotId> = context

@@ -131,7 +131,7 @@ async fn tell(
 /// Removes what nobody wants: images from the runtime, blobs beyond their bound. Returns whether it was possible to look.
 async fn collect(context: &Context, source: &ImageSource) -> Result<bool, Trouble> {
     // An environment that is just being assembled has not yet written down what it wants: the next look will do.
-    let Ok(_alone) = context.repositories.in_use.try_write() else {
+    let Some(_alone) = context.repositories.alone().await else {
         return Ok(false);
     };
     let existing = context.runtime.image_list().await?;

@@ -98,8 +98,8 @@ pub(crate) fn used_snapshots(row: &EnvironmentRow, generations: &[GenerationRow]
 
 /// Sources and kept snapshots that no environment uses any more. Returns whether it was possible to look.
 async fn unused(context: &Context) -> Result<bool, Trouble> {
-    // Somebody who is busy fetching is not made to wait: the next sweep will do.
-    let Ok(_alone) = context.repositories.in_use.try_write() else {
+    // Somebody who is busy fetching is not ended for it: the next sweep will do.
+    let Some(_alone) = context.repositories.alone().await else {
         return Ok(false);
     };
     let mut commits: BTreeMap<(model::ProjectName, SourceName), BTreeSet<CommitId>> = BTreeMap::new();
