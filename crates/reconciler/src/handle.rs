@@ -413,6 +413,8 @@ impl Handle {
             .ensure(&project.name, source, commit, None)
             .await
             .map_err(Trouble::from)?;
+        // Read anew: fetching takes time in which somebody may ask for something else.
+        let row = self.environment(id).await?;
         let mut overrides = row.overrides.clone();
         let followed = row.overrides.get("followed").cloned();
         let current = row.head.get(&source.name).map(|head| serde_json::json!(head.as_str()));
@@ -453,7 +455,9 @@ impl Handle {
             .ensure(&project.name, source, commit, None)
             .await
             .map_err(Trouble::from)?;
-        let mut deployed = pins::deployed(row);
+        // Read anew, as above.
+        let row = self.environment(&row.id).await?;
+        let mut deployed = pins::deployed(&row);
         if let Some(current) = row.head.get(&source.name) {
             deployed.entry(source.name.clone()).or_insert_with(|| current.clone());
         }
@@ -509,6 +513,8 @@ impl Handle {
             .ensure(&project.name, source, commit, Some(&pull.fetch_ref))
             .await
             .map_err(Trouble::from)?;
+        // Read anew, as above.
+        let row = self.environment(id).await?;
         let mut patch = task::forges::approvals::given(&row, &source.name, commit);
         if !matches!(row.origin, Origin::PullRequests { .. }) {
             let (mut head, mut overrides) = (row.head.clone(), row.overrides.clone());

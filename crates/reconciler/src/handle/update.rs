@@ -73,6 +73,8 @@ impl Handle {
             .ensure(&project.name, source, &commit, Some(&via))
             .await
             .map_err(Trouble::from)?;
+        // Read anew: fetching takes time in which somebody may ask for something else.
+        let row = self.environment(id).await?;
         let mut head = row.head.clone();
         let overrides = match own_source {
             // The description of such a service is not its repository's: all that comes from there follows the branch.
@@ -136,8 +138,10 @@ impl Handle {
         if blueprint.stack.services.is_empty() {
             return Err(Intent::Unusable("no service would be left".to_owned()));
         }
+        // Read anew: all this takes time in which somebody may ask for something else.
+        let row = self.environment(id).await?;
         let patch = EnvironmentPatch {
-            overrides: Some(wanted.overrides),
+            overrides: Some(Scope::of(&row).changed(wish).write(&row)),
             ..EnvironmentPatch::default()
         };
         self.context.store.environment_update(id, &patch).await?;
