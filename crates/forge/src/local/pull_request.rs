@@ -2,15 +2,15 @@
 
 use super::{
     LocalForge,
-    client::{now, numbers, read_document, write_document},
+    client::{git_failed, now, numbers, read_document, write_document},
     repository, wire,
 };
 use crate::{
     Account, DisplayText, ForgeError, HeadOrigin, PullRequest, PullRequestAction, PullRequestFact, PullRequestNumber,
-    PullRequestState, RepositoryId, Result, Subject,
+    PullRequestState, RepositoryId, Result, Subject, git::remove_leftovers,
 };
 use model::{BranchName, CommitId};
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 /// The most pull requests that are listed.
 const OPEN_MAX: usize = 1000;
@@ -305,14 +305,18 @@ impl LocalForge {
 
     /// Points the reference of a pull request to its head, so that git keeps the commit and can fetch it.
     async fn keep_head(&self, pull: &wire::PullRequest) -> Result<()> {
-        let what = format!("pull request {}", pull.number);
-        self.git(
-            &what,
-            "update-ref",
-            [fetch_ref(pull.number).as_str(), pull.head.as_str()],
-        )
-        .await
-        .map(|_| ())
+        self.point(pull.number, &pull.head).await
+    }
+
+    /// Does so, under the lock: nobody else writes these references, so that a lock of git's there was left by one that was killed.
+    async fn point(&self, number: u64, head: &CommitId) -> Result<()> {
+        let (what, name) = (format!("pull request {number}"), fetch_ref(number));
+        if let Some(directory) = self.repository.join(&name).parent() {
+            remove_leftovers(directory, ".lock", Duration::ZERO).map_err(git_failed(&what))?;
+        }
+        self.git(&what, "update-ref", [name.as_str(), head.as_str()])
+            .await
+            .map(|_| ())
     }
 
     /// What a document says, with the head where the branch is now.
@@ -404,13 +408,12 @@ impl LocalForge {
         let number = pull.number;
         let presented = self.present(pull, references)?;
         if references.get(&presented.fetch_ref) != Some(&presented.head) {
-            let what = format!("pull request {number}");
-            self.git(
-                &what,
-                "update-ref",
-                [presented.fetch_ref.as_str(), presented.head.as_str()],
-            )
-            .await?;
+            let _lock = self.lock().await?;
+            // Somebody else may have closed it meanwhile, at a newer commit.
+            if let Some(pull) = self.document(PullRequestNumber(number))? {
+                let head = current_head(&pull, &repository::references(self)?);
+                self.point(number, &head).await?;
+            }
         }
         Ok(presented)
     }

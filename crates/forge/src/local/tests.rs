@@ -107,6 +107,19 @@ async fn everything_is_there_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_git_that_was_killed_holds_up_nobody() {
+    let (_dir, forge) = forge().await;
+    let pull = topic(&forge).await;
+    let left = format!("{}.lock", pull.fetch_ref);
+    std::fs::write(forge.repository_dir().join(left), "").unwrap();
+    let change = [FileChange::write("b", "2")];
+    let pushed = forge.commit(&name("topic"), None, &change, "pushed").await.unwrap();
+    let open = forge.pull_request_list_open(forge.repository_id()).await.unwrap();
+    assert_eq!(open[0].head, pushed);
+    forge.close(pull.number).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_push_by_plain_git_is_seen() {
     let (_dir, forge) = forge().await;
     let pull = topic(&forge).await;
