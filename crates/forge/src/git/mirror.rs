@@ -111,10 +111,12 @@ impl Mirror {
 
     /// Removes the locks that a git which was killed has left. Nobody else writes here, so all of them are left ones.
     fn unlock(&self) -> Result<(), GitError> {
-        for directory in ["", "refs/maquette", KEPT] {
+        let of_gc = ["objects/info", "objects/info/commit-graphs", "objects/pack"];
+        for directory in ["", "refs/maquette", KEPT].into_iter().chain(of_gc) {
             remove_leftovers(&self.dir.join(directory), ".lock", Duration::ZERO)?;
         }
-        Ok(())
+        // Git refuses to begin this file where there is one.
+        remove_leftovers(&self.dir, "packed-refs.new", Duration::ZERO)
     }
 
     /// Protects a commit whose objects are here.
