@@ -25,6 +25,8 @@ use std::{
 
 const CREATE_PATIENCE: Duration = Duration::from_secs(60);
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing is wrong with a command that takes longer to become the first process.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(30);
 const REPORT_MAX: u64 = 64 * 1024;
 
@@ -199,8 +201,11 @@ impl Container {
         self.let_go()?;
         let begun = Instant::now();
         let mut pause = Duration::from_micros(100);
-        // It may have ended already, which is told by its monitor.
-        while runtime.is_some() && first.and_then(program_of) == runtime && begun.elapsed() < START_PATIENCE {
+        // One that has ended is told by its monitor.
+        while let (Some(pid), Some(runtime)) = (first, runtime)
+            && program_of(pid).is_some_and(|program| program == runtime || !has_arguments(pid))
+            && begun.elapsed() < COMMAND_PATIENCE
+        {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(4));
         }
@@ -305,6 +310,11 @@ pub(crate) fn end_maker(number: u32, id: &str) -> io::Result<bool> {
 /// Removes a directory with all that is in it. Nothing happens if it is gone.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
     super::tree::remove(path)
+}
+
+/// Whether the kernel has completed a process's change to another program: its arguments come last.
+fn has_arguments(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 /// Which file a process runs, by device and number; `None` if it has ended.
