@@ -12,7 +12,7 @@ mod ready;
 mod redis;
 mod sensitive;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -336,7 +336,7 @@ async fn only_root_and_the_control_plane_may_speak_and_others_may_only_dial() {
     ready(&runtime, &made.environment, "web").await;
     let ask = |uid: u32, socket: &str, request: String| {
         let program = format!(
-            "import socket, struct, sys, os\nos.setuid({uid})\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(5)\n\
+            "import socket, struct, sys, os\nos.setuid({uid})\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(100)\n\
              try: s.connect('{}')\nexcept OSError as e: print('REFUSED'); sys.exit()\n\
              body = b'''{request}'''\ns.sendall(struct.pack('>I', len(body)) + body)\nprint(s.recv(4096)[4:])",
             rig.run_dir().join(socket).display()

@@ -33,7 +33,7 @@ fn a_pool_that_is_full_to_the_last_byte_recovers_when_an_environment_goes() {
     assert!(fs::read(&golden).unwrap() == before, "the golden has changed");
 
     let removed = pool.environment_remove("pr-1").unwrap();
-    pool.space_reclaim(&removed, Duration::from_secs(120)).unwrap();
+    pool.space_reclaim(&removed, PATIENCE).unwrap();
     pool.admit(0).unwrap();
     pool.environment_create("pr-2", None).unwrap();
     let next = pool

@@ -41,7 +41,7 @@ fn volumes_are_bounded_with_full_quotas_too() {
     write(&two.join("fits"), 8).unwrap();
     assert!(fs::read(&golden).unwrap() == before);
     let removed = pool.environment_remove("pr-1").unwrap();
-    pool.space_reclaim(&removed, Duration::from_secs(120)).unwrap();
+    pool.space_reclaim(&removed, PATIENCE).unwrap();
     drop(pool);
     let pool = Pool::open(config).unwrap();
     assert_eq!(files(&pool), ["environments/golden/data", "snapshots/g1/tree"]);
