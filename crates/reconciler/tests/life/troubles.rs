@@ -4,11 +4,12 @@
 use crate::{
     bench::{Bench, LOOKS, branch, compose},
     goldens,
+    keeping::until,
 };
 use forge::local::{FileChange, NewPullRequest};
 use model::{Generation, Phase};
 use std::time::Duration;
-use store::{EnvironmentPatch, EnvironmentRow, GoldenState, Outcome};
+use store::{EnvironmentPatch, EnvironmentRow, GoldenState, Outcome, PullRequestState};
 use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,6 +57,30 @@ async fn an_end_between_failure_and_environment_is_mended() {
     bench.store.environment_update(&row.id, &unwritten).await.unwrap();
     bench.start().await;
     bench.reaches(number, Phase::Failed, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_between_environment_and_pull_request_is_mended() {
+    let mut bench = Bench::new().await;
+    let number = bench.open("feature").await;
+    let row = bench.reaches(number, Phase::Live, None).await;
+    bench.kill();
+    bench.forge.close(number).await.unwrap();
+    let written = EnvironmentPatch {
+        wanted: Some(false),
+        ..EnvironmentPatch::default()
+    };
+    bench.store.environment_update(&row.id, &written).await.unwrap();
+    bench.start().await;
+    bench.reaches(number, Phase::Ended, None).await;
+    bench.comment_says(number, "verified gone").await;
+    let shop = "shop".parse().unwrap();
+    until("it is noted as closed", || async {
+        let source = "shop".parse().unwrap();
+        let known = bench.store.pull_request_get(&shop, &source, number.0).await.unwrap();
+        known.unwrap().state == PullRequestState::Closed
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -173,8 +173,8 @@ pub(super) async fn missing(
         observed: context.now(),
         ..row.clone()
     };
-    context.store.pull_request_put(&closed).await?;
     let others = others(context, project, &closed).await?;
+    // The environment first: of a pull request that is noted as closed nobody looks again whether its environment ends.
     if let Some(environment) = environment_for(context, project, row).await?.filter(|row| row.wanted)
         && others.is_empty()
     {
@@ -186,6 +186,7 @@ pub(super) async fn missing(
         let reason = format!("{} was {word}", called(project, source, row.number));
         end(context, &environment, &reason, None).await?;
     }
+    context.store.pull_request_put(&closed).await?;
     context.nudges.announcements();
     Ok(())
 }
