@@ -139,7 +139,7 @@ impl Session {
         };
         let asked = self.api.post("/environments", &request);
         let made: EnvironmentView = screen::while_doing("asking", asked).await?;
-        self.changed(made, args.watch, None).await
+        self.changed(made, args.watch).await
     }
 
     async fn copy(&self, args: CloneArgs) -> Result<(), Failure> {
@@ -150,7 +150,7 @@ impl Session {
         };
         let asked = self.api.post("/environments", &request);
         let made: EnvironmentView = screen::while_doing("asking", asked).await?;
-        self.changed(made, args.watch, None).await
+        self.changed(made, args.watch).await
     }
 
     async fn update(&self, args: UpdateArgs) -> Result<(), Failure> {
@@ -173,7 +173,7 @@ impl Session {
         };
         let path = format!("{}/update", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the branch", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch, None).await
+        self.changed(view, args.watch).await
     }
 
     async fn deploy(&self, args: DeployArgs) -> Result<(), Failure> {
@@ -183,31 +183,26 @@ impl Session {
         };
         let path = format!("{}/deploy", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch, None).await
+        self.changed(view, args.watch).await
     }
 
     async fn approve(&self, args: ApproveArgs) -> Result<(), Failure> {
         let request = ApproveRequest { commit: args.commit };
         let path = format!("{}/approve", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("fetching the commit", self.api.post(&path, &request)).await?;
-        self.changed(view, args.watch, None).await
+        self.changed(view, args.watch).await
     }
 
     async fn recreate(&self, args: &ChangeArgs) -> Result<(), Failure> {
         let path = format!("{}/recreate", path(&args.environment));
         let view: EnvironmentView = screen::while_doing("asking", self.api.post(&path, &serde_json::json!({}))).await?;
-        self.changed(view, false, None).await
+        self.changed(view, false).await
     }
 
-    /// After a change: at once, or when it has come true. `older` as in [`watch::until_live`].
-    async fn changed(
-        &self,
-        view: EnvironmentView,
-        wait: bool,
-        older: Option<model::Generation>,
-    ) -> Result<(), Failure> {
+    /// After a change: at once, or when it has come true.
+    async fn changed(&self, view: EnvironmentView, wait: bool) -> Result<(), Failure> {
         let view = if wait {
-            watch::until_live(self, view, older).await?
+            watch::until_live(self, view).await?
         } else {
             view
         };

@@ -407,7 +407,7 @@ impl Handle {
         if leading.is_none_or(|leading| leading.name != source.name) {
             return self.deploy_further(&row, project, source, commit).await;
         }
-        let _using = self.context.repositories.in_use.read().await;
+        let using = self.context.repositories.in_use.read().await;
         self.context
             .repositories
             .ensure(&project.name, source, commit, None)
@@ -425,8 +425,11 @@ impl Handle {
         let before = head.insert(source.name.clone(), commit.clone());
         // What failed for good is tried once more for whoever asks for it again: the world around it may have changed.
         let newest = self.context.store.generation_newest(id).await?;
-        let failed = newest.is_some_and(|n| n.outcome == Some(Outcome::Failed) || n.restores.is_some());
-        if let (true, Some(fields)) = (failed && before.as_ref() == Some(commit), overrides.as_object_mut()) {
+        let failed = newest
+            .as_ref()
+            .is_some_and(|n| n.outcome == Some(Outcome::Failed) || n.restores.is_some());
+        let again = failed && before.as_ref() == Some(commit);
+        if let (true, Some(fields)) = (again, overrides.as_object_mut()) {
             let count = fields.get("asked").and_then(serde_json::Value::as_u64).unwrap_or(0);
             fields.insert("asked".to_owned(), serde_json::json!(count + 1));
         }
@@ -437,7 +440,11 @@ impl Handle {
             ..EnvironmentPatch::default()
         };
         self.context.store.environment_update(id, &patch).await?;
+        drop(using);
         self.nudge_environment(id);
+        if again {
+            self.made(id, newest.map(|newest| newest.generation)).await?;
+        }
         Ok(())
     }
 

@@ -12,13 +12,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How long a phase that was there before the change may be shown after it.
 const SETTLE: u32 = 8;
 
-/// Until the newest generation is live. Tells each step as it is done. `older` is the newest generation before a change that
-/// makes a new one without a new commit.
-pub(super) async fn until_live(
-    session: &Session,
-    view: EnvironmentView,
-    older: Option<model::Generation>,
-) -> Result<EnvironmentView, Failure> {
+/// Until the newest generation is live. Tells each step as it is done.
+pub(super) async fn until_live(session: &Session, view: EnvironmentView) -> Result<EnvironmentView, Failure> {
     let path = path(view.id.as_str());
     let before = (view.newest, view.phase);
     let mut told = Vec::new();
@@ -30,11 +25,8 @@ pub(super) async fn until_live(
             tell_steps(session, &path, &mut told).await?;
             // The generation that was asked for may not be made yet; what was live or had failed before does not count.
             let stale = (view.newest, view.phase) == before && looks < SETTLE && !is_wanted_live(&view);
-            // A change that changes nothing makes no generation.
-            let same = older.is_some() && view.newest == older && looks < SETTLE;
             looks += 1;
             match view.phase {
-                _ if same => sleep(PAUSE).await,
                 Phase::Live if is_wanted_live(&view) && !is_waking(&view) => return Ok(view),
                 Phase::Sleeping if is_wanted_live(&view) => return Ok(view),
                 Phase::Failed | Phase::LiveOlder if !stale => return Err(failed(&view)),

@@ -114,7 +114,7 @@ async fn a_commit_of_a_fork_is_approved_by_its_full_id_and_every_view_says_the_s
     };
     let says = async |arguments: &[&str], text: &str| {
         let mut said = String::new();
-        for _ in 0..600 {
+        for _ in 0..1800 {
             let ended = bench.run(arguments).await;
             if ended.out.contains(text) {
                 return ended.out;
@@ -163,7 +163,7 @@ async fn a_commit_of_a_fork_is_approved_by_its_full_id_and_every_view_says_the_s
     // What the forge shows is written after what the views say, comment and status one after the other.
     let with_code = format!("`{}` is live, `{}` needs approval", second.short(), third.short());
     let mut shown = (Vec::new(), None);
-    for _ in 0..600 {
+    for _ in 0..1800 {
         shown = (
             bench.forge.comments(number).unwrap(),
             bench.forge.status(&third).unwrap().map(|status| status.description),
@@ -198,6 +198,10 @@ async fn a_service_is_left_out_and_taken_in_again() {
             .collect::<Vec<_>>()
     };
     assert_eq!(services().await, ["cache", "web"]);
+    // What is shown after somebody asked for a change is no longer what was before.
+    let before = bench.json(&["show", "br-change"]).await;
+    let asked = bench.json(&["update", "br-change", "--without", "cache"]).await;
+    assert!(asked["newest"].as_u64() > before["newest"].as_u64(), "{asked:#}");
     bench
         .ok(&["update", "br-change", "--without", "cache", "--watch"])
         .await;
@@ -234,7 +238,7 @@ async fn the_baseline_is_listed_and_woken() {
     let main = "main".parse().unwrap();
     bench.forge.commit(&main, None, &files, "Rule").await.unwrap();
     let mut listed = String::new();
-    for _ in 0..600 {
+    for _ in 0..1800 {
         listed = bench.ok(&["list"]).await;
         if listed.contains("sleeping") {
             break;

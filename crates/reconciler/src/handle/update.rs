@@ -11,8 +11,13 @@ use crate::{
     trust::{self, Trust},
 };
 use forge::BranchFact;
-use model::{BranchName, Endpoint, EnvironmentId, MountKind, Root, ServiceName};
+use model::{BranchName, Endpoint, EnvironmentId, Generation, MountKind, Root, ServiceName};
+use std::time::Duration;
 use store::{EnvironmentPatch, GenerationRow};
+use tokio::time::timeout;
+
+/// How long whoever asks for a change waits at most for the generation that comes of it.
+const MADE: Duration = Duration::from_secs(10);
 
 /// The further source that a service of a generation is from.
 fn further_source<'a>(project: &'a Project, row: &GenerationRow, service: &ServiceName) -> Option<&'a Source> {
@@ -113,7 +118,7 @@ impl Handle {
         };
         let mut wanted = row.clone();
         wanted.overrides = Scope::of(&row).changed(wish).write(&row);
-        let _using = self.context.repositories.in_use.read().await;
+        let using = self.context.repositories.in_use.read().await;
         let trust = trust::of(&self.context, &wanted).await?;
         let allowed = egress::granted(&self.context, trust, &policy);
         for (name, endpoint) in &wish.endpoints {
@@ -140,13 +145,42 @@ impl Handle {
         }
         // Read anew: all this takes time in which somebody may ask for something else.
         let row = self.environment(id).await?;
+        let overrides = Scope::of(&row).changed(wish).write(&row);
+        if overrides == row.overrides {
+            return Ok(());
+        }
+        let before = self.context.store.generation_newest(id).await?;
         let patch = EnvironmentPatch {
-            overrides: Some(Scope::of(&row).changed(wish).write(&row)),
+            overrides: Some(overrides),
             ..EnvironmentPatch::default()
         };
         self.context.store.environment_update(id, &patch).await?;
+        drop(using);
         self.nudge_environment(id);
+        // Of a commit that may not run nothing comes.
+        let project = self.context.projects.get(&row.project);
+        if project.is_some_and(|project| trust::is_approved(project, &row)) {
+            self.made(id, before.map(|before| before.generation)).await?;
+        }
         Ok(())
+    }
+
+    /// Waits until there is a newer generation: a change without a new commit shows in nothing else, and whoever looks at the
+    /// environment before would take what was live for what was asked for.
+    pub(super) async fn made(&self, id: &EnvironmentId, before: Option<Generation>) -> Result<(), Intent> {
+        let store = &self.context.store;
+        let mut changes = store.changes();
+        let looking = async {
+            loop {
+                changes.mark_unchanged();
+                let newest = store.generation_newest(id).await?;
+                if newest.map(|newest| newest.generation) > before || changes.changed().await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        // The change is noted, whenever it comes true.
+        timeout(MADE, looking).await.unwrap_or(Ok(()))
     }
 }
 
