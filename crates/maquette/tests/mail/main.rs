@@ -66,7 +66,7 @@ impl Reader {
         let client = reqwest::Client::builder()
             .resolve(&host, ([127, 0, 0, 1], rig.gateway).into())
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(90))
             .build()
             .unwrap();
         let asked = client
@@ -124,7 +124,8 @@ async fn what_an_application_sends_is_kept_and_read_and_what_people_run_is_told(
     rig.start().await;
     let (number, commit) = rig.change("topic", &[FileChange::write("x", "y")]).await;
     let label = format!("pr-{number}");
-    rig.comment(number, &["live** with", commit.short()]).await;
+    rig.comment(number, &[&format!("live** with `{}`\n", commit.short())])
+        .await;
 
     // Nothing runs by the clock; what people run shows what it prints and ends as it ends.
     let jobs = rig.ok(&["jobs", &label]).await;
@@ -195,7 +196,8 @@ async fn what_an_application_sends_is_kept_and_read_and_what_people_run_is_told(
 
     // A push keeps it; the end takes it, and proves that.
     let commit = rig.push("topic", &[FileChange::write("x", "z")]).await;
-    rig.comment(number, &["live** with", commit.short()]).await;
+    rig.comment(number, &[&format!("live** with `{}`\n", commit.short())])
+        .await;
     assert_eq!(kept(&pit).await, [python.clone(), python]);
     let receipt = rig.json(&["delete", "--yes", "--watch", &label]).await;
     let entries = receipt["entries"].as_array().unwrap();

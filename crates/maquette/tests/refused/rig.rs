@@ -400,12 +400,13 @@ impl Rig {
         }
     }
 
-    /// The pid, on this machine, of the main process of a service, by a word of its command.
+    /// The pid, on this machine, of the main process of a service, by a word of its command. What that has started may come and go,
+    /// with the same word.
     pub(crate) fn process(&self, environment: &str, word: &str) -> Pid {
         let mut found = processes(|pid| {
             let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            group.contains(environment) && String::from_utf8_lossy(&words).contains(word)
+            group.contains(environment) && String::from_utf8_lossy(&words).contains(word) && is_first_of_its_own(pid)
         });
         Pid::from_raw(found.pop().unwrap()).unwrap()
     }
@@ -420,6 +421,13 @@ impl Rig {
             group.as_ref().is_some_and(|group| groups.contains(group)) || words.contains(&root) || words.contains(&run)
         })
     }
+}
+
+/// Whether it is the first process of the innermost namespace that it has a number in.
+fn is_first_of_its_own(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().next_back()) == Some("1")
 }
 
 fn processes(is: impl Fn(i32) -> bool) -> Vec<i32> {

@@ -69,7 +69,7 @@ async fn is_frozen(rig: &Rig, id: &str) {
         if ticks() == before {
             return;
         }
-        assert!(since.elapsed() < Duration::from_secs(30), "{id} goes on using the CPU");
+        assert!(since.elapsed() < Duration::from_secs(90), "{id} goes on using the CPU");
     }
 }
 
@@ -101,7 +101,7 @@ async fn is_gone(rig: &Rig, id: &str, receipt: &Value) {
     );
     let since = Instant::now();
     while !left_over(rig, id).is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", left_over(rig, id));
+        assert!(since.elapsed() < Duration::from_secs(60), "{:?}", left_over(rig, id));
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -136,16 +136,16 @@ async fn a_pull_request_goes_on_with_the_engines_of_the_spare() {
         refused.code == 6 && refused.err.contains("no environment for people"),
         "{refused:?}"
     );
-    let doctor = rig.run(&["doctor", "--config", config.to_str().unwrap()]).await;
-    assert!(
-        doctor.out.contains(&format!("spares of shop: {label} is ready")) && doctor.out.contains("MiB of memory"),
-        "{doctor:?}"
-    );
+    let doctor = ["doctor", "--config", config.to_str().unwrap()];
+    let ready = format!("spares of shop: {label} is ready");
+    rig.says(&doctor, &[&ready, "MiB of memory"]).await;
 
     let (db, cache) = (rig.process(&id, "postgres"), rig.process(&id, "redis-server"));
     let more = FileChange::write("db/2.sql", "ALTER TABLE visit ADD COLUMN page text;\n");
     let (number, commit) = rig.change("topic", &[more]).await;
-    let body = rig.comment(number, &["live** with", commit.short()]).await;
+    let body = rig
+        .comment(number, &[&format!("live** with `{}`\n", commit.short())])
+        .await;
     assert!(!body.contains("cloned anew"), "{body}");
     let shown = rig.json(&["show", &format!("pr-{number}")]).await;
     assert_eq!(shown["id"], id.as_str(), "the spare was not adopted");
@@ -162,6 +162,6 @@ async fn a_pull_request_goes_on_with_the_engines_of_the_spare() {
         .json(&["delete", "--yes", "--watch", &format!("spare-{next}")])
         .await;
     is_gone(&rig, &next, &receipt).await;
-    let doctor = rig.run(&["doctor", "--config", config.to_str().unwrap()]).await;
-    assert!(doctor.out.contains("none; somebody deleted it"), "{doctor:?}");
+    // Why there is none is thought about some time after it has gone.
+    rig.says(&doctor, &["none; somebody deleted it"]).await;
 }
