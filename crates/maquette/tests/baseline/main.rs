@@ -32,7 +32,7 @@ fn processes(id: &str) -> usize {
 /// Waits until it sleeps at this commit and nothing of it runs; returns its id.
 async fn asleep(rig: &Rig, commit: &str) -> String {
     let mut view = serde_json::Value::Null;
-    for _ in 0..1200 {
+    for _ in 0..3600 {
         let shown = rig.run(&["--json", "show", "base"]).await;
         view = serde_json::from_str(&shown.out).unwrap_or_default();
         let at = view["commits"]["shop"]["live"] == commit && view["phase"] == "sleeping";

@@ -99,7 +99,7 @@ async fn page(rig: &Rig, label: &str, wanted: &str) {
             return;
         }
         assert!(
-            since.elapsed() < Duration::from_secs(90),
+            since.elapsed() < Duration::from_secs(240),
             "never `{wanted}`: {status} {text}\n{}",
             rig.log()
         );
@@ -162,7 +162,7 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
         if body.contains("is taken as it was before") {
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(90), "{body}\n{}", rig.log());
+        assert!(since.elapsed() < Duration::from_secs(240), "{body}\n{}", rig.log());
     }
     registry.resume().unwrap();
 

@@ -18,7 +18,10 @@ use forge::local::FileChange;
 use rig::Rig;
 use rustix::process::geteuid;
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 const COMPOSE: &str = "services:\n  web:\n    image: python:3\n    command: [\"python3\", \"-m\", \"http.server\", \"8080\"]\n    \
      working_dir: /app\n    volumes: [\".:/app:ro\"]\n    ports: [\"8080:8080\"]\n    depends_on: { mailpit: { condition: service_healthy } }\n  \
@@ -58,7 +61,22 @@ struct Reader {
 }
 
 impl Reader {
+    /// A control plane that is too busy to answer the gateway in time is asked again.
     async fn new(rig: &Rig, label: &str, service: &str) -> Self {
+        let since = Instant::now();
+        loop {
+            match Self::try_new(rig, label, service).await {
+                Ok(reader) => return reader,
+                Err(answer) => assert!(
+                    answer.status().as_u16() == 503 && since.elapsed() < Duration::from_secs(240),
+                    "{answer:?}\n{}",
+                    rig.log()
+                ),
+            }
+        }
+    }
+
+    async fn try_new(rig: &Rig, label: &str, service: &str) -> Result<Self, reqwest::Response> {
         let link = rig.ok(&["open", label]).await;
         let (main, token) = link.trim().split_once("/.maquette/sign-in#token=").unwrap();
         let host = format!("{service}--{label}.localhost");
@@ -66,7 +84,7 @@ impl Reader {
         let client = reqwest::Client::builder()
             .resolve(&host, ([127, 0, 0, 1], rig.gateway).into())
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(90))
+            .timeout(Duration::from_secs(240))
             .build()
             .unwrap();
         let asked = client
@@ -76,13 +94,15 @@ impl Reader {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(format!("token={token}&next=/"));
         let answer = asked.send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 303, "{answer:?}");
+        if answer.status().as_u16() != 303 {
+            return Err(answer);
+        }
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
-        Self {
+        Ok(Self {
             cookie: cookie.split(';').next().unwrap().to_owned(),
             origin,
             client,
-        }
+        })
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {

@@ -96,7 +96,7 @@ async fn becomes(rig: &Rig, environment: &str, argv: &[&str], wanted: &str) {
         if ended.out.trim_end() == wanted {
             return;
         }
-        assert!(since.elapsed() < Duration::from_secs(90), "{ended:?}\n{}", rig.log());
+        assert!(since.elapsed() < Duration::from_secs(240), "{ended:?}\n{}", rig.log());
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -280,7 +280,7 @@ async fn refusals(rig: &Rig) {
         if told.contains("policy: { secrets: [NOT_GRANTED] }") {
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(90), "{told}\n{}", rig.log());
+        assert!(since.elapsed() < Duration::from_secs(240), "{told}\n{}", rig.log());
         sleep(Duration::from_millis(100)).await;
     }
     set(rig, &["remove", "NOT_GRANTED"], "").await;

@@ -115,7 +115,7 @@ impl Two {
                 return;
             }
             assert!(
-                since.elapsed() < Duration::from_secs(60),
+                since.elapsed() < Duration::from_secs(240),
                 "{label} never said `{wanted}`: {status} {text}\n{}",
                 self.rig.log()
             );
