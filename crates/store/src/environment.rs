@@ -280,7 +280,10 @@ impl Store {
                 what: format!("environment {id}"),
             });
         }
-        Ok(())
+        match patch.wanted {
+            Some(_) => self.to_disk("environment_update").await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Store {
             let what = format!("generation {} of {} with other inputs", row.generation, row.environment);
             return Err(StoreError::Conflict { what });
         }
-        Ok(())
+        self.to_disk("generation_put").await
     }
 
     /// Reads one.

@@ -5,7 +5,10 @@
 //! - Methods are named after what they are about and take the time from their callers; the store reads no clock.
 //! - A write is one statement, or one transaction that waits for nothing but the database.
 //! - What exists outside (the ledger) and what is desired can be lost with this file and is found again by listing; that is
-//!   why a commit does not wait for the disk (`synchronous = NORMAL`): `kill -9` loses nothing, a power failure the last moment.
+//!   why a commit does not wait for the disk (`synchronous = NORMAL`): `kill -9` loses nothing, a power failure up to what the
+//!   kernel had not written yet, which may be half a minute.
+//! - A generation, and that an environment is to end, are on the disk before anybody acts on them, with all that was written until
+//!   then: runtimes refuse what is older than they have seen, and a store that has forgotten it could not go on.
 
 mod access;
 mod announcement;
@@ -49,7 +52,13 @@ use sqlx::{
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -65,6 +74,8 @@ pub struct Store {
     read: SqlitePool,
     write: SqlitePool,
     changes: watch::Sender<u64>,
+    /// What was written last is in this file; none for a store in memory.
+    log: Option<Arc<Path>>,
 }
 
 impl Store {
@@ -98,6 +109,7 @@ impl Store {
             read,
             write,
             changes: watch::Sender::new(0),
+            log: Some(log_of(path).into()),
         }
         .with_instance()
         .await
@@ -121,6 +133,7 @@ impl Store {
             read: pool.clone(),
             write: pool,
             changes: watch::Sender::new(0),
+            log: None,
         }
         .with_instance()
         .await
@@ -150,6 +163,17 @@ impl Store {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// Waits until all that was written so far is on the disk, where a power cut leaves it.
+    async fn to_disk(&self, action: &'static str) -> Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let synced = async { tokio::fs::File::open(log).await?.sync_data().await };
+        match synced.await {
+            // Without a log all of it is in the file itself, which SQLite writes to disk before it removes one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|error| failed(action)(error.into())),
+        }
+    }
+
     /// The id of this installation, made when the store was opened first.
     ///
     /// # Errors
@@ -167,6 +191,13 @@ impl Store {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// SQLite's write-ahead log of a database.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 fn options() -> SqliteConnectOptions {
