@@ -1,6 +1,6 @@
 //! A Gitea with a repository and people, and a whole server of ours beside it whose runtime is simulated.
 
-use crate::{connect, eventually, name};
+use crate::{between::Between, connect, eventually, name};
 use model::{CommitId, Origin};
 use reqwest::Method;
 use runtime::simulator::Simulator;
@@ -116,6 +116,15 @@ impl Bench {
     pub(crate) async fn new(setting: Setting) -> Self {
         let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
         Self::on(gitea, setting).await
+    }
+
+    /// With something between our server and Gitea that can answer in its place.
+    pub(crate) async fn between(setting: Setting) -> (Self, Between) {
+        let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
+        let between = Between::start(gitea.url()).await;
+        let through = Some(between.url.clone());
+        let bench = Self::on(gitea, Setting { through, ..setting }).await;
+        (bench, between)
     }
 
     pub(crate) async fn on(gitea: Arc<Gitea>, setting: Setting) -> Self {

@@ -9,10 +9,7 @@ use crate::{
 use model::Phase;
 use serde_json::Value;
 use std::time::Duration;
-use test_support::{
-    gitea::Gitea,
-    hooks::{Hooks, Posted},
-};
+use test_support::hooks::{Hooks, Posted};
 use tokio::time::sleep;
 
 const WAIT: Duration = crate::PATIENCE;
@@ -41,17 +38,7 @@ struct Taken {
 
 /// A pull request that Gitea has told of, and we have not.
 async fn taken() -> Taken {
-    let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
-    let between = Between::start(gitea.url()).await;
-    let through = Some(between.url.clone());
-    let bench = Bench::on(
-        gitea,
-        Setting {
-            through,
-            ..Setting::DEAF
-        },
-    )
-    .await;
+    let (bench, between) = Bench::between(Setting::DEAF).await;
     // A server that starts looks once by itself: that must not be the look that finds the pull request.
     eventually("our server has looked", || async {
         (between.listed() == 1).then_some(())

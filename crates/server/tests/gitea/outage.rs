@@ -2,7 +2,7 @@
 
 use crate::{
     bench::{Bench, Setting, compose},
-    between::{Between, Mode},
+    between::Mode,
     eventually,
 };
 use model::Phase;
@@ -66,17 +66,7 @@ async fn looks_until(bench: &Bench, enough: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_removed_but_on_closed_read_twice() {
-    let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
-    let between = Between::start(gitea.url()).await;
-    let through = Some(between.url.clone());
-    let bench = Bench::on(
-        gitea,
-        Setting {
-            through,
-            ..Setting::POLL
-        },
-    )
-    .await;
+    let (bench, between) = Bench::between(Setting::POLL).await;
     let commit = bench.push("feature", &compose("two"));
     let number = bench.open("feature", "A change").await;
     let row = bench.reaches(number, Phase::Live, Some(&commit)).await;

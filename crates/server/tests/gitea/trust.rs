@@ -2,13 +2,13 @@
 
 use crate::{
     bench::{Bench, Setting, commit_id, compose},
-    between::{Between, Mode},
+    between::Mode,
     name,
 };
 use model::{CommitId, Phase};
 use reqwest::Method;
 use serde_json::json;
-use test_support::gitea::{Client, Gitea, NewRepository, WorkTree};
+use test_support::gitea::{Client, NewRepository, WorkTree};
 
 const TOLD: &str = "needs approval by somebody who may push";
 
@@ -128,17 +128,7 @@ async fn who_may_push_is_asked_at_that_moment() {
 /// Forges note who pushed after they have told of the push, and tell nobody of that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_pushed_is_found_out_however_late_the_forge_notes_it() {
-    let gitea = Gitea::shared().await.unwrap_or_else(|error| panic!("{error}"));
-    let between = Between::start(gitea.url()).await;
-    let through = Some(between.url.clone());
-    let bench = Bench::on(
-        gitea,
-        Setting {
-            through,
-            ..Setting::WEBHOOKS
-        },
-    )
-    .await;
+    let (bench, between) = Bench::between(Setting::WEBHOOKS).await;
     between.set(Mode::NoRecord);
     let commit = bench.push("topic", &compose("by ada"));
     let number = bench.open("topic", "Whose is it?").await;
