@@ -10,6 +10,7 @@
 
 mod access;
 mod app;
+mod claim;
 pub mod config;
 mod edge;
 mod handle;
@@ -25,6 +26,7 @@ mod start;
 mod view;
 
 pub use app::{App, WebhookSecrets};
+pub use claim::listen;
 pub use edge::{EdgeClient, EdgeError, EdgeServer};
 pub use listen::{Listening, serve};
 pub use router::router;

@@ -2,6 +2,7 @@
 
 use crate::{
     app::{App, now},
+    claim::{LockedFile, listen},
     config::ServerConfig,
     edge::{EdgeServer, GatewayFront},
     listen::{Listening, serve},
@@ -13,7 +14,6 @@ use forge::git::{Git, GitError, GitLimits};
 use gateway::Secret;
 use reconciler::{Front, InFront, Reconciler, Settings, SystemClock};
 use runtime::Runtime;
-use rustix::fs::FlockOperation;
 use secrets::Vault;
 use std::{
     fs::{self, DirBuilder, File},
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use store::{Store, StoreError};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How often what has expired is forgotten.
@@ -166,7 +166,7 @@ pub struct Server {
     pub app: App,
     tasks: TaskTracker,
     end: CancellationToken,
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl Server {
@@ -214,12 +214,13 @@ impl Server {
             .mode(0o700)
             .create(state.path())
             .map_err(file(state.path()))?;
-        let lock = lock(&state)?;
-        let listener = listen(config.listen).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
+        let lock = lock(&state).await?;
+        let not_listening = |source| StartError::Listen {
             address: config.listen,
             source,
-        })?;
+        };
+        let listener = listen(config.listen).await.map_err(not_listening)?;
+        let address = listener.local_addr().map_err(not_listening)?;
         let store = Store::open(&state.store()).await.map_err(StartError::Store)?;
         operator_token(&store, &state.operator_token(), now())
             .await
@@ -293,12 +294,6 @@ async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
-}
-
 /// Replaces a file whole: commands read it at any time, and one may already be answered at the address that an earlier start told.
 fn tell(path: &Path, text: &str) -> io::Result<()> {
     let part = path.with_extension("part");
@@ -307,27 +302,25 @@ fn tell(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Two servers with one store would work against each other.
-fn lock(state: &StateDir) -> Result<File, StartError> {
+async fn lock(state: &StateDir) -> Result<LockedFile, StartError> {
     let path = state.lock();
-    let file = File::options().create(true).append(true).open(&path);
-    let mut file = file.map_err(|source| StartError::File {
+    let failed = |source| StartError::File {
         path: path.clone(),
         source,
-    })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            written.map_err(|source| StartError::File { path, source })?;
-            Ok(file)
-        }
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked {
+    };
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    let mut lock = LockedFile::new(file).await.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StartError::Locked {
             path: state.path().to_owned(),
-        }),
-        Err(error) => Err(StartError::File {
-            path,
-            source: error.into(),
-        }),
-    }
+        },
+        _ => failed(error),
+    })?;
+    let written = lock
+        .0
+        .set_len(0)
+        .and_then(|()| writeln!(lock.0, "{}", std::process::id()));
+    written.map_err(failed)?;
+    Ok(lock)
 }
 
 async fn prune(store: Store) {

@@ -12,7 +12,7 @@ use server::{
     config::{SchemeConfig, ServerConfig},
 };
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// How long it waits for the control plane, which may be away, before it answers without.
 const FIRST_ROUTES: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
     };
     let address = config.gateway.listen;
     // Before the file is held: whoever sees that it is, and that somebody listens at the address, takes that for this process.
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = server::listen(address).await.map_err(|error| {
         if running::is_held(&pid_file) {
             return another();
         }

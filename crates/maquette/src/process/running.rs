@@ -16,11 +16,18 @@ use std::{
 /// The file that a process holds while it runs. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _file: File,
+    file: File,
 }
 
-/// One that is being ended may hold its file for a moment longer.
-const LOOKS: u32 = 5;
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing the file would leave the lock to a process that is just being started, too.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// One that has ended may hold its file for a moment longer, by a process that it was just starting: two seconds in all.
+const LOOKS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Whoever looks whether a file is held holds it for that moment, which may be long for one that has to wait for a processor.
 const LOOKED_AT: Duration = Duration::from_secs(20);
@@ -52,7 +59,7 @@ pub(crate) fn hold(path: &Path) -> io::Result<Option<Held>> {
     }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
-    Ok(Some(Held { _file: file }))
+    Ok(Some(Held { file }))
 }
 
 /// Opens a file that may be another user's: nothing that stands in its place is followed or waited for.
@@ -183,7 +190,7 @@ mod tests {
             move || hold(&path).unwrap().is_some()
         });
         // Longer than it waits for one that holds the file.
-        sleep(PAUSE * (LOOKS + 20));
+        sleep(PAUSE * LOOKS * 5 / 4);
         assert!(!taker.is_finished());
         drop(looks);
         assert!(taker.join().unwrap());

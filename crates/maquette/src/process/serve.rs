@@ -114,7 +114,9 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
 /// Tells before anything else is started that the server could not listen.
 fn listenable(config: &ServerConfig) -> Result<(), Failure> {
     let address = config.listen;
-    std::net::TcpListener::bind(address).map(drop).map_err(|error| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let listening = runtime.and_then(|runtime| runtime.block_on(server::listen(address)));
+    listening.map(drop).map_err(|error| {
         Failure::new(1, format!("{address} can not be listened on: {error}"))
             .hint("choose another address with `listen` in maquette-server.yaml")
     })
