@@ -83,9 +83,30 @@ enum End {
     TimeOver,
 }
 
+/// How often a container has ended in a row without having settled in between.
+#[derive(Debug, Default)]
+struct Ends(u32);
+
+impl Ends {
+    /// It ended once more, after it had run for so long.
+    fn count(&mut self, ran: Duration) {
+        self.0 = if ran > SETTLED { 1 } else { self.0.saturating_add(1) };
+    }
+
+    /// How often it was started again since it ended for the first of these times.
+    fn restarts(&self) -> u32 {
+        self.0.saturating_sub(1)
+    }
+
+    /// What is waited for before it is started again: each time twice as long.
+    fn pause(&self) -> Duration {
+        (FIRST_PAUSE * 2u32.pow(self.restarts().min(15))).min(LONGEST_PAUSE)
+    }
+}
+
 impl Supervisor {
     async fn run(mut self, mut found: Found) {
-        let mut quick_ends: u32 = 0;
+        let mut ends = Ends::default();
         loop {
             let began = Instant::now();
             let (end, message) = match found {
@@ -105,13 +126,18 @@ impl Supervisor {
             if policy == Restart::Never || (policy == Restart::OnFailure && code == 0) || self.asked().is_some() {
                 return self.finished(code, self.asked().is_some(), message);
             }
-            quick_ends = if began.elapsed() > SETTLED { 0 } else { quick_ends + 1 };
-            if self.cell.manner.restart_limit.is_some_and(|limit| quick_ends > limit) {
+            ends.count(began.elapsed());
+            if self
+                .cell
+                .manner
+                .restart_limit
+                .is_some_and(|limit| ends.restarts() >= limit)
+            {
                 let message = message.unwrap_or_else(|| format!("ended with status {code}"));
-                let message = format!("{message}, and was started again {} times", quick_ends - 1);
+                let message = format!("{message}, and was started again {} times", ends.restarts());
                 return self.finished(code, false, Some(message));
             }
-            let pause = (FIRST_PAUSE * 2u32.saturating_pow(quick_ends.min(16) - 1)).min(LONGEST_PAUSE);
+            let pause = ends.pause();
             let message = message.unwrap_or_else(|| format!("ended with status {code}"));
             self.host.set_state(
                 &self.environment,
@@ -353,5 +379,30 @@ async fn stop(environment: &Environment, unit: &UnitName, kind: Stop) {
     if let Some(mut done) = done {
         let _ = done.wait_for(|done| *done).await;
         environment.inner().watchers.remove(unit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_each_quick_end_and_begin_anew_after_one_that_had_settled() {
+        let (quick, settled) = (Duration::from_secs(1), SETTLED + Duration::from_secs(1));
+        let mut ends = Ends::default();
+        let mut pause_after = |ran| {
+            ends.count(ran);
+            (ends.restarts(), ends.pause())
+        };
+        // Nothing is special about one that has run for long before it ends for the first time.
+        assert_eq!(pause_after(settled), (0, FIRST_PAUSE));
+        assert_eq!(pause_after(quick), (1, FIRST_PAUSE * 2));
+        assert_eq!(pause_after(quick), (2, FIRST_PAUSE * 4));
+        for _ in 0..40 {
+            pause_after(quick);
+        }
+        assert_eq!(pause_after(quick), (43, LONGEST_PAUSE));
+        assert_eq!(pause_after(settled), (0, FIRST_PAUSE));
+        assert_eq!(pause_after(quick), (1, FIRST_PAUSE * 2));
     }
 }
