@@ -1,0 +1,24 @@
+//! The runtime for Kubernetes. So far it has the objects of an environment and no way to deliver them.
+//!
+//! [`build`] turns one generation into typed objects. What must stay true of it:
+//!
+//! - It is pure: no I/O, no clock, no randomness. The same generation, cluster and secrets give the same objects.
+//! - What a service is made of depends on that service, never on the generation's number: a push that changes one service
+//!   changes the objects of that service and the marker, and restarts nothing else.
+//! - Nothing of a stack is dropped in silence. Every field of a service, job, workload and its options is taken apart by name;
+//!   what a cluster can not do is a [`Decision`], and each one that applies is told as a [`Finding`]. A generation with anything
+//!   refused gives no objects at all.
+//! - Values of secrets are in [`build::SecretObject`] and [`Sensitive`] only, which do not print them.
+//! - Names contain what they belong to, are valid for every kind of object, and different things never share one ([`names`]).
+//! - Nothing that is made may widen what an environment may do: no token, no rights, no address outside of the namespace.
+
+pub mod build;
+mod cluster;
+mod finding;
+pub mod names;
+mod quantity;
+mod sensitive;
+
+pub use cluster::{Cluster, PodSecurity};
+pub use finding::{Decision, Finding, Place, Severity};
+pub use sensitive::Sensitive;
