@@ -172,6 +172,7 @@ fn whole(order: &Order<'_>, findings: &mut Findings) {
         networks,
     } = order.stack;
     findings.note_if(limits.pids.is_some(), &Place::Environment, Decision::AllPids);
+    findings.note_if(!limits::Shares::of(order).fit, &Place::Environment, Decision::NoRoom);
     findings.note_if(!egress.is_empty(), &Place::Environment, Decision::Egress);
     for engine in data.keys() {
         findings.note(&Place::Service(engine.clone()), Decision::Data, "");

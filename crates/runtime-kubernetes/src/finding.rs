@@ -111,6 +111,8 @@ decisions! {
     WholeSeconds, Warned, "health", "a cluster counts in whole seconds: times are rounded up";
     /// A name that the cluster's name server can not answer.
     Name, Refused, "name", "others could not find it: names in a cluster are letters, digits and inner dashes, beginning with a letter";
+    /// The same of a service that names no port.
+    QuietName, Warned, "name", "others can not find it by that name; it names no port, so nobody seems to look";
     /// A name that two services want.
     NameTwice, Refused, "aliases", "another service is found by that name, in this network or another one: a cluster has one name server for all";
     /// Networks with names of their own.
@@ -125,6 +127,8 @@ decisions! {
     Data, Refused, "data", "databases are not migrated and seeded on a cluster yet: say it as a job";
     /// What may be reached outside.
     Egress, Warned, "egress", "the door does not run in a cluster yet: nothing outside is reached";
+    /// More than everything may use.
+    NoRoom, Refused, "limits", "its services and jobs together may use more than it may: a cluster adds up their limits, so lower these, or have the policy allow more";
     /// A bound of processes for everything.
     AllPids, Warned, "limits.pids", "the nodes of the cluster bound processes";
 }

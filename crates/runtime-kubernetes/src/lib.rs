@@ -4,7 +4,8 @@
 //!
 //! - It is pure: no I/O, no clock, no randomness. The same generation, cluster and secrets give the same objects.
 //! - What a service is made of depends on that service, never on the generation's number: a push that changes one service
-//!   changes the objects of that service and the marker, and restarts nothing else.
+//!   changes the objects of that service and the marker, and restarts nothing else. One exception: a service without limits has a
+//!   share of the environment's, which may change when others come and go.
 //! - Nothing of a stack is dropped in silence. Every field of a service, job, workload and its options is taken apart by name;
 //!   what a cluster can not do is a [`Decision`], and each one that applies is told as a [`Finding`]. A generation with anything
 //!   refused gives no objects at all.

@@ -13,10 +13,14 @@ use std::collections::BTreeMap;
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// What a container may use that names no bound: room for a small service of any language.
+/// The most that a container may use that names no bound: room for a small service of any language.
 const MEMORY: u64 = 512 << 20;
 const CPU_MILLIS: u64 = 1000;
 const DISK: u64 = 2 << 30;
+
+/// The least that is of any use.
+const MEMORY_MIN: u64 = 64 << 20;
+const CPU_MILLIS_MIN: u64 = 50;
 
 /// Of what it may use, what is kept for it on a node. Previews idle most of the time, and without a request a cluster keeps all
 /// of the limit.
@@ -28,10 +32,62 @@ const ALL_MEMORY: u64 = 8 << 30;
 const ALL_CPU_MILLIS: u64 = 8000;
 const ALL_DISK: u64 = 50 << 30;
 
+/// What a container gets that names no bound.
+///
+/// A quota adds up what containers may use at most, other than the one control group of a cell, whose members share. A pod beyond
+/// the sum is not made at all, so what those with bounds leave is shared out among those without. Shares are powers of two: when a
+/// service comes or goes, those of others seldom change, and with them their pods.
+#[derive(Clone, Copy)]
+pub(super) struct Shares {
+    memory: u64,
+    cpu_millis: u64,
+    /// Whether everything together fits.
+    pub(super) fit: bool,
+}
+
+impl Shares {
+    /// The shares of a generation.
+    pub(super) fn of(order: &Order<'_>) -> Self {
+        let all = &order.spec.limits;
+        let services = order.stack.services.values().map(|service| service.workload.limits);
+        let jobs = order.stack.jobs.values().map(|job| job.workload.limits);
+        let each: Vec<Limits> = services.chain(jobs).collect();
+        let memory = share(
+            all.memory_bytes.unwrap_or(ALL_MEMORY),
+            each.iter().map(|limits| limits.memory_bytes),
+        );
+        let cpu = share(
+            all.cpu_millis.unwrap_or(ALL_CPU_MILLIS),
+            each.iter().map(|limits| limits.cpu_millis),
+        );
+        let enough = |share: Option<u64>, least: u64| share.is_some_and(|share| share >= least);
+        Self {
+            memory: power_of_two(memory).min(MEMORY),
+            cpu_millis: power_of_two(cpu).min(CPU_MILLIS),
+            fit: enough(memory, MEMORY_MIN) && enough(cpu, CPU_MILLIS_MIN),
+        }
+    }
+}
+
+/// The highest power of two that is not more.
+fn power_of_two(share: Option<u64>) -> u64 {
+    share.and_then(u64::checked_ilog2).map_or(0, |power| 1 << power)
+}
+
+/// The equal parts of what bounds leave of everything; as much as there is if all have bounds, nothing if they have too much.
+fn share(all: u64, bounds: impl Iterator<Item = Option<u64>> + Clone) -> Option<u64> {
+    let bounded = bounds.clone().flatten().fold(0, u64::saturating_add);
+    let rest = all.checked_sub(bounded)?;
+    match bounds.filter(Option::is_none).count() as u64 {
+        0 => Some(u64::MAX),
+        others => Some(rest / others),
+    }
+}
+
 /// Limits and requests of one container. The bound of processes is warned of where the workload is taken apart.
-pub(super) fn container(limits: &Limits) -> ResourceRequirements {
-    let memory = limits.memory_bytes.unwrap_or(MEMORY);
-    let cpu = limits.cpu_millis.unwrap_or(CPU_MILLIS);
+pub(super) fn container(limits: &Limits, shares: Shares) -> ResourceRequirements {
+    let memory = limits.memory_bytes.unwrap_or(shares.memory);
+    let cpu = limits.cpu_millis.unwrap_or(shares.cpu_millis);
     let disk = limits.disk_bytes.unwrap_or(DISK);
     ResourceRequirements {
         limits: Some(quantities([
@@ -58,7 +114,7 @@ fn quantities<const N: usize>(pairs: [(&str, Quantity); N]) -> Quantities {
 
 pub(super) fn objects(order: &Order<'_>) -> [Object; 2] {
     let all = &order.spec.limits;
-    let defaults = container(&Limits::default());
+    let defaults = container(&Limits::default(), Shares::of(order));
     let range = LimitRangeItem {
         type_: "Container".to_owned(),
         default: defaults.limits,

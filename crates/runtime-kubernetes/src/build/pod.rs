@@ -119,7 +119,7 @@ pub(super) fn template(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findin
         env: values::variables(order, unit, environment, &mut given, findings),
         working_dir: working_dir.clone(),
         volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
-        resources: Some(limits::container(limits)),
+        resources: Some(limits::container(limits, limits::Shares::of(order))),
         security_context: Some(identity::container(order, unit, *read_only, findings)),
         ..Container::default()
     };

@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// What is not the public internet (RFC 6890 and the registries of special addresses), by family. What the policy names in a
-/// private network is opened address by address.
+/// private network is opened address by address. Addresses of the old family in the new one's form are on no wire, and the API
+/// server takes none.
 const ANYWHERE: [(&str, &[&str]); 2] = [
     (
         "0.0.0.0/0",
@@ -34,17 +35,7 @@ const ANYWHERE: [(&str, &[&str]); 2] = [
             "240.0.0.0/4",
         ],
     ),
-    (
-        "::/0",
-        &[
-            "::/127",
-            "::ffff:0:0/96",
-            "64:ff9b::/96",
-            "fc00::/7",
-            "fe80::/10",
-            "ff00::/8",
-        ],
-    ),
+    ("::/0", &["::/127", "64:ff9b::/96", "fc00::/7", "fe80::/10", "ff00::/8"]),
 ];
 
 pub(super) fn objects(order: &Order<'_>) -> Vec<Object> {

@@ -36,7 +36,13 @@ pub(super) fn objects(order: &Order<'_>, findings: &mut Findings) -> Vec<Object>
     for (service, name) in own.chain(others) {
         let place = Place::Service(service.clone());
         let Some(found_as) = names::found_as(name) else {
-            findings.note(&place, Decision::Name, name);
+            let ports = order
+                .stack
+                .services
+                .get(service)
+                .map_or(0, |service| service.ports.len());
+            let quiet = ports == 0 && name == service.as_str();
+            findings.note(&place, if quiet { Decision::QuietName } else { Decision::Name }, name);
             continue;
         };
         let owner = taken.entry(found_as).or_insert(service);

@@ -73,36 +73,45 @@ fn objects_come_in_the_order_in_which_they_are_needed() {
     );
 }
 
+/// The names of objects that are not the same in both.
+fn changed(before: &EnvironmentSpec, after: &EnvironmentSpec) -> Vec<String> {
+    let (before, after) = (by_name(built(before)), by_name(built(after)));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    changed.cloned().collect()
+}
+
 #[test]
 fn a_push_changes_what_it_changes_and_nothing_else() {
-    let before = by_name(built(&shop()));
     let mut next = shop();
     next.generation = Generation(13);
     let web = named(stack_of(&mut next), "web");
     web.workload.environment.insert("GREETING".to_owned(), "hello".into());
-    let after = by_name(built(&next));
-    let changed: BTreeSet<&str> = before
-        .keys()
-        .chain(after.keys())
-        .filter(|name| before.get(*name) != after.get(*name))
-        .map(String::as_str)
-        .collect();
     // A job on start runs in every generation.
     let expected = ["ConfigMap marker", "Deployment web", "Job seed--g12", "Job seed--g13"];
-    assert_eq!(changed, BTreeSet::from(expected));
+    assert_eq!(changed(&shop(), &next), expected);
+}
+
+#[test]
+fn a_service_that_comes_restarts_no_other() {
+    let mut next = shop();
+    let more = fixture::service(fixture::image("more"));
+    stack_of(&mut next).services.insert("more".parse().unwrap(), more);
+    let expected = [
+        "ConfigMap marker",
+        "Deployment more",
+        "ResourceQuota quota",
+        "Service more",
+    ];
+    assert_eq!(changed(&shop(), &next), expected);
 }
 
 #[test]
 fn a_secret_with_a_new_value_restarts_whom_it_is_given_to() {
-    let before = by_name(built(&shop()));
     let mut next = shop();
     next.secrets.values_mut().for_each(|version| *version = "v2".to_owned());
-    let after = by_name(built(&next));
-    let changed: Vec<&String> = before
-        .keys()
-        .filter(|name| before.get(*name) != after.get(*name))
-        .collect();
-    assert_eq!(changed, ["ConfigMap marker", "Deployment web", "StatefulSet db"]);
+    let expected = ["ConfigMap marker", "Deployment web", "StatefulSet db"];
+    assert_eq!(changed(&shop(), &next), expected);
 }
 
 #[test]
@@ -259,6 +268,33 @@ fn baseline_is_for_images_that_change_their_user_themselves() {
     );
     let namespace = &objects["Namespace maquette-a1b2c3-e123456789"]["metadata"]["labels"];
     assert_eq!(namespace["pod-security.kubernetes.io/enforce"], "baseline");
+}
+
+/// A quota adds limits up, and refuses the pod that is one too many.
+#[test]
+fn all_pods_fit_into_the_quota_at_once() {
+    for mut spec in [shop(), small()] {
+        spec.limits.cpu_millis = Some(900);
+        let objects = all(built(&spec));
+        let quota = &of_kind(&objects, "ResourceQuota")[0]["spec"]["hard"];
+        let pods = ["StatefulSet", "Deployment", "Job"]
+            .iter()
+            .flat_map(|kind| of_kind(&objects, kind));
+        let limits: Vec<Json> = pods
+            .map(|pod| pod["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].clone())
+            .collect();
+        for what in ["cpu", "memory"] {
+            let worth = |text: &Json| {
+                let text = text.as_str().unwrap().to_owned();
+                crate::quantity::worth(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(text)).unwrap()
+            };
+            let together: i128 = limits.iter().map(|limits| worth(&limits[what])).sum();
+            assert!(
+                together > 0 && together <= worth(&quota[format!("limits.{what}")]),
+                "{what}: {together}"
+            );
+        }
+    }
 }
 
 #[test]

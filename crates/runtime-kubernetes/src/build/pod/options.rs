@@ -9,6 +9,7 @@ use crate::{
 use core::net::IpAddr;
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, HostAlias, PodSpec, Sysctl, Volume, VolumeMount};
 use model::{Options, Pull, Root};
+use std::collections::BTreeMap;
 
 /// Kernel settings that both Pod Security Standards allow.
 const SYSCTLS: [&str; 10] = [
@@ -23,6 +24,8 @@ const SYSCTLS: [&str; 10] = [
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_syncookies",
 ];
+/// From which port on anybody may listen. As containers have had it since Docker 20.10, a stack may count on every port.
+const FIRST_PORT: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Honours what a pod can, and notes the rest. Taken apart by name, so that a new option does not compile until it is decided.
@@ -102,26 +105,20 @@ fn aliases(unit: &Unit<'_>, hosts: &[(String, String)], findings: &mut Findings)
     (!made.is_empty()).then_some(made)
 }
 
-fn settings(
-    unit: &Unit<'_>,
-    wanted: &std::collections::BTreeMap<String, String>,
-    spec: &mut PodSpec,
-    findings: &mut Findings,
-) {
-    let mut made = Vec::new();
+fn settings(unit: &Unit<'_>, wanted: &BTreeMap<String, String>, spec: &mut PodSpec, findings: &mut Findings) {
+    let mut made = BTreeMap::from([FIRST_PORT]);
     for (name, value) in wanted {
         if SYSCTLS.contains(&name.as_str()) {
-            made.push(Sysctl {
-                name: name.clone(),
-                value: value.clone(),
-            });
+            made.insert(name, value);
         } else {
             findings.note(&unit.place, Decision::Sysctl, name);
         }
     }
-    if !made.is_empty() {
-        spec.security_context.get_or_insert_default().sysctls = Some(made);
-    }
+    let made = made.into_iter().map(|(name, value)| Sysctl {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    });
+    spec.security_context.get_or_insert_default().sysctls = Some(made.collect());
 }
 
 /// Memory for `/dev/shm`, unless the stack mounts something there.

@@ -162,7 +162,6 @@ fn services() -> Vec<Finding> {
         service.restart = Restart::OnFailure;
         service.restart_limit = Some(3);
         service.aliases = vec!["my_web".to_owned()];
-        service.networks = [("other".parse().unwrap(), Vec::new())].into();
         service.health = Some(HealthCheck {
             test: HealthTest::Tcp(80),
             interval_ms: 1_500,
@@ -172,6 +171,10 @@ fn services() -> Vec<Finding> {
             start_interval_ms: Some(200),
         });
     });
+    found.extend(with_spec(|spec| {
+        let services = &mut stack_of(spec).services;
+        services.insert("my_worker".parse().unwrap(), service(image("worker")));
+    }));
     found.extend(with_spec(|spec| {
         let stack = stack_of(spec);
         let mut other = service(image("other"));
@@ -198,6 +201,7 @@ fn jobs_and_all_else() -> Vec<Finding> {
     });
     found.extend(with_spec(|spec| {
         spec.limits.pids = Some(100);
+        spec.limits.memory_bytes = Some(32 << 20);
         let name = "api.example.com".parse().unwrap();
         spec.egress.hosts.insert(name, [443].into());
         let set = model::DataSet {
@@ -271,4 +275,22 @@ fn what_a_cluster_can_do_is_not_warned_of() {
     let mut spec = shop();
     spec.origin = Origin::Golden;
     assert!(findings(&spec).is_empty());
+}
+
+#[test]
+fn limits_are_told_from_what_has_none_and_from_too_much() {
+    let with = |memory: Option<u64>, all: u64| {
+        let found = with_spec(|spec| {
+            spec.limits.memory_bytes = Some(all);
+            let stack = stack_of(spec);
+            stack.services.insert("other".parse().unwrap(), service(image("other")));
+            named(stack, "other").workload.limits.memory_bytes = memory;
+        });
+        found.iter().any(|finding| finding.decision == Decision::NoRoom)
+    };
+    assert!(!with(None, 128 << 20), "64 MiB each");
+    assert!(with(None, 127 << 20));
+    assert!(!with(Some(192 << 20), 256 << 20), "64 MiB are left for the other one");
+    assert!(with(Some(256 << 20), 256 << 20), "nothing is left for the other one");
+    assert!(with(Some(u64::MAX), 256 << 20));
 }
