@@ -19,7 +19,7 @@ use crate::{
     finding::{Decision, Findings},
 };
 pub use limits::quota_is_enforced;
-use model::{EnvironmentSpec, JobEvent, ServiceStack, Stack};
+use model::{Egress, EnvironmentSpec, JobEvent, ServiceStack, Stack};
 pub use object::Object;
 use runtime::Secrets;
 pub use secrets::SecretObject;
@@ -173,7 +173,13 @@ fn whole(order: &Order<'_>, findings: &mut Findings) {
     } = order.stack;
     findings.note_if(limits.pids.is_some(), &Place::Environment, Decision::AllPids);
     findings.note_if(!limits::Shares::of(order).fit, &Place::Environment, Decision::NoRoom);
-    findings.note_if(!egress.is_empty(), &Place::Environment, Decision::Egress);
+    let Egress {
+        hosts,
+        private,
+        endpoints,
+    } = egress;
+    let outside = !hosts.is_empty() || !private.is_empty() || !endpoints.is_empty();
+    findings.note_if(outside, &Place::Environment, Decision::Egress);
     for engine in data.keys() {
         findings.note(&Place::Service(engine.clone()), Decision::Data, "");
     }

@@ -75,8 +75,8 @@ decisions! {
     MemoryOwner, Warned, "mounts.tmpfs", "mode, uid and gid have no effect: everybody in the container may write";
     /// The owner of a file.
     FileOwner, Warned, "mounts.content", "uid and gid have no effect: the file belongs to root and to the group of the service";
-    /// Files that are too large together.
-    FilesTooLarge, Refused, "mounts.content", "its files have more than 1000000 bytes together, which no object of a cluster holds";
+    /// Files and secret variables that are too large together.
+    TooLarge, Refused, "mounts.content", "its files and secrets have more than 1000000 bytes together, which no object of a cluster holds";
     /// A value that can not be given.
     Value, Refused, "environment", "the value can not be given";
     /// A bound of processes.
@@ -88,7 +88,7 @@ decisions! {
     /// Root.
     RootUser, Refused, "options.user", "it would run as root, which the namespace refuses: set `user`, or have the operator allow `baseline`";
     /// A name that no pod can have.
-    Hostname, Refused, "options.hostname", "a pod calls itself by a label: lower-case letters, digits and inner dashes";
+    Hostname, Warned, "options.hostname", "a pod calls itself by its own name: this is none of lower-case letters, digits and inner dashes";
     /// An address that is none.
     HostAddress, Refused, "options.hosts", "it is no name with an address";
     /// Bounds of the kernel.
@@ -108,7 +108,7 @@ decisions! {
     /// The pause between probes at the start.
     StartInterval, Warned, "health.start_interval_ms", "the interval of the health check applies from the start";
     /// Times in fractions of a second.
-    WholeSeconds, Warned, "health", "a cluster counts in whole seconds: times are rounded up";
+    WholeSeconds, Warned, "times", "a cluster counts in whole seconds: times are rounded up";
     /// A name that the cluster's name server can not answer.
     Name, Refused, "name", "others could not find it: names in a cluster are letters, digits and inner dashes, beginning with a letter";
     /// The same of a service that names no port.

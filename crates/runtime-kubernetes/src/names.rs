@@ -25,6 +25,13 @@ pub fn object(parts: &[&str]) -> String {
     object_within(parts, NAME_MAX)
 }
 
+/// The name of what runs a service, and of its pods among labels. A stateful set puts its name and up to eleven more bytes into a
+/// label.
+#[must_use]
+pub fn workload(service: &str) -> String {
+    object_within(&[service], NAME_MAX - 11)
+}
+
 /// As [`object`], in at most so many bytes; at least 32.
 #[must_use]
 pub fn object_within(parts: &[&str], max: usize) -> String {

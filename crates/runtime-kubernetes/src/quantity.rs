@@ -73,8 +73,8 @@ mod tests {
         assert_eq!(of("1000m"), of("1"));
         assert_eq!(of("1k"), of("1000"));
         assert_ne!(of("1G"), of("1Gi"));
-        for unreadable in ["", "Mi", "-1", "1e3", "5n", "a", "1.", "0.0001"] {
-            assert_eq!(of(unreadable).filter(|_| unreadable != "1."), None, "{unreadable}");
+        for unreadable in ["", "Mi", "-1", "1e3", "5n", "a", "0.0001"] {
+            assert_eq!(of(unreadable), None, "{unreadable}");
         }
     }
 

@@ -47,10 +47,9 @@ pub(super) fn objects(order: &Order<'_>, job: &Job, findings: &mut Findings) -> 
     findings.note_if(product.is_some(), &place, Decision::Product);
     let digest = order.spec.job_digest(name);
     let run = match on {
-        // Once in a life: the same job has the same name in the next generation, and is not run again.
-        JobEvent::Create => run_of(digest.as_ref()),
-        // Runs by hand differ by a variable, the others run once.
-        JobEvent::Hand => run_of(digest.as_ref()),
+        // Once in a life: the same job has the same name in the next generation, and is not run again. Runs by hand differ by a
+        // variable.
+        JobEvent::Create | JobEvent::Hand => run_of(digest.as_ref()),
         JobEvent::Build | JobEvent::Start | JobEvent::Stop | JobEvent::Delete => format!("g{}", order.spec.generation),
     };
     let all: Vec<Option<&str>> = match order.stack.networks.is_empty() {

@@ -84,11 +84,18 @@ fn share(all: u64, bounds: impl Iterator<Item = Option<u64>> + Clone) -> Option<
     }
 }
 
-/// Limits and requests of one container. The bound of processes is warned of where the workload is taken apart.
+/// Limits and requests of one container.
 pub(super) fn container(limits: &Limits, shares: Shares) -> ResourceRequirements {
-    let memory = limits.memory_bytes.unwrap_or(shares.memory);
-    let cpu = limits.cpu_millis.unwrap_or(shares.cpu_millis);
-    let disk = limits.disk_bytes.unwrap_or(DISK);
+    let Limits {
+        memory_bytes,
+        cpu_millis,
+        // Warned of where the workload is taken apart.
+        pids: _,
+        disk_bytes,
+    } = limits;
+    let memory = memory_bytes.unwrap_or(shares.memory);
+    let cpu = cpu_millis.unwrap_or(shares.cpu_millis);
+    let disk = disk_bytes.unwrap_or(DISK);
     ResourceRequirements {
         limits: Some(quantities([
             ("cpu", millis(cpu)),

@@ -20,6 +20,9 @@ use k8s_openapi::{
 use model::{Digest, Workload};
 use std::collections::BTreeMap;
 
+/// What a container may be given together. A config map holds 1 MiB with its names, and so does a secret.
+const GIVEN_MAX: usize = 1_000_000;
+
 /// The one container of a pod.
 const CONTAINER: &str = "main";
 
@@ -44,7 +47,7 @@ pub(super) struct Unit<'a> {
 impl Unit<'_> {
     /// Its name among objects.
     pub(super) fn name(&self) -> String {
-        names::object(&[self.called])
+        names::workload(self.called)
     }
 
     /// The name of the secret and of the config map that it is given.
@@ -109,13 +112,14 @@ pub(super) fn template(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findin
         options,
     } = unit.workload;
     let mut given = Given::default();
+    let (command, args) = values::program(entrypoint.as_deref(), command.as_deref());
     let identity = identity::of(order, unit, findings);
     let (mounts, volumes) = mounts::of(order, unit, mounts, &mut given, findings);
     let mut container = Container {
         name: CONTAINER.to_owned(),
         image: image::of(order, &unit.place, root, findings),
-        command: values::words(entrypoint.as_deref()),
-        args: values::words(command.as_deref()),
+        command,
+        args,
         env: values::variables(order, unit, environment, &mut given, findings),
         working_dir: working_dir.clone(),
         volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
@@ -123,6 +127,7 @@ pub(super) fn template(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findin
         security_context: Some(identity::container(order, unit, *read_only, findings)),
         ..Container::default()
     };
+    findings.note_if(given.size() > GIVEN_MAX, &unit.place, Decision::TooLarge);
     findings.note_if(limits.pids.is_some(), &unit.place, Decision::Pids);
     let mut spec = PodSpec {
         service_account_name: Some(account::NAME.to_owned()),
@@ -154,6 +159,11 @@ pub(super) fn container(template: &mut PodTemplateSpec) -> Option<&mut Container
 }
 
 impl Given {
+    fn size(&self) -> usize {
+        let secret = self.secret.values().map(|value| value.expose().len());
+        self.plain.values().map(String::len).chain(secret).sum()
+    }
+
     fn objects(self, order: &Order<'_>, unit: &Unit<'_>) -> Vec<Object> {
         let name = unit.given_name();
         let plain = (!self.plain.is_empty()).then(|| {

@@ -151,7 +151,7 @@ fn from_gateway(order: &Order<'_>) -> Vec<Object> {
                 from: Some(vec![gateway]),
                 ports: Some(vec![port("TCP", number)]),
             };
-            let service = names::object(&[name.as_str()]);
+            let service = names::workload(name.as_str());
             let name = names::object(&[name.as_str(), "gateway"]);
             policy(
                 order,

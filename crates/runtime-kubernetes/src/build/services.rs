@@ -75,7 +75,7 @@ fn object(order: &Order<'_>, found_as: &str, name: &ServiceName, service: &Servi
             // Compose answers with the address of a container from its start.
             publish_not_ready_addresses: alone.then_some(true),
             ports: (!alone).then_some(ports),
-            selector: Some(labels::map([(labels::SERVICE, &names::object(&[name.as_str()]))])),
+            selector: Some(labels::map([(labels::SERVICE, &names::workload(name.as_str()))])),
             type_: Some("ClusterIP".to_owned()),
             ..ServiceSpec::default()
         }),

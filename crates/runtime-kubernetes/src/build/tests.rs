@@ -324,6 +324,25 @@ fn services_and_jobs_of_the_same_name_are_given_their_own() {
     assert!(objects.contains_key("Secret web--service") && objects.contains_key("Secret web--job"));
 }
 
+/// The cluster makes labels from names of workloads, with something behind them.
+#[test]
+fn a_service_with_the_longest_name_is_found_and_fits_into_labels() {
+    let long = "d".repeat(63);
+    let mut spec = small();
+    let mut engine = fixture::service(fixture::engine("redis", "7"));
+    engine.ports = vec![6379];
+    stack_of(&mut spec).services.insert(long.parse().unwrap(), engine);
+    let objects = by_name(built(&spec));
+    let (name, set) = objects
+        .iter()
+        .find(|(name, _)| name.starts_with("StatefulSet"))
+        .unwrap();
+    assert!(name.len() <= "StatefulSet ".len() + 52, "{name}");
+    let service = &objects[&format!("Service {long}")]["spec"];
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(service["selector"]["maquette/service"], labels["maquette/service"]);
+}
+
 #[test]
 fn nothing_outside_is_opened_without_a_list() {
     let mut spec = shop();

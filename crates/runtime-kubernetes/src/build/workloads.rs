@@ -9,7 +9,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use model::{Condition, NetworkMode, NetworkName, Restart, Root, Service, ServiceName};
+use model::{Condition, Network, NetworkMode, NetworkName, Restart, Root, Service, ServiceName};
 use std::collections::BTreeMap;
 
 /// A service, and what it is given. Taken apart by name, so that a new field does not compile until it is decided.
@@ -104,7 +104,7 @@ fn connected(
     let mut outside = false;
     for name in &names {
         match all.get(*name) {
-            Some(network) => outside |= !network.internal,
+            Some(Network { internal }) => outside |= !internal,
             None => findings.note(place, Decision::UnknownNetwork, name.as_str()),
         }
     }

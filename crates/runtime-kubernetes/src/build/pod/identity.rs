@@ -40,7 +40,8 @@ pub(super) struct Identity {
 pub(super) fn of(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findings) -> Identity {
     let options = &unit.workload.options;
     let mut identity = Identity::default();
-    match options.user.as_deref().filter(|user| !user.is_empty()) {
+    let named = options.user.as_deref().filter(|user| !user.is_empty());
+    match named {
         Some(text) => match numbers(text) {
             Some((user, group)) => (identity.user, identity.group) = (Some(user), group),
             None => findings.note(&unit.place, Decision::UserName, text),
@@ -53,8 +54,10 @@ pub(super) fn of(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findings) ->
             }
         }
     }
-    let is_named = options.user.is_some() && identity.user.is_none();
-    if order.cluster.pod_security == PodSecurity::Restricted && !is_named && may_be_root(&identity, &unit.workload.root)
+    let is_refused = named.is_some() && identity.user.is_none();
+    if order.cluster.pod_security == PodSecurity::Restricted
+        && !is_refused
+        && may_be_root(&identity, &unit.workload.root)
     {
         findings.note(&unit.place, Decision::RootUser, "");
     }

@@ -13,9 +13,6 @@ use k8s_openapi::api::core::v1::{
 };
 use model::{Mount, MountKind, Root, Value, VolumeName};
 
-/// What files of one container may have together. A config map holds 1 MiB with its names, and so does a secret.
-const FILES_MAX: usize = 1_000_000;
-
 /// Names of the volumes that hold files; those of others have a `--` or a number.
 const FILES: &str = "files";
 const SECRET_FILES: &str = "secret-files";
@@ -28,7 +25,6 @@ struct Collected<'a> {
     volumes: Vec<Volume>,
     /// Keys and permissions of the files in the config map, and in the secret.
     files: [Vec<KeyToPath>; 2],
-    size: usize,
 }
 
 /// The mounts of a container, and the volumes of its pod.
@@ -45,12 +41,10 @@ pub(super) fn of(
         mounts: Vec::new(),
         volumes: Vec::new(),
         files: [Vec::new(), Vec::new()],
-        size: 0,
     };
     for mount in wanted {
         all.one(mount, given, findings);
     }
-    findings.note_if(all.size > FILES_MAX, &unit.place, Decision::FilesTooLarge);
     all.finish()
 }
 
@@ -153,7 +147,6 @@ impl Collected<'_> {
             Ok(bytes) => bytes,
             Err(reason) => return findings.note(&self.unit.place, Decision::Value, &reason),
         };
-        self.size += bytes.len();
         let key = format!("file.{}", names::object(&[target]));
         let item = KeyToPath {
             key: key.clone(),

@@ -16,10 +16,20 @@ pub(super) fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// The words of a command; none for an empty one, which leaves it to the image.
-pub(super) fn words(words: Option<&[String]>) -> Option<Vec<String>> {
-    let words: Vec<String> = words?.iter().map(|word| literal(word)).collect();
-    (!words.is_empty()).then_some(words)
+/// What a container runs, and the arguments of that; absent where the image says it. An entrypoint without words is none, also
+/// where the image has one: then the command is all that runs.
+pub(super) fn program(
+    entrypoint: Option<&[String]>,
+    command: Option<&[String]>,
+) -> (Option<Vec<String>>, Option<Vec<String>>) {
+    let words = |words: Option<&[String]>| {
+        let words: Vec<String> = words?.iter().map(|word| literal(word)).collect();
+        (!words.is_empty()).then_some(words)
+    };
+    match entrypoint {
+        Some([]) => (words(command), None),
+        _ => (words(entrypoint), words(command)),
+    }
 }
 
 /// The variables of a container. One that holds a secret is a key of the secret that the unit is given.
@@ -96,5 +106,24 @@ mod tests {
         for text in ["$(HOME)", "$$", "$$(HOME)", "$", "a$", "$$$(X)$", "${X}", "$x", "$("] {
             assert_eq!(replaced(&literal(text)), text, "{text}");
         }
+    }
+
+    #[test]
+    fn what_runs_is_what_compose_would_run() {
+        let list = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        let (run, args) = (list(&["run"]), list(&["a", "$b"]));
+        let escaped = list(&["a", "$$b"]);
+        let of = |entrypoint: &Option<Vec<String>>, command: &Option<Vec<String>>| {
+            program(entrypoint.as_deref(), command.as_deref())
+        };
+        assert_eq!(of(&None, &None), (None, None));
+        assert_eq!(of(&None, &args), (None, escaped.clone()));
+        assert_eq!(of(&run, &args), (run.clone(), escaped.clone()));
+        assert_eq!(of(&run, &list(&[])), (run.clone(), None));
+        assert_eq!(
+            of(&list(&[]), &args),
+            (escaped, None),
+            "the image's entrypoint is taken away"
+        );
     }
 }
