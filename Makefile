@@ -15,7 +15,7 @@ say = printf '\n== %s\n' "$(1)" >&2
 
 .PHONY: help
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: rust ## start Maquette with the example shop; DEMO=once runs open, push, close without a terminal and ends
@@ -51,6 +51,16 @@ tests: rust
 test-v2: rust ## the cell runtime on control groups of version 2 under systemd, in a virtual machine (some minutes)
 	@$(call say,cells on control groups of version 2)
 	tools/vm/test
+
+.PHONY: cluster
+cluster: ## a real Kubernetes cluster for the tests, of one node (builds it once, some minutes); a KUBECONFIG that is set is used instead
+	@[[ -n $${KUBECONFIG:-} ]] || scripts/install-packages cluster >&2
+	$(call say,a real Kubernetes cluster for the tests)
+	tools/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## end that cluster; nothing is left of it but the programs
+	@tools/cluster/down
 
 .PHONY: strangers
 strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
