@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 /// How often it is tried, and the pause between: five seconds in all.
 const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(25);
+/// After how many attempts it is said that something is waited for: after half a second.
+const TOLD: u32 = 20;
 
 /// A file that nobody else locks while this lives.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl LockedFile {
     /// [`ErrorKind::WouldBlock`] if another process keeps it locked, and whatever else the kernel says.
     pub(crate) async fn new(file: File) -> io::Result<Self> {
         let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
-        once_let_go_of(ErrorKind::WouldBlock, lock).await?;
+        once_let_go_of("the lock", ErrorKind::WouldBlock, lock).await?;
         Ok(Self(file))
     }
 }
@@ -44,15 +46,21 @@ impl Drop for LockedFile {
 /// # Errors
 /// When it can not be listened on.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = once_let_go_of(ErrorKind::AddrInUse, || std::net::TcpListener::bind(address)).await?;
+    let bind = || std::net::TcpListener::bind(address);
+    let socket = once_let_go_of(&address.to_string(), ErrorKind::AddrInUse, bind).await?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket)
 }
 
-async fn once_let_go_of<T>(taken: ErrorKind, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    for _ in 1..ATTEMPTS {
+async fn once_let_go_of<T>(what: &str, taken: ErrorKind, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for number in 1..ATTEMPTS {
         match attempt() {
-            Err(error) if error.kind() == taken => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.kind() == taken => {
+                if number == TOLD {
+                    tracing::info!("{what} is in use and is waited for");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
             other => return other,
         }
     }
