@@ -53,7 +53,7 @@ test-v2: rust ## the cell runtime on control groups of version 2 under systemd, 
 	tools/vm/test
 
 .PHONY: cluster
-cluster: ## a real Kubernetes cluster for the tests, of one node (builds it once, some minutes); a KUBECONFIG that is set is used instead
+cluster: ## a real Kubernetes cluster for the tests, of one node (builds it once, about 20 minutes); a KUBECONFIG that is set is used instead
 	@[[ -n $${KUBECONFIG:-} ]] || scripts/install-packages cluster >&2
 	$(call say,a real Kubernetes cluster for the tests)
 	tools/cluster/up
