@@ -2,10 +2,10 @@
 
 mod account;
 mod data;
-mod jobs;
-mod labels;
+pub(crate) mod jobs;
+pub(crate) mod labels;
 mod limits;
-mod marker;
+pub(crate) mod marker;
 mod namespace;
 mod object;
 mod pod;
@@ -22,6 +22,7 @@ pub use limits::quota_is_enforced;
 use model::{Egress, EnvironmentSpec, JobEvent, ServiceStack, Stack};
 pub use object::Object;
 use runtime::Secrets;
+pub(crate) use secrets::PULL;
 pub use secrets::SecretObject;
 
 /// The objects of one generation.
@@ -82,6 +83,34 @@ pub fn environment(cluster: &Cluster, spec: &EnvironmentSpec, secrets: &dyn Secr
         stack,
         warnings: findings,
     })
+}
+
+/// The objects of one service: what it is given, what runs it, and the names under which it is found. Nothing for a service that the
+/// generation does not have.
+///
+/// # Errors
+/// [`Refused`], with everything of the service that the cluster can not do.
+pub fn service(
+    cluster: &Cluster,
+    spec: &EnvironmentSpec,
+    secrets: &dyn Secrets,
+    name: &model::ServiceName,
+) -> Result<Vec<Object>, Refused> {
+    let made = with_order(cluster, spec, secrets, |order, findings| {
+        let Some(service) = order.stack.services.get(name) else {
+            return Vec::new();
+        };
+        let mut made = workloads::objects(order, name, service, findings);
+        // Whose names clash was found out when the whole was looked at.
+        let names = services::objects(order, &mut Findings::default());
+        made.extend(
+            names
+                .into_iter()
+                .filter(|object| labels::called(object.metadata()) == Some(name.as_str())),
+        );
+        made
+    });
+    made.map(|(objects, _)| objects)
 }
 
 /// The objects of one job, whatever its event. Nothing for a job that the generation does not have.

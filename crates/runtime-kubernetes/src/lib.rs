@@ -13,13 +13,19 @@
 //! - Names contain what they belong to, are valid for every kind of object, and different things never share one ([`names`]).
 //! - Nothing that is made may widen what an environment may do: no token, no rights, no address outside of the namespace.
 
+mod api;
+mod apply;
 pub mod build;
 mod cluster;
 mod finding;
+mod kind;
 pub mod names;
+mod observe;
 mod quantity;
 mod sensitive;
 
+pub use apply::ApplyRuntime;
 pub use cluster::{Cluster, PodSecurity};
 pub use finding::{Decision, Finding, Place, Severity};
+pub use kind::Kind;
 pub use sensitive::Sensitive;

@@ -34,8 +34,7 @@ pub(super) fn claims(order: &Order<'_>, findings: &mut Findings) -> Vec<Object> 
         let place = Place::Volume(name.clone());
         let Volume {
             origin,
-            // In its name.
-            incarnation: _,
+            incarnation,
             limit_bytes,
         } = volume;
         if matches!(origin, VolumeOrigin::Snapshot(_)) {
@@ -53,7 +52,10 @@ pub(super) fn claims(order: &Order<'_>, findings: &mut Findings) -> Vec<Object> 
         let claim = claim_name(order, name).unwrap_or_default();
         made.push(Object::PersistentVolumeClaim(PersistentVolumeClaim {
             metadata: ObjectMeta {
-                annotations: Some(labels::map([(labels::CALLED, name.as_str())])),
+                annotations: Some(labels::map([
+                    (labels::CALLED, name.as_str()),
+                    (labels::INCARNATION, &incarnation.to_string()),
+                ])),
                 ..labels::meta(order, &claim)
             },
             spec: Some(PersistentVolumeClaimSpec {

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 /// On everything that we make.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "maquette");
 /// On a pod: the name of its service among objects.
-pub(super) const SERVICE: &str = "maquette/service";
+pub(crate) const SERVICE: &str = "maquette/service";
 /// On a pod: the name of its job among objects.
-pub(super) const JOB: &str = "maquette/job";
+pub(crate) const JOB: &str = "maquette/job";
 /// On a pod that is connected to anything at all, be it only to names.
 pub(super) const CONNECTED: (&str, &str) = ("maquette/connected", "yes");
 /// On a pod that may send to the door.
@@ -19,9 +19,17 @@ pub(super) const OUTSIDE: (&str, &str) = ("maquette/outside", "yes");
 /// On the door's pod.
 pub(super) const DOOR: (&str, &str) = ("maquette/role", "door");
 /// Annotation: the digest of the service or job that it was made for.
-pub(super) const DIGEST: &str = "maquette/digest";
-/// Annotation: what its author calls it.
-pub(super) const CALLED: &str = "maquette/name";
+pub(crate) const DIGEST: &str = "maquette/digest";
+/// Annotation: what its author calls it; on a name under which a service is found, the service.
+pub(crate) const CALLED: &str = "maquette/name";
+/// Annotation of a volume: the generation that it was made for.
+pub(crate) const INCARNATION: &str = "maquette/incarnation";
+/// On everything: the installation whose it is.
+pub(crate) const INSTANCE: &str = "maquette/instance";
+/// On everything: the environment whose it is.
+pub(crate) const ENVIRONMENT: &str = "maquette/environment";
+/// On the marker, so that it can be watched without all other config maps.
+pub(crate) const MARKER: (&str, &str) = ("maquette/role", "marker");
 /// The network of a stack that names none.
 const ALL: &str = "maquette/network";
 /// A network that a stack names, followed by it.
@@ -38,8 +46,8 @@ pub(super) fn map<const N: usize>(pairs: [(&str, &str); N]) -> Map {
 pub(super) fn owner(order: &Order<'_>) -> Map {
     map([
         MANAGED_BY,
-        ("maquette/environment", order.spec.environment.as_str()),
-        ("maquette/instance", order.cluster.instance.as_str()),
+        (ENVIRONMENT, order.spec.environment.as_str()),
+        (INSTANCE, order.cluster.instance.as_str()),
         ("maquette/project", order.spec.project.as_str()),
     ])
 }
@@ -67,6 +75,21 @@ pub(super) fn origin(origin: &Origin) -> (Map, Map) {
         labels.into_iter().chain(more).collect(),
         annotations.into_iter().chain(notes).collect(),
     )
+}
+
+/// What the author calls the thing that an object belongs to.
+pub(crate) fn called(meta: &ObjectMeta) -> Option<&str> {
+    note(meta, CALLED)
+}
+
+/// An annotation.
+pub(crate) fn note<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// A label.
+pub(crate) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 /// Metadata of an object in the environment's namespace.

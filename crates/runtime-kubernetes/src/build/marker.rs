@@ -5,17 +5,25 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use model::Digest;
 
 /// Its name. Config maps of services and jobs have a `--` in theirs.
-const NAME: &str = "marker";
+pub(crate) const NAME: &str = "marker";
+
+/// The key of the generation.
+pub(crate) const GENERATION: &str = "generation";
 
 pub(super) fn object(order: &Order<'_>) -> Object {
     // A generation holds names and versions of secrets, no values.
     let digest = Digest::of(&serde_json::to_vec(order.spec).unwrap_or_default());
     let generation = order.spec.generation.to_string();
+    let mut metadata = labels::meta(order, NAME);
+    metadata
+        .labels
+        .get_or_insert_default()
+        .extend(labels::map([labels::MARKER]));
     Object::Marker(ConfigMap {
-        metadata: labels::meta(order, NAME),
+        metadata,
         data: Some(labels::map([
             ("digest", digest.as_str()),
-            ("generation", generation.as_str()),
+            (GENERATION, generation.as_str()),
         ])),
         ..ConfigMap::default()
     })

@@ -1,12 +1,14 @@
 //! Objects of all kinds that an environment consists of.
 
 use super::SecretObject;
+use crate::Kind;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::Job,
     core::v1::{ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, ResourceQuota, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 /// An object. Its `Debug` shows no secrets.
@@ -59,6 +61,50 @@ impl Object {
             Self::Job(object) => serde_json::to_value(object),
             Self::Deployment(object) => serde_json::to_value(object),
             Self::Service(object) => serde_json::to_value(object),
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::LimitRange(_) => Kind::LimitRange,
+            Self::ResourceQuota(_) => Kind::ResourceQuota,
+            Self::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Self::ServiceAccount(_) => Kind::ServiceAccount,
+            Self::Secret(_) => Kind::Secret,
+            Self::ConfigMap(_) | Self::Marker(_) => Kind::ConfigMap,
+            Self::PersistentVolumeClaim(_) => Kind::PersistentVolumeClaim,
+            Self::StatefulSet(_) => Kind::StatefulSet,
+            Self::Job(_) => Kind::Job,
+            Self::Deployment(_) => Kind::Deployment,
+            Self::Service(_) => Kind::Service,
+        }
+    }
+
+    /// Its name, which all of them have.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Namespace(object) => &object.metadata,
+            Self::LimitRange(object) => &object.metadata,
+            Self::ResourceQuota(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
+            Self::ServiceAccount(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::ConfigMap(object) | Self::Marker(object) => &object.metadata,
+            Self::PersistentVolumeClaim(object) => &object.metadata,
+            Self::StatefulSet(object) => &object.metadata,
+            Self::Job(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
         }
     }
 

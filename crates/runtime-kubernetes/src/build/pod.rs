@@ -51,7 +51,7 @@ impl Unit<'_> {
     }
 
     /// The name of the secret and of the config map that it is given.
-    fn given_name(&self) -> String {
+    pub(super) fn given_name(&self) -> String {
         names::object(&[self.called, self.kind])
     }
 
@@ -125,6 +125,8 @@ pub(super) fn template(order: &Order<'_>, unit: &Unit<'_>, findings: &mut Findin
         volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
         resources: Some(limits::container(limits, limits::Shares::of(order))),
         security_context: Some(identity::container(order, unit, *read_only, findings)),
+        // What went wrong is in the status of the pod, with the last lines that it printed.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
     findings.note_if(given.size() > GIVEN_MAX, &unit.place, Decision::TooLarge);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The name of the secret that fetches images. Those of services and jobs have a `--` in theirs.
-pub(super) const PULL: &str = "pull";
+pub(crate) const PULL: &str = "pull";
 
 /// A secret whose values are not printed. The type of Kubernetes' own would show them.
 #[derive(Clone, Debug, PartialEq)]

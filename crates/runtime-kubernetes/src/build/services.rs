@@ -10,7 +10,7 @@ use crate::{
 };
 use k8s_openapi::{
     api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use model::{NetworkMode, Service, ServiceName};
 use std::collections::BTreeMap;
@@ -69,7 +69,10 @@ fn object(order: &Order<'_>, found_as: &str, name: &ServiceName, service: &Servi
         .collect();
     let alone = ports.is_empty();
     Object::Service(KubernetesService {
-        metadata: labels::meta(order, found_as),
+        metadata: ObjectMeta {
+            annotations: Some(labels::map([(labels::CALLED, name.as_str())])),
+            ..labels::meta(order, found_as)
+        },
         spec: Some(ServiceSpec {
             cluster_ip: alone.then(|| "None".to_owned()),
             // Compose answers with the address of a container from its start.

@@ -1,0 +1,164 @@
+//! Delivery by the API server: objects are applied in order, what is no longer wanted is removed, and what the cluster makes of it is
+//! watched. It implements the port.
+
+mod inventory;
+mod jobs;
+mod mark;
+mod port;
+mod power;
+mod remove;
+mod stages;
+mod streams;
+
+use crate::{
+    Cluster,
+    api::{Objects, RUNTIME, unreachable},
+    names,
+    observe::Watches,
+};
+use k8s_openapi::api::core::v1::Event;
+use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
+pub(crate) use mark::Mark;
+use mark::Marks;
+use model::{Capabilities, EnvironmentId, Feature, Generation, Staging, Timestamp};
+use runtime::{Result, RuntimeError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::OwnedMutexGuard;
+
+/// How long connecting to the API server may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long our own watch may take to see what we have written.
+const SEEN: Duration = Duration::from_secs(10);
+
+/// The runtime of a cluster, with delivery by its API server.
+pub struct ApplyRuntime {
+    cluster: Cluster,
+    capabilities: Capabilities,
+    client: Client,
+    objects: Objects,
+    marks: Marks,
+    watches: Watches,
+    /// One mutation of an environment at a time.
+    busy: Mutex<BTreeMap<EnvironmentId, Arc<tokio::sync::Mutex<()>>>>,
+    /// What warned of an environment when that was last asked.
+    warned: Mutex<BTreeMap<EnvironmentId, (Timestamp, Vec<Event>)>>,
+}
+
+impl std::fmt::Debug for ApplyRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApplyRuntime")
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApplyRuntime {
+    /// Connects as a kubeconfig says, given as text.
+    ///
+    /// # Errors
+    /// If it can not be read, or is of no use.
+    pub async fn connect(cluster: Cluster, kubeconfig: &str) -> Result<Self> {
+        let wrong = |reason: String| RuntimeError::Invalid {
+            what: "the kubeconfig".to_owned(),
+            reason,
+        };
+        let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| wrong(error.to_string()))?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let mut config = config.map_err(|error| wrong(error.to_string()))?;
+        config.connect_timeout = Some(CONNECT);
+        // `api::attempt` does that, and says what it does.
+        config.default_retry = false;
+        let client = Client::try_from(config).map_err(|error| unreachable(error.to_string()))?;
+        Ok(Self::with_client(cluster, client))
+    }
+
+    /// The same with a client that is there. It begins to watch at once, so it needs an executor.
+    #[must_use]
+    pub fn with_client(cluster: Cluster, client: Client) -> Self {
+        let watches = Watches::start(&client, &cluster.instance);
+        Self {
+            cluster,
+            capabilities: capabilities(),
+            objects: Objects::new(client.clone()),
+            marks: Marks::new(client.clone()),
+            client,
+            watches,
+            busy: Mutex::default(),
+            warned: Mutex::default(),
+        }
+    }
+
+    fn namespace(&self, environment: &EnvironmentId) -> String {
+        names::namespace(&self.cluster.instance, environment)
+    }
+
+    /// Waits for its turn to change an environment.
+    async fn turn(&self, environment: &EnvironmentId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut busy = lock(&self.busy);
+            // Whoever holds one has a second reference to it.
+            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(busy.entry(environment.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// Accepts a mutation that changes nothing else of the marker.
+    async fn accept(&self, environment: &EnvironmentId, generation: Generation) -> Result<()> {
+        let namespace = self.namespace(environment);
+        self.marks
+            .accept(&namespace, environment, generation, |_| {})
+            .await
+            .map(drop)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a cluster can do with services.
+fn capabilities() -> Capabilities {
+    use Feature::{
+        Content, DropCapabilities, Hostname, Hosts, Init, Networks, SharedMemory, Sysctls, Terminal, Users, VolumePaths,
+    };
+    Capabilities {
+        runtime: RUNTIME.to_owned(),
+        staging: Staging::Levels,
+        services: true,
+        objects: false,
+        host_roots: false,
+        images: true,
+        engines: Vec::new(),
+        snapshots: false,
+        freeze: false,
+        features: [
+            Content,
+            DropCapabilities,
+            Hostname,
+            Hosts,
+            Init,
+            Networks,
+            SharedMemory,
+            Sysctls,
+            Terminal,
+            Users,
+            VolumePaths,
+        ]
+        .into(),
+    }
+}
+
+/// What a cluster does not do.
+fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> RuntimeError {
+    RuntimeError::Unsupported {
+        runtime: RUNTIME.to_owned(),
+        what: what.into(),
+        hint: hint.into(),
+    }
+}

@@ -1,0 +1,106 @@
+//! The end of an environment: its namespace goes, and with it everything in it, and it is seen to be gone. One that hangs is never
+//! forced: what holds it is named.
+
+use super::{ApplyRuntime, mark::has_namespace};
+use crate::{
+    Kind,
+    api::{failed, shortened},
+    observe::Seen,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
+use model::{EnvironmentId, Generation};
+use runtime::{Result, RuntimeError};
+use std::time::{Duration, Instant};
+
+/// After this time it is told what holds a namespace. Asking again goes on.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// How long our own watches may take to see that everything is gone.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+
+impl ApplyRuntime {
+    pub(super) async fn end(&self, id: &EnvironmentId, generation: Generation) -> Result<()> {
+        let namespace = self.namespace(id);
+        let _turn = self.turn(id).await;
+        if let Some(uid) = has_namespace(&self.objects, &namespace, self.cluster.instance.as_str()).await? {
+            match self.accept(id, generation).await {
+                // One that was only begun, or whose marker went first.
+                Ok(()) | Err(RuntimeError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            self.objects
+                .delete(Kind::Namespace, &namespace, &namespace, Some(uid))
+                .await?;
+            self.gone(&namespace).await?;
+        }
+        let forgotten = || Seen::of(&self.watches, id).is_none();
+        if self.watches.until(FORGOTTEN, forgotten).await {
+            return Ok(());
+        }
+        Err(failed(
+            &format!("removing environment {id}"),
+            "its namespace is gone, and the watch has not seen it",
+        ))
+    }
+
+    /// Waits until a namespace is gone.
+    async fn gone(&self, namespace: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let Some(found) = self.objects.get(Kind::Namespace, namespace, namespace).await? else {
+                return Ok(());
+            };
+            if Instant::now() > until {
+                return Err(failed(&format!("removing namespace {namespace}"), blocker(&found)));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+}
+
+/// What keeps a namespace from going, in the cluster's own words.
+fn blocker(found: &DynamicObject) -> String {
+    let own = found.metadata.finalizers.clone().unwrap_or_default();
+    let namespace = found.clone().try_parse::<Namespace>().ok();
+    let conditions = namespace
+        .and_then(|namespace| namespace.status?.conditions)
+        .unwrap_or_default();
+    let holds = conditions.iter().filter(|condition| condition.status == "True");
+    let mut words: Vec<String> = holds.filter_map(|condition| condition.message.clone()).collect();
+    if !own.is_empty() {
+        words.push(format!("the namespace itself waits for {}", own.join(", ")));
+    }
+    if words.is_empty() {
+        words.push("the cluster does not say what it waits for".to_owned());
+    }
+    shortened(&format!("it is still there after {PATIENCE:?}: {}", words.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_hangs_names_what_holds_it() {
+        let message =
+            "Some content in the namespace has finalizers remaining: example.com/guard in 1 resource instances";
+        let found = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": "n", "finalizers": ["example.com/own"]},
+            "status": {"phase": "Terminating", "conditions": [
+                {"type": "NamespaceDeletionDiscoveryFailure", "status": "False", "message": "All resources successfully discovered"},
+                {"type": "NamespaceFinalizersRemaining", "status": "True", "message": message},
+            ]},
+        });
+        let told = blocker(&serde_json::from_value(found).unwrap());
+        assert!(
+            told.contains("example.com/guard") && told.contains("example.com/own"),
+            "{told}"
+        );
+        assert!(!told.contains("successfully"), "{told}");
+    }
+}

@@ -1,0 +1,210 @@
+//! What is known of the cluster: one watch per kind for all environments of this installation, never one per namespace.
+
+mod facts;
+mod why;
+
+use crate::{
+    api::unreachable,
+    build::labels::{self, ENVIRONMENT, INSTANCE, MARKER},
+};
+use futures::TryStreamExt;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::Job,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, Lookup, ObjectRef, Store},
+        watcher,
+    },
+};
+use model::{EnvironmentId, InstanceId};
+use runtime::Result;
+use serde::de::DeserializeOwned;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinSet,
+};
+
+pub(crate) use facts::{Seen, job_exit, job_timed_out, of_job, of_service};
+pub(crate) use why::hopeless;
+
+/// How long the first listing of all kinds may take.
+const FIRST: Duration = Duration::from_secs(30);
+
+/// How many changes wait for whoever listens; who is slower looks at everything.
+const CHANGES: usize = 1024;
+
+/// How many objects one answer to a watch's listing holds.
+const PAGE: u32 = 500;
+
+/// Everything that is watched.
+pub(crate) struct Watches {
+    pub(crate) namespaces: Store<Namespace>,
+    pub(crate) markers: Store<ConfigMap>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) deployments: Store<Deployment>,
+    pub(crate) stateful_sets: Store<StatefulSet>,
+    pub(crate) jobs: Store<Job>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
+    shared: Arc<Shared>,
+    /// Ends with this.
+    _tasks: JoinSet<()>,
+}
+
+/// What all watches tell.
+struct Shared {
+    changes: broadcast::Sender<EnvironmentId>,
+    /// Counts events, for those who wait for one.
+    events: watch::Sender<u64>,
+    /// The kinds whose watch does not work at present, and why.
+    broken: Mutex<BTreeMap<String, String>>,
+    /// The kinds that were listed at least once.
+    listed: Mutex<BTreeSet<String>>,
+}
+
+impl Watches {
+    /// Starts to watch. It ends when this is dropped.
+    pub(crate) fn start(client: &Client, instance: &InstanceId) -> Self {
+        let shared = Arc::new(Shared {
+            changes: broadcast::channel(CHANGES).0,
+            events: watch::channel(0).0,
+            broken: Mutex::default(),
+            listed: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        let ours = format!("{INSTANCE}={instance}");
+        let markers = format!("{ours},{}={}", MARKER.0, MARKER.1);
+        Self {
+            namespaces: begin(client, &ours, &shared, &mut tasks),
+            markers: begin(client, &markers, &shared, &mut tasks),
+            pods: begin(client, &ours, &shared, &mut tasks),
+            deployments: begin(client, &ours, &shared, &mut tasks),
+            stateful_sets: begin(client, &ours, &shared, &mut tasks),
+            jobs: begin(client, &ours, &shared, &mut tasks),
+            claims: begin(client, &ours, &shared, &mut tasks),
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn changes(&self) -> broadcast::Receiver<EnvironmentId> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Waits until all kinds were listed once. From a watch that does not work nothing may be concluded.
+    ///
+    /// # Errors
+    /// `Unreachable`, with what the API server said.
+    pub(crate) async fn current(&self) -> Result<()> {
+        const KINDS: usize = 7;
+        let listed = || lock(&self.shared.listed).len() == KINDS;
+        if !listed() && !self.until(FIRST, || listed() || self.broken().is_some()).await {
+            return Err(unreachable(format!("objects were not listed within {FIRST:?}")));
+        }
+        match self.broken() {
+            Some(reason) => Err(unreachable(reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn broken(&self) -> Option<String> {
+        let broken = lock(&self.shared.broken);
+        let (kind, reason) = broken.first_key_value()?;
+        Some(format!("watching objects of the kind {kind}: {reason}"))
+    }
+
+    /// Waits until something is seen, at most so long. Whether it was.
+    pub(crate) async fn until(&self, limit: Duration, seen: impl Fn() -> bool) -> bool {
+        let mut events = self.shared.events.subscribe();
+        let wait = async {
+            loop {
+                events.mark_unchanged();
+                if seen() || events.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        drop(tokio::time::timeout(limit, wait).await);
+        seen()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a watch has seen an object as it was at that version, or later. Versions of one kind can be compared since
+/// Kubernetes 1.35; one that is no number is taken for seen.
+pub(crate) fn has_seen<K>(store: &Store<K>, namespace: &str, name: &str, version: Option<&str>) -> bool
+where
+    K: Lookup<DynamicType = ()> + Resource<DynamicType = ()> + Clone + 'static,
+{
+    let number = |version: Option<&str>| version.and_then(|text| text.parse::<u64>().ok());
+    let Some(wanted) = number(version) else {
+        return true;
+    };
+    let found = store.get(&ObjectRef::new(name).within(namespace));
+    found.is_some_and(|object| number(object.meta().resource_version.as_deref()).is_none_or(|seen| seen >= wanted))
+}
+
+/// Starts one watch. What is of no use here is thrown away at once: who wrote which field is most of an object.
+fn begin<K>(client: &Client, selector: &str, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Eq + Hash,
+{
+    let (reader, writer) = reflector::store();
+    let config = watcher::Config::default().labels(selector).page_size(PAGE);
+    let shared = Arc::clone(shared);
+    let kind = <K as Resource>::kind(&()).into_owned();
+    let stream = watcher(Api::<K>::all(client.clone()), config).modify(|object| object.managed_fields_mut().clear());
+    let stream = reflector::reflector(writer, stream.default_backoff());
+    tasks.spawn(async move {
+        futures::pin_mut!(stream);
+        loop {
+            match stream.try_next().await {
+                Ok(Some(event)) => shared.tell(&kind, &event),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(kind, %error, "a watch failed and is begun again");
+                    lock(&shared.broken).insert(kind.clone(), crate::api::shortened(&error.to_string()));
+                    shared.count();
+                }
+            }
+        }
+    });
+    reader
+}
+
+impl Shared {
+    fn tell<K: Resource>(&self, kind: &str, event: &watcher::Event<K>) {
+        lock(&self.broken).remove(kind);
+        match event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
+                let of = labels::label(object.meta(), ENVIRONMENT).and_then(|id| id.parse().ok());
+                if let Some(environment) = of {
+                    // Nobody may listen.
+                    drop(self.changes.send(environment));
+                }
+            }
+            watcher::Event::Init => {}
+            watcher::Event::InitDone => drop(lock(&self.listed).insert(kind.to_owned())),
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        self.events.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

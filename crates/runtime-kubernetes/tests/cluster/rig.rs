@@ -1,0 +1,177 @@
+//! A runtime on the cluster that `KUBECONFIG` names, with an installation id of its own, and programs for its pods.
+
+use async_trait::async_trait;
+use model::{
+    EnvironmentId, EnvironmentSpec, Generation, Limits, NetworkMode, Options, Origin, Restart, Root, Service,
+    ServiceStack, Stack, Workload,
+};
+use runtime::{
+    Runtime,
+    conformance::{Fixture, Program},
+};
+use runtime_kubernetes::{ApplyRuntime, Cluster, PodSecurity};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) const IMAGE: &str = "cluster.invalid/busybox:1";
+pub(crate) const PORT: u16 = 8080;
+
+/// Waits until somebody can connect, then prints the text. `$0` is the text, `$1` the port.
+const SERVE: &str = r#"
+trap 'kill $!; exit 0' TERM
+nc -ll -p "$1" -e ash -c 'printf "%s\n" "$0"; exec cat' "$0" &
+until grep -q "$(printf ':%04X 0' "$1")" /proc/net/tcp /proc/net/tcp6; do usleep 10000; done
+printf '%s\n' "$0"
+wait
+"#;
+const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
+const EXIT: &str = r#"printf '%s\n' "$0"; exit "$1""#;
+const LIST: &str = r#"mkdir -p "$(dirname "$1")"; ls -1A "$0" | sort >"$1""#;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// What a test has of a cluster.
+pub(crate) struct Rig {
+    pub(crate) runtime: ApplyRuntime,
+    run: String,
+}
+
+impl Rig {
+    /// Connects to the cluster.
+    pub(crate) async fn new() -> Self {
+        let path = env::var("KUBECONFIG").unwrap_or_default();
+        assert!(
+            !path.is_empty(),
+            "KUBECONFIG is not set, so there is no cluster to test on; `make test-cluster` starts one"
+        );
+        let kubeconfig = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let run = format!("{:06x}{number:02x}", now.as_secs() & 0xff_ffff);
+        Self {
+            runtime: ApplyRuntime::connect(cluster(&run), &kubeconfig).await.unwrap(),
+            run,
+        }
+    }
+
+    /// The API server without a runtime in between.
+    pub(crate) async fn client(&self) -> kube::Client {
+        kube::Client::try_default().await.unwrap()
+    }
+
+    /// The namespace of an environment.
+    pub(crate) fn namespace(&self, spec: &EnvironmentSpec) -> String {
+        runtime_kubernetes::names::namespace(&cluster(&self.run).instance, &spec.environment)
+    }
+
+    /// A second runtime of the same installation, as after a restart.
+    pub(crate) async fn again(&self) -> Self {
+        let kubeconfig = fs::read_to_string(env::var("KUBECONFIG").unwrap()).unwrap();
+        Self {
+            runtime: ApplyRuntime::connect(cluster(&self.run), &kubeconfig).await.unwrap(),
+            run: self.run.clone(),
+        }
+    }
+}
+
+fn cluster(run: &str) -> Cluster {
+    Cluster {
+        instance: run[run.len() - 6..].parse().unwrap(),
+        pod_security: PodSecurity::Restricted,
+        gateway_namespace: None,
+        storage_class: None,
+        shared_storage_class: None,
+        built_images: None,
+        pull_secret: None,
+        priority_class: None,
+    }
+}
+
+/// The first generation of a new environment, with nothing in it.
+pub(crate) fn spec(rig: &Rig) -> EnvironmentSpec {
+    EnvironmentSpec {
+        environment: rig.environment(),
+        generation: Generation(1),
+        project: "shop".parse().unwrap(),
+        origin: Origin::PullRequest { number: 7 },
+        sources: BTreeMap::new(),
+        stack: Stack::Services(ServiceStack::default()),
+        limits: Limits::default(),
+        egress: model::Egress::default(),
+        secrets: BTreeMap::new(),
+    }
+}
+
+/// Adds a service.
+pub(crate) fn with(spec: &mut EnvironmentSpec, name: &str, workload: Workload, ports: &[u16]) {
+    let service = Service {
+        workload,
+        aliases: Vec::new(),
+        ports: ports.to_vec(),
+        public_port: ports.first().copied(),
+        depends_on: BTreeMap::new(),
+        health: None,
+        restart: Restart::Always,
+        stop_signal: "SIGTERM".to_owned(),
+        stop_grace_ms: 5_000,
+        networks: BTreeMap::new(),
+        net: NetworkMode::Networks,
+        restarts_with: BTreeSet::new(),
+        restart_limit: None,
+    };
+    if let Stack::Services(stack) = &mut spec.stack {
+        stack.services.insert(name.parse().unwrap(), service);
+    }
+}
+
+/// A workload of the test image.
+pub(crate) fn workload(command: &[&str]) -> Workload {
+    Workload {
+        root: Root::Image {
+            reference: IMAGE.to_owned(),
+            pinned: None,
+        },
+        entrypoint: Some(command.iter().map(|&word| word.to_owned()).collect()),
+        command: None,
+        environment: BTreeMap::new(),
+        working_dir: None,
+        mounts: Vec::new(),
+        limits: Limits::default(),
+        read_only: false,
+        options: Options::default(),
+    }
+}
+
+#[async_trait]
+impl Fixture for Rig {
+    fn runtime(&self) -> &dyn Runtime {
+        &self.runtime
+    }
+
+    fn environment(&self) -> EnvironmentId {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        format!("e{}{number:03}", &self.run[2..8]).parse().unwrap()
+    }
+
+    fn workload(&self, program: &Program) -> Workload {
+        match program {
+            Program::Serve { text } => workload(&["ash", "-c", SERVE, text, &PORT.to_string()]),
+            Program::Idle => workload(&["ash", "-c", IDLE]),
+            Program::Exit { text, code } => workload(&["ash", "-c", EXIT, text, &code.to_string()]),
+            Program::List { directory, into } => workload(&["ash", "-c", LIST, directory, into]),
+            Program::Missing => workload(&["this-command-does-not-exist"]),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        PORT
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
