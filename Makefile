@@ -62,6 +62,13 @@ cluster: ## a real Kubernetes cluster for the tests, of one node (builds it once
 cluster-down: ## end that cluster; nothing is left of it but the programs
 	@tools/cluster/down
 
+.PHONY: test-cluster
+test-cluster: rust ## the runtime for Kubernetes on a real cluster, which is left as it was (some minutes); CASE=words for a part
+	@[[ -n $${KUBECONFIG:-} ]] || scripts/install-packages cluster >&2
+	$(call say,the runtime for Kubernetes on a real cluster)
+	$(CARGO) test --locked --package runtime-kubernetes --test cluster --no-run
+	tools/cluster/with $(CARGO) test --locked --package runtime-kubernetes --test cluster -- --nocapture
+
 .PHONY: strangers
 strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
 	@$(call say,repositories of strangers)
@@ -95,6 +102,8 @@ fmt: rust
 clippy: rust
 	@$(call say,clippy)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	# Not one of all targets, because it is not run with all tests.
+	$(CARGO) clippy --locked --package runtime-kubernetes --test cluster -- -D warnings
 
 .PHONY: tidy
 tidy: rust

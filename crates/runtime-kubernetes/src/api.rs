@@ -51,7 +51,7 @@ where
 }
 
 /// Between half and all of a pause: many who failed together do not ask together again.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
     // Without randomness the whole pause will do.
     if getrandom::fill(&mut byte).is_err() {
@@ -104,7 +104,7 @@ pub(crate) fn told(action: &str, error: Error) -> RuntimeError {
 }
 
 /// An error with all that caused it: the outermost of a client says little.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

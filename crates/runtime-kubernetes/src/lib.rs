@@ -1,4 +1,11 @@
-//! The runtime for Kubernetes. So far it has the objects of an environment and no way to deliver them.
+//! The runtime for Kubernetes: the objects of an environment, and a way to deliver them, [`ApplyRuntime`].
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`build`] | objects from a generation, purely |
+//! | `apply` | the port, by requests to the API server; what was accepted stands in the marker object |
+//! | `observe` | one watch per kind for all environments; facts, and why something does not run |
+//! | `api` | requests: bounded, tried again, refusals in the API server's words |
 //!
 //! [`build`] turns one generation into typed objects. What must stay true of it:
 //!

@@ -4,7 +4,7 @@ mod facts;
 mod why;
 
 use crate::{
-    api::unreachable,
+    api::{jittered, unreachable},
     build::labels::{self, ENVIRONMENT, INSTANCE, MARKER},
 };
 use futures::TryStreamExt;
@@ -17,7 +17,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
-        reflector::{self, Lookup, ObjectRef, Store},
+        reflector::{self, Lookup, ObjectRef, Store, store::Writer},
         watcher,
     },
 };
@@ -41,6 +41,10 @@ pub(crate) use why::hopeless;
 
 /// How long the first listing of all kinds may take.
 const FIRST: Duration = Duration::from_secs(30);
+
+/// The pause before a watch that failed is begun again: the first, and the longest.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How many changes wait for whoever listens; who is slower looks at everything.
 const CHANGES: usize = 1024;
@@ -166,30 +170,45 @@ where
 {
     let (reader, writer) = reflector::store();
     let config = watcher::Config::default().labels(selector).page_size(PAGE);
-    let shared = Arc::clone(shared);
-    let kind = <K as Resource>::kind(&()).into_owned();
-    let stream = watcher(Api::<K>::all(client.clone()), config).modify(|object| object.managed_fields_mut().clear());
-    let stream = reflector::reflector(writer, stream.default_backoff());
-    tasks.spawn(async move {
-        futures::pin_mut!(stream);
-        loop {
-            match stream.try_next().await {
-                Ok(Some(event)) => shared.tell(&kind, &event),
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(kind, %error, "a watch failed and is begun again");
-                    lock(&shared.broken).insert(kind.clone(), crate::api::shortened(&error.to_string()));
-                    shared.count();
-                }
-            }
-        }
-    });
+    let api = Api::<K>::all(client.clone());
+    tasks.spawn(watch(api, config, writer, Arc::clone(shared)));
     reader
+}
+
+/// Lists and watches, for ever. After any error, a watch that has fallen behind (410) among them, it lists anew: then it is known
+/// that what it knows is so.
+async fn watch<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, shared: Arc<Shared>)
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let kind = <K as Resource>::kind(&()).into_owned();
+    let mut pause = AGAIN;
+    loop {
+        let stream = watcher(api.clone(), config.clone()).modify(|object| object.managed_fields_mut().clear());
+        futures::pin_mut!(stream);
+        let reason = loop {
+            match stream.try_next().await {
+                Ok(Some(event)) => {
+                    writer.apply_watcher_event(&event);
+                    shared.tell(&kind, &event);
+                    if matches!(event, watcher::Event::InitDone) {
+                        pause = AGAIN;
+                    }
+                }
+                Ok(None) => break "it ended".to_owned(),
+                Err(error) => break crate::api::with_causes(&error),
+            }
+        };
+        tracing::warn!(kind, reason, "a watch failed and is begun again");
+        lock(&shared.broken).insert(kind.clone(), reason);
+        shared.count();
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
 }
 
 impl Shared {
     fn tell<K: Resource>(&self, kind: &str, event: &watcher::Event<K>) {
-        lock(&self.broken).remove(kind);
         match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
                 let of = labels::label(object.meta(), ENVIRONMENT).and_then(|id| id.parse().ok());
@@ -199,7 +218,10 @@ impl Shared {
                 }
             }
             watcher::Event::Init => {}
-            watcher::Event::InitDone => drop(lock(&self.listed).insert(kind.to_owned())),
+            watcher::Event::InitDone => {
+                lock(&self.broken).remove(kind);
+                lock(&self.listed).insert(kind.to_owned());
+            }
         }
         self.count();
     }

@@ -7,14 +7,24 @@ use crate::{
     api::{failed, shortened},
     observe::Seen,
 };
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::DynamicObject;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{ResourceExt, api::DynamicObject};
 use model::{EnvironmentId, Generation};
 use runtime::{Result, RuntimeError};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// After this time it is told what holds a namespace. Asking again goes on.
-const PATIENCE: Duration = Duration::from_secs(50);
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long pods may take to stop; after that the namespace ends them.
+const STOPPED: Duration = Duration::from_secs(10);
+
+/// How many objects are deleted at once.
+const AT_ONCE: usize = 8;
 
 /// How long our own watches may take to see that everything is gone.
 const FORGOTTEN: Duration = Duration::from_secs(30);
@@ -32,6 +42,7 @@ impl ApplyRuntime {
             self.objects
                 .delete(Kind::Namespace, &namespace, &namespace, Some(uid))
                 .await?;
+            self.stop_writers(&namespace).await?;
             self.gone(&namespace).await?;
         }
         let forgotten = || Seen::of(&self.watches, id).is_none();
@@ -42,6 +53,28 @@ impl ApplyRuntime {
             &format!("removing environment {id}"),
             "its namespace is gone, and the watch has not seen it",
         ))
+    }
+
+    /// Removes what makes pods, and waits until they are gone. A namespace that is to go would do that too, but begins only after five
+    /// seconds, and where pods take their time to stop it looks again much later. What does not end here is left to it.
+    async fn stop_writers(&self, namespace: &str) -> Result<()> {
+        if self.watches.current().await.is_err() {
+            return Ok(());
+        }
+        let is = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace);
+        let jobs = self.watches.jobs.state_filter(|job| is(&job.metadata));
+        let jobs = jobs.iter().map(|job| (Kind::Job, job.name_any()));
+        let runners = self.runners(namespace);
+        let runners = runners.into_iter().map(|(kind, runner, _)| (kind, runner.name));
+        let all: BTreeSet<(Kind, String)> = runners.chain(jobs).collect();
+        stream::iter(all)
+            .map(|(kind, name)| async move { self.objects.delete(kind, namespace, &name, None).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<bool>>()
+            .await?;
+        let stopped = || self.watches.pods.find(|pod| is(&pod.metadata)).is_none();
+        self.watches.until(STOPPED, stopped).await;
+        Ok(())
     }
 
     /// Waits until a namespace is gone.

@@ -9,5 +9,7 @@
 )]
 
 mod conformance;
+mod outage;
 mod rig;
 mod told;
+mod volumes;

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use model::{
     EnvironmentId, EnvironmentSpec, Generation, Limits, NetworkMode, Options, Origin, Restart, Root, Service,
-    ServiceStack, Stack, Workload,
+    ServiceStack, ServiceState, Stack, Stage, Workload,
 };
 use runtime::{
-    Runtime,
+    NoSecrets, Runtime,
     conformance::{Fixture, Program},
 };
 use runtime_kubernetes::{ApplyRuntime, Cluster, PodSecurity};
@@ -32,6 +32,13 @@ const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
 const EXIT: &str = r#"printf '%s\n' "$0"; exit "$1""#;
 const LIST: &str = r#"mkdir -p "$(dirname "$1")"; ls -1A "$0" | sort >"$1""#;
 
+/// Prints what the server `$0` at the port `$1` says. This image's programs can not look names up by themselves.
+const FETCH: &str = r#"
+domain=$(sed -n 's/^search \([^ ]*\).*/\1/p' /etc/resolv.conf)
+address=$(nslookup -type=a "$0.$domain" | sed -n '/^Name/,$s/^Address[^:]*: *//p' | head -n 1)
+[ -n "$address" ] && exec nc -w 3 "$address" "$1" </dev/null
+"#;
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// What a test has of a cluster.
@@ -41,19 +48,29 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Connects to the cluster.
+    /// Connects to the cluster, where volumes have no class.
     pub(crate) async fn new() -> Self {
-        let path = env::var("KUBECONFIG").unwrap_or_default();
-        assert!(
-            !path.is_empty(),
-            "KUBECONFIG is not set, so there is no cluster to test on; `make test-cluster` starts one"
-        );
-        let kubeconfig = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self::with(|_| {}).await
+    }
+
+    /// Connects to the cluster.
+    pub(crate) async fn with(change: impl Fn(&mut Cluster)) -> Self {
+        Self::connect(&kubeconfig(), change).await
+    }
+
+    /// Connects to the cluster in the way that this says.
+    pub(crate) async fn through(kubeconfig: &str) -> Self {
+        Self::connect(kubeconfig, |_| {}).await
+    }
+
+    async fn connect(kubeconfig: &str, change: impl Fn(&mut Cluster)) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let run = format!("{:06x}{number:02x}", now.as_secs() & 0xff_ffff);
+        let mut cluster = cluster(&run);
+        change(&mut cluster);
         Self {
-            runtime: ApplyRuntime::connect(cluster(&run), &kubeconfig).await.unwrap(),
+            runtime: ApplyRuntime::connect(cluster, kubeconfig).await.unwrap(),
             run,
         }
     }
@@ -63,6 +80,11 @@ impl Rig {
         kube::Client::try_default().await.unwrap()
     }
 
+    /// What tells this from all others.
+    pub(crate) fn id(&self) -> &str {
+        &self.run
+    }
+
     /// The namespace of an environment.
     pub(crate) fn namespace(&self, spec: &EnvironmentSpec) -> String {
         runtime_kubernetes::names::namespace(&cluster(&self.run).instance, &spec.environment)
@@ -70,12 +92,21 @@ impl Rig {
 
     /// A second runtime of the same installation, as after a restart.
     pub(crate) async fn again(&self) -> Self {
-        let kubeconfig = fs::read_to_string(env::var("KUBECONFIG").unwrap()).unwrap();
         Self {
-            runtime: ApplyRuntime::connect(cluster(&self.run), &kubeconfig).await.unwrap(),
+            runtime: ApplyRuntime::connect(cluster(&self.run), &kubeconfig()).await.unwrap(),
             run: self.run.clone(),
         }
     }
+}
+
+/// What `KUBECONFIG` names.
+fn kubeconfig() -> String {
+    let path = env::var("KUBECONFIG").unwrap_or_default();
+    assert!(
+        !path.is_empty(),
+        "KUBECONFIG is not set, so there is no cluster to test on; `make test-cluster` starts one"
+    );
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn cluster(run: &str) -> Cluster {
@@ -128,6 +159,31 @@ pub(crate) fn with(spec: &mut EnvironmentSpec, name: &str, workload: Workload, p
     }
 }
 
+/// Applies the envelope and all services.
+pub(crate) async fn begin(rig: &Rig, spec: &EnvironmentSpec) {
+    rig.runtime.apply(spec, &Stage::Envelope, &NoSecrets).await.unwrap();
+    let names = spec.services().unwrap().services.keys().cloned().collect();
+    rig.runtime
+        .apply(spec, &Stage::Services(names), &NoSecrets)
+        .await
+        .unwrap();
+}
+
+/// Waits until all services are ready.
+pub(crate) async fn ready(rig: &Rig, spec: &EnvironmentSpec) {
+    for _ in 0..600 {
+        let seen = rig.runtime.observe(&spec.environment).await.unwrap().unwrap();
+        if seen.services.values().all(|fact| fact.state == ServiceState::Ready) {
+            return;
+        }
+        rig.pause().await;
+    }
+    panic!(
+        "it does not get ready: {:?}",
+        rig.runtime.observe(&spec.environment).await
+    );
+}
+
 /// A workload of the test image.
 pub(crate) fn workload(command: &[&str]) -> Workload {
     Workload {
@@ -169,6 +225,15 @@ impl Fixture for Rig {
 
     fn port(&self) -> u16 {
         PORT
+    }
+
+    fn fetch(&self, name: &str, port: u16) -> Vec<String> {
+        ["ash", "-c", FETCH, name, &port.to_string()].map(str::to_owned).into()
+    }
+
+    /// The kubelet's pauses between restarts grow to minutes.
+    fn patience(&self) -> u32 {
+        3000
     }
 
     async fn pause(&self) {

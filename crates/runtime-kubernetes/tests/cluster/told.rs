@@ -1,6 +1,6 @@
 //! What a user is told when something does not run, or does not end.
 
-use crate::rig::{PORT, Rig, spec, with, workload};
+use crate::rig::{PORT, Rig, begin, ready, spec, with, workload};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
@@ -9,15 +9,6 @@ use kube::{
 use model::{EnvironmentSpec, Generation, MountKind, Root, ServiceState, Stage, Volume, VolumeOrigin};
 use runtime::{NoSecrets, Runtime, RuntimeError, conformance::Fixture, conformance::Program};
 use std::time::{Duration, Instant};
-
-async fn begin(rig: &Rig, spec: &EnvironmentSpec) {
-    rig.runtime.apply(spec, &Stage::Envelope, &NoSecrets).await.unwrap();
-    let names = spec.services().unwrap().services.keys().cloned().collect();
-    rig.runtime
-        .apply(spec, &Stage::Services(names), &NoSecrets)
-        .await
-        .unwrap();
-}
 
 /// Waits until what is said of a service has these words; how long that took.
 async fn says(rig: &Rig, spec: &EnvironmentSpec, service: &str, words: &[&str]) -> Duration {
@@ -217,18 +208,4 @@ async fn sleep_and_waking_are_seconds() {
     ready(&rig, &spec).await;
     eprintln!("awake after {:.1} s", from.elapsed().as_secs_f32());
     rig.runtime.remove(id, spec.generation).await.unwrap();
-}
-
-async fn ready(rig: &Rig, spec: &EnvironmentSpec) {
-    for _ in 0..600 {
-        let seen = rig.runtime.observe(&spec.environment).await.unwrap().unwrap();
-        if seen.services.values().all(|fact| fact.state == ServiceState::Ready) {
-            return;
-        }
-        rig.pause().await;
-    }
-    panic!(
-        "it does not get ready: {:?}",
-        rig.runtime.observe(&spec.environment).await
-    );
 }
