@@ -88,7 +88,7 @@ impl ApplyRuntime {
     }
 
     /// Removes a run and its pods, so that their log is not taken for that of the next.
-    async fn end_run(&self, namespace: &str, run: &Job) -> Result<()> {
+    pub(super) async fn end_run(&self, namespace: &str, run: &Job) -> Result<()> {
         let (name, uid) = (run.name_any(), run.uid());
         self.objects.delete(Kind::Job, namespace, &name, uid.clone()).await?;
         let gone = || {

@@ -6,7 +6,7 @@ use crate::{
     api::failed,
     build::{self, Built, Object, Refused, labels, quota_is_enforced},
     names,
-    observe::{has_seen, of_job, of_service},
+    observe::{has_seen, job_exit, of_job, of_service},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -204,10 +204,7 @@ impl ApplyRuntime {
     async fn service(&self, namespace: &str, name: &ServiceName, objects: &[Object]) -> Result<()> {
         self.remove_other_runners(namespace, name, objects).await?;
         for object in objects {
-            // What has run, or runs, to its end can not be changed, and its name says what it was made for.
-            if object.kind() == Kind::Job && self.objects.get(Kind::Job, namespace, object.name()).await?.is_some() {
-                let running = serde_json::json!({"spec": {"suspend": false}});
-                self.objects.merge(Kind::Job, namespace, object.name(), running).await?;
+            if object.kind() == Kind::Job && self.goes_on(namespace, object.name()).await? {
                 continue;
             }
             let made = self.objects.apply(namespace, object).await?;
@@ -221,6 +218,23 @@ impl ApplyRuntime {
             self.watches.until(SEEN, seen).await;
         }
         Ok(())
+    }
+
+    /// Lets what runs to its end go on, if it is there. Its object can not be changed, and its name says what it was made for. A run
+    /// that has failed is removed, to be made again.
+    async fn goes_on(&self, namespace: &str, name: &str) -> Result<bool> {
+        let found = self.watches.jobs.find(|job| {
+            job.metadata.name.as_deref() == Some(name) && job.metadata.namespace.as_deref() == Some(namespace)
+        });
+        let Some(run) = found else {
+            return Ok(false);
+        };
+        if job_exit(&run, &self.watches.pods.state()).is_some_and(|(code, _)| code != 0) {
+            self.end_run(namespace, &run).await?;
+            return Ok(false);
+        }
+        let running = serde_json::json!({"spec": {"suspend": false}});
+        Ok(self.objects.merge(Kind::Job, namespace, name, running).await?.is_some())
     }
 
     /// Removes what ran a service in another way: as an object of another kind, or a run that was made for something else.

@@ -26,6 +26,14 @@ const NOT_HERE: &[(&str, &str)] = &[
         "a service that ended with a failure is started again when it is applied again",
         RESTARTS,
     ),
+    (
+        "services that share a network find each other, and others do not",
+        "a cluster has one name server for all: a name that a service has in one network is found from its other ones",
+    ),
+    (
+        "a file with a text has its mode and owner, and can not be written",
+        "files belong to root and to the group of the service, whoever else is to own them",
+    ),
     ("a source is written once and seen by those who mount it", SOURCES),
     ("a checkout that fails leaves no source", SOURCES),
     ("a source is not put for a generation that is too old", SOURCES),

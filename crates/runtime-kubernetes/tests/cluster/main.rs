@@ -9,6 +9,7 @@
 )]
 
 mod conformance;
+mod cut;
 mod outage;
 mod rig;
 mod told;

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use model::{
-    EnvironmentId, EnvironmentSpec, Generation, Limits, NetworkMode, Options, Origin, Restart, Root, Service,
-    ServiceStack, ServiceState, Stack, Stage, Workload,
+    EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, NetworkMode, Options, Origin, Restart, Root,
+    Service, ServiceStack, ServiceState, Stack, Stage, Workload,
 };
 use runtime::{
     NoSecrets, Runtime,
@@ -23,10 +23,14 @@ pub(crate) const PORT: u16 = 8080;
 /// Waits until somebody can connect, then prints the text. `$0` is the text, `$1` the port.
 const SERVE: &str = r#"
 trap 'kill $!; exit 0' TERM
-nc -ll -p "$1" -e ash -c 'printf "%s\n" "$0"; exec cat' "$0" &
+nc -ll -p "$1" -e ash -c 'printf "%s\n" "$0"; exec cat 2>/dev/null' "$0" &
 until grep -q "$(printf ':%04X 0' "$1")" /proc/net/tcp /proc/net/tcp6; do usleep 10000; done
 printf '%s\n' "$0"
 wait
+"#;
+/// A program that the image does not have.
+const PRINTENV: &str = r#"#!/bin/ash
+eval "printf '%s\\n' \"\${$1?}\""
 "#;
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
 const EXIT: &str = r#"printf '%s\n' "$0"; exit "$1""#;
@@ -195,7 +199,16 @@ pub(crate) fn workload(command: &[&str]) -> Workload {
         command: None,
         environment: BTreeMap::new(),
         working_dir: None,
-        mounts: Vec::new(),
+        mounts: vec![Mount {
+            target: "/bin/printenv".to_owned(),
+            kind: MountKind::Content {
+                content: PRINTENV.into(),
+                mode: 0o555,
+                uid: None,
+                gid: None,
+            },
+            read_only: true,
+        }],
         limits: Limits::default(),
         read_only: false,
         options: Options::default(),

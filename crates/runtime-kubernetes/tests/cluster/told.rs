@@ -1,12 +1,14 @@
 //! What a user is told when something does not run, or does not end.
 
 use crate::rig::{PORT, Rig, begin, ready, spec, with, workload};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota};
 use kube::{
     Api,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
-use model::{EnvironmentSpec, Generation, MountKind, Root, ServiceState, Stage, Volume, VolumeOrigin};
+use model::{
+    EnvironmentSpec, Generation, Job, JobEvent, JobName, MountKind, Root, ServiceState, Stage, Volume, VolumeOrigin,
+};
 use runtime::{NoSecrets, Runtime, RuntimeError, conformance::Fixture, conformance::Program};
 use std::time::{Duration, Instant};
 
@@ -70,6 +72,72 @@ async fn what_does_not_run_says_why() {
     says(&rig, &spec, "missing", &["this-command-does-not-exist"]).await;
     says(&rig, &spec, "deaf", &["Readiness probe failed", "8080"]).await;
     says(&rig, &spec, "homeless", &["PersistentVolumeClaim"]).await;
+    rig.runtime.remove(&spec.environment, spec.generation).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_exceeded_is_told() {
+    let rig = Rig::new().await;
+    let mut spec = spec(&rig);
+    with(&mut spec, "web", rig.workload(&Program::Idle), &[]);
+    rig.runtime.apply(&spec, &Stage::Envelope, &NoSecrets).await.unwrap();
+    let api: Api<ResourceQuota> = Api::namespaced(rig.client().await, &rig.namespace(&spec));
+    let none = serde_json::json!({"spec": {"hard": {"pods": "0"}}});
+    api.patch("quota", &PatchParams::default(), &Patch::Merge(none))
+        .await
+        .unwrap();
+    let in_force = || async {
+        api.get("quota")
+            .await
+            .unwrap()
+            .status
+            .and_then(|status| status.hard?.remove("pods"))
+    };
+    while in_force().await.is_none_or(|pods| pods.0 != "0") {
+        rig.pause().await;
+    }
+    let names = [("web").parse().unwrap()].into();
+    rig.runtime
+        .apply(&spec, &Stage::Services(names), &NoSecrets)
+        .await
+        .unwrap();
+    says(&rig, &spec, "web", &["exceeded quota: quota", "pods=0"]).await;
+    rig.runtime.remove(&spec.environment, spec.generation).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_image_is_missing_is_ended_at_once() {
+    let rig = Rig::new().await;
+    let mut spec = spec(&rig);
+    let mut workload = workload(&["true"]);
+    workload.root = Root::Image {
+        reference: "cluster.invalid/absent:1".to_owned(),
+        pinned: None,
+    };
+    let name: JobName = "migrate".parse().unwrap();
+    let job = Job {
+        name: name.clone(),
+        workload,
+        on: JobEvent::Create,
+        needs: Vec::new(),
+        timeout_ms: 600_000,
+        product: None,
+        schedule: None,
+    };
+    if let model::Stack::Services(stack) = &mut spec.stack {
+        stack.jobs.insert(name.clone(), job);
+    }
+    rig.runtime.apply(&spec, &Stage::Envelope, &NoSecrets).await.unwrap();
+    let from = Instant::now();
+    let error = rig.runtime.job_run(&spec, &name, &NoSecrets).await.unwrap_err();
+    let took = from.elapsed();
+    assert!(
+        error.is_transient() && error.to_string().contains("cluster.invalid/absent:1"),
+        "{error}"
+    );
+    assert!(took < Duration::from_secs(10), "told after {took:?}");
+    let seen = rig.runtime.observe(&spec.environment).await.unwrap().unwrap();
+    assert!(seen.jobs.is_empty(), "{:?}", seen.jobs);
     rig.runtime.remove(&spec.environment, spec.generation).await.unwrap();
 }
 
