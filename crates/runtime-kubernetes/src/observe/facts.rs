@@ -318,3 +318,6 @@ fn condition<'a>(job: &'a Job, kind: &str) -> Option<(&'a str, Timestamp)> {
         .map_or(Timestamp(0), since_epoch);
     Some((condition.reason.as_deref().unwrap_or_default(), at))
 }
+
+#[cfg(test)]
+mod tests;
