@@ -6,7 +6,7 @@ use crate::{
     api::failed,
     build::{self, Built, Object, Refused, labels, quota_is_enforced},
     names,
-    observe::{has_seen, job_exit, of_job, of_service},
+    observe::{Seen, has_seen, job_exit, of_job, of_service},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -94,12 +94,10 @@ impl ApplyRuntime {
         for object in objects {
             self.objects.apply(&namespace, object).await?;
         }
-        let quotas = built.envelope.iter().filter_map(|object| match object {
-            Object::ResourceQuota(quota) => Some(quota),
-            _ => None,
-        });
-        for quota in quotas {
-            self.quota_in_force(&namespace, quota).await?;
+        for object in &built.envelope {
+            if let Object::ResourceQuota(quota) = object {
+                self.quota_in_force(&namespace, quota).await?;
+            }
         }
         for object in built.stack.iter().filter(|object| is_ground(object)) {
             self.objects.apply(&namespace, object).await?;
@@ -107,7 +105,7 @@ impl ApplyRuntime {
         self.replace_volumes(&namespace, built).await?;
         let complete = |mark: &mut super::Mark| mark.envelope = Some(generation);
         let version = self.marks.accept(&namespace, id, generation, complete).await?;
-        let marker = || {
+        let seen = || {
             has_seen(
                 &self.watches.markers,
                 &namespace,
@@ -115,13 +113,9 @@ impl ApplyRuntime {
                 version.as_deref(),
             )
         };
-        let there = || {
-            self.watches
-                .namespaces
-                .find(|object| object.metadata.name.as_deref() == Some(&namespace))
-                .is_some()
-        };
-        self.watches.until(SEEN, || marker() && there()).await;
+        // There is nothing of an environment for whoever observes it before its namespace is seen.
+        let known = || Seen::of(&self.watches, id).is_some();
+        self.watches.until(SEEN, || seen() && known()).await;
         Ok(())
     }
 

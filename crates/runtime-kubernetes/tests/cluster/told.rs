@@ -254,13 +254,17 @@ async fn a_namespace_of_somebody_else_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sleep_and_waking_are_seconds() {
+async fn an_environment_is_made_sleeps_wakes_and_ends() {
     let rig = Rig::new().await;
     let mut spec = spec(&rig);
     let text = "awake".to_owned();
     with(&mut spec, "web", rig.workload(&Program::Serve { text }), &[PORT]);
+    let from = Instant::now();
     begin(&rig, &spec).await;
+    let applied = from.elapsed();
     ready(&rig, &spec).await;
+    let (all, applied) = (from.elapsed().as_secs_f32(), applied.as_secs_f32());
+    eprintln!("a new environment of one service: applied after {applied:.2} s, ready after {all:.2} s");
     let id = &spec.environment;
     rig.runtime
         .power(id, spec.generation, model::Power::Stopped)
@@ -275,5 +279,7 @@ async fn sleep_and_waking_are_seconds() {
         .unwrap();
     ready(&rig, &spec).await;
     eprintln!("awake after {:.1} s", from.elapsed().as_secs_f32());
+    let from = Instant::now();
     rig.runtime.remove(id, spec.generation).await.unwrap();
+    eprintln!("gone after {:.1} s", from.elapsed().as_secs_f32());
 }
