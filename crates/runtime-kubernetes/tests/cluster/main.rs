@@ -10,6 +10,7 @@
 
 mod conformance;
 mod cut;
+mod others;
 mod outage;
 mod rig;
 mod told;
