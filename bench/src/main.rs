@@ -7,6 +7,7 @@ mod builds;
 mod cells;
 mod door;
 mod floor;
+mod front;
 mod idle;
 mod images;
 mod load;
@@ -51,6 +52,9 @@ enum Part {
     /// The cell host of the shop's part
     #[command(hide = true)]
     Host(world::HostArgs),
+    /// The gateway of the shop's part
+    #[command(hide = true)]
+    Front(front::FrontArgs),
     /// The door of its part
     #[command(hide = true)]
     DoorProcess(door::DoorProcessArgs),
@@ -94,6 +98,7 @@ fn main() -> Result<()> {
         Part::Forward(args) => door::forward(&args),
         Part::Report(args) => report::run(&args),
         Part::Host(args) => world::host(&args),
+        Part::Front(args) => block_on(front::process(&args)),
         Part::Developer(args) => block_on(idle::developer(&args)),
         Part::Proxy(args) => block_on(proxy::serve(&args)),
         Part::Upstream => block_on(proxy::upstream()),

@@ -17,6 +17,8 @@ use tokio::{
 const PAUSE: Duration = Duration::from_millis(5);
 /// One question.
 const ANSWER: Duration = Duration::from_secs(3);
+/// The head of a question to a service itself.
+const BARE: &str = "Host: localhost\r\n";
 
 /// A service of the shop and the page that says it is well.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +31,28 @@ pub(crate) struct Page {
     pub(crate) path: &'static str,
 }
 
-/// Waits until the page is answered with 200.
+/// Waits until the page of a process is answered with 200.
 ///
 /// # Errors
 /// When that takes longer than `patience`.
 pub(crate) async fn until_bare(page: Page, address: SocketAddr, patience: Duration) -> Result<Duration> {
+    until_connected(page, address, BARE, patience).await
+}
+
+/// The same through the gateway, which wants this head.
+///
+/// # Errors
+/// When that takes longer than `patience`.
+pub(crate) async fn until_connected(
+    page: Page,
+    address: SocketAddr,
+    head: &str,
+    patience: Duration,
+) -> Result<Duration> {
     let since = Instant::now();
     loop {
         let asked = timeout(ANSWER, async {
-            ask(TcpStream::connect(address).await?, page.path).await
+            ask(TcpStream::connect(address).await?, page.path, head).await
         })
         .await;
         if let Ok(Ok(200)) = asked {
@@ -65,7 +80,7 @@ pub(crate) async fn until_dialled(
     loop {
         let asked = timeout(ANSWER, async {
             let connection = cell.dial(environment, &service, Target::Port(page.port)).await;
-            ask(connection.map_err(std::io::Error::other)?, page.path).await
+            ask(connection.map_err(std::io::Error::other)?, page.path, BARE).await
         })
         .await;
         if let Ok(Ok(200)) = asked {
@@ -78,8 +93,8 @@ pub(crate) async fn until_dialled(
     }
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> std::io::Result<u16> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, head: &str) -> std::io::Result<u16> {
+    let request = format!("GET {path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(1 << 20).read_to_end(&mut answer).await?;

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use clap::Args;
-use model::{EnvironmentId, Generation};
+use model::Generation;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,8 @@ use std::{
 use store::EnvironmentRow;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The service that visitors see.
+const PUBLIC: &str = "web";
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -201,13 +203,13 @@ async fn round(world: &World, floor: &Floor, variant: Variant, number: usize) ->
     let (pull_request, opened) = world.open(variant, &number.to_string()).await?;
     let row = world.live(variant, pull_request, None).await?;
     let live = ms(opened.at);
-    answers(world, &row.id, variant).await?;
+    answers(world, &row, variant).await?;
     let answered = ms(opened.at);
     let open_steps = steps(world, &row, opened.wall).await?;
 
     let (commit, pushed) = world.push(variant, &number.to_string()).await?;
     let row = world.live(variant, pull_request, Some(&commit)).await?;
-    answers(world, &row.id, variant).await?;
+    answers(world, &row, variant).await?;
     let push = ms(pushed.at);
     let push_steps = steps(world, &row, pushed.wall).await?;
 
@@ -244,10 +246,17 @@ pub(crate) fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-pub(crate) async fn answers(world: &World, id: &EnvironmentId, variant: Variant) -> Result<()> {
+/// The public service is asked through the gateway, the others by the runtime's dial.
+pub(crate) async fn answers(world: &World, row: &EnvironmentRow, variant: Variant) -> Result<()> {
+    let (address, head) = (world.entry.address(), world.entry.head(&row.label));
     let asked = variant.pages().into_iter().map(|page| {
-        let (cell, id) = (world.cell.clone(), id.clone());
-        tokio::spawn(async move { probe::until_dialled(&*cell, &id, page, PATIENCE).await })
+        let (cell, id, head) = (world.cell.clone(), row.id.clone(), head.clone());
+        tokio::spawn(async move {
+            match page.service {
+                PUBLIC => probe::until_connected(page, address, &head, PATIENCE).await,
+                _ => probe::until_dialled(&*cell, &id, page, PATIENCE).await,
+            }
+        })
     });
     for answer in asked.collect::<Vec<_>>() {
         answer.await??;

@@ -51,7 +51,7 @@ pub(crate) async fn round(world: &World, number: usize) -> Result<BTreeMap<&'sta
         let (pull_request, opened) = world.open(variant, &format!("{number}-spare")).await?;
         let row = world.live(variant, pull_request, None).await?;
         let live = ms(opened.at);
-        answers(world, &row.id, variant).await?;
+        answers(world, &row, variant).await?;
         let answered = ms(opened.at);
         ensure!(row.id == spare.id, "the spare of {project} was not adopted");
         let steps = steps(world, &row, opened.wall).await?;

@@ -1,6 +1,10 @@
 //! A real cell host as a child process, and in this process a reconciler with local forges in front of it.
 
-use crate::{traces::Traces, variant::Variant};
+use crate::{
+    front::{Entry, Gate},
+    traces::Traces,
+    variant::Variant,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use forge::{
@@ -9,7 +13,7 @@ use forge::{
     local::{FileChange, LocalForge, NewPullRequest},
 };
 use model::{BranchName, CommitId, EnvironmentId, Generation, InstanceId, Origin, Phase, ProjectName, SnapshotId};
-use reconciler::{Base, Handle, Project, Reconciler, Settings, Source, SpareFor, SpareSettings, SystemClock, standing};
+use reconciler::{Project, Reconciler, Settings, Source, SpareFor, SpareSettings, SystemClock, standing};
 use runtime::Runtime;
 use runtime_cell::{
     CellRuntime,
@@ -86,10 +90,10 @@ impl Drop for Host {
     }
 }
 
-/// A reconciler, and what tells it of news as a webhook would. Dropping it ends both; environments go on.
+/// A reconciler, what tells it of news as a webhook would, and the gateway in front. Dropping it ends all; environments go on.
 struct Running {
-    _handle: Handle,
     _news: JoinSet<()>,
+    _gate: Gate,
 }
 
 /// Everything that the shop's part runs against. Dropping it leaves nothing; fields are dropped in order.
@@ -99,6 +103,8 @@ pub(crate) struct World {
     pub(crate) cell: Arc<dyn Runtime>,
     /// The store.
     pub(crate) store: Store,
+    /// The gateway.
+    pub(crate) entry: Entry,
     forges: BTreeMap<ProjectName, Arc<LocalForge>>,
     _host: Host,
     traces: Traces,
@@ -116,6 +122,7 @@ impl World {
         let host = start_host(&instance, &traces, POOL_GIB)?;
         let cell = connect(&traces, &instance).await?;
         let store = Store::open(&traces.path().join("store.sqlite")).await?;
+        let entry = Entry::new(&store, traces.path(), &traces.run).await?;
         let mut forges = BTreeMap::new();
         for variant in Variant::ALL {
             let name: ProjectName = variant.name().parse()?;
@@ -130,6 +137,7 @@ impl World {
             running: Mutex::new(None),
             cell,
             store,
+            entry,
             forges,
             _host: host,
             traces,
@@ -145,7 +153,7 @@ impl World {
     pub(crate) async fn reconcile(&self, spares: bool) -> Result<()> {
         let mut running = self.running.lock().await;
         drop(running.take());
-        let projects = self.forges.iter().map(|(name, forge)| project(name, forge));
+        let projects = self.forges.iter().map(|(name, forge)| self.project(name, forge));
         let handle = Reconciler {
             store: self.store.clone(),
             runtime: Arc::clone(&self.cell),
@@ -164,6 +172,7 @@ impl World {
                     wanted_for: SpareFor::AnyEngine,
                     ..SpareSettings::default()
                 },
+                front: self.entry.in_front(),
                 ..Settings::default()
             },
         }
@@ -179,11 +188,28 @@ impl World {
                 }
             });
         }
+        let gate = self.entry.open(self.store.clone(), Arc::clone(&self.cell), handle);
         *running = Some(Running {
-            _handle: handle,
+            _gate: gate.await?,
             _news: tasks,
         });
         Ok(())
+    }
+
+    fn project(&self, name: &ProjectName, forge: &Arc<LocalForge>) -> Result<Project> {
+        let source = Source {
+            name: name.as_str().parse()?,
+            forge: Arc::clone(forge) as Arc<dyn Forge>,
+            repository: forge.repository_id().clone(),
+            base_branch: main_branch()?,
+            policy_branch: main_branch()?,
+        };
+        Ok(Project {
+            name: name.clone(),
+            base: self.entry.base(),
+            sources: vec![source],
+            joins: false,
+        })
     }
 
     /// Waits until every project has its spare, or until there is none left. Returns them.
@@ -398,29 +424,6 @@ fn main_branch() -> Result<BranchName> {
     Ok("main".parse()?)
 }
 
-fn project(name: &ProjectName, forge: &Arc<LocalForge>) -> Result<Project> {
-    let source = Source {
-        name: name.as_str().parse()?,
-        forge: Arc::clone(forge) as Arc<dyn Forge>,
-        repository: forge.repository_id().clone(),
-        base_branch: main_branch()?,
-        policy_branch: main_branch()?,
-    };
-    let base = Base {
-        scheme: "http".into(),
-        domain: "localhost".into(),
-        port: Some(7380),
-        shared: true,
-    };
-    Ok(Project {
-        name: name.clone(),
-        base,
-        sources: vec![source],
-        joins: false,
-    })
-}
-
-/// An instance that no other run has at the same time.
 /// The id of an installation that no other process of this kind has.
 pub(crate) fn instance(pid: u32) -> Result<InstanceId> {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

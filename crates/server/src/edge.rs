@@ -11,5 +11,5 @@ mod table;
 mod wire;
 
 pub use client::{EdgeClient, EdgeError};
-pub(crate) use front::GatewayFront;
+pub use front::GatewayFront;
 pub use serve::EdgeServer;

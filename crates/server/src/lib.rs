@@ -27,7 +27,7 @@ mod view;
 
 pub use app::{App, WebhookSecrets};
 pub use claim::listen;
-pub use edge::{EdgeClient, EdgeError, EdgeServer};
+pub use edge::{EdgeClient, EdgeError, EdgeServer, GatewayFront};
 pub use listen::{Listening, serve};
 pub use router::router;
 pub use secret::{TokenError, operator_token};

@@ -21,14 +21,15 @@ const ANSWER_MAX: usize = 16 << 10;
 
 /// The way through the gateway.
 #[derive(Debug)]
-pub(crate) struct GatewayFront {
+pub struct GatewayFront {
     address: SocketAddr,
     word: Secret,
 }
 
 impl GatewayFront {
     /// Through the gateway that listens on this address. `word` is what it is told to know us by.
-    pub(crate) fn new(listen: SocketAddr, word: Secret) -> Self {
+    #[must_use]
+    pub fn new(listen: SocketAddr, word: Secret) -> Self {
         let ip = match listen.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
