@@ -34,6 +34,7 @@ impl Modify for Bearer {
     paths(
         project_list,
         project_nudge,
+        project_events,
         secret_list,
         secret_put,
         secret_delete,
@@ -91,6 +92,13 @@ operation!(
     #[utoipa::path(post, path = "/api/v1/projects/{project}/nudge", tag = "projects", params(("project" = String, Path)),
         responses((status = 202), (status = 404, body = ProblemDetails)))]
     project_nudge
+);
+operation!(
+    /// What happened to a project and all its environments
+    #[utoipa::path(get, path = "/api/v1/projects/{project}/events", tag = "projects",
+        params(("project" = String, Path), ("limit" = Option<u32>, Query, description = "At most so many; 100 unless given")),
+        responses((status = 200, body = EventList), (status = 404, body = ProblemDetails)))]
+    project_events
 );
 operation!(
     /// Secrets of a project: names, versions and who is given them; never a value

@@ -101,6 +101,14 @@ pub struct StepsView {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
+    /// The environment, in a project's history; absent where it happened to the project as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub environment: Option<EnvironmentId>,
+    /// The label of that environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub label: Option<HostLabel>,
     /// When.
     #[schema(value_type = u64)]
     pub at: Timestamp,

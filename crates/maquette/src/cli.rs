@@ -99,6 +99,8 @@ pub(crate) enum Remote {
     Show(Env),
     /// Say why an environment is as it is
     Why(Env),
+    /// Say what happened to an environment, or to a project and all its environments
+    Events(EventsArgs),
     /// Show what services printed
     Logs(LogsArgs),
     /// Run a command in a service
@@ -279,6 +281,20 @@ pub(crate) struct ListArgs {
     /// Those that have ended, too
     #[arg(long)]
     pub(crate) ended: bool,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Id, label or number of the pull request; the whole project unless given
+    #[arg(value_name = "ENV")]
+    pub(crate) environment: Option<String>,
+    /// The project; may be left out where there is only one
+    #[arg(long, conflicts_with = "environment")]
+    pub(crate) project: Option<ProjectName>,
+    /// At most so many of the newest, up to 500
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) limit: u32,
 }
 
 /// Options of `logs`.

@@ -9,18 +9,18 @@ mod watch;
 
 use crate::{
     cli::{
-        ApproveArgs, ChangeArgs, CloneArgs, Connection, CreateArgs, DeleteArgs, DeployArgs, Env, ListArgs, OpenArgs,
-        Remote, UpdateArgs,
+        ApproveArgs, ChangeArgs, CloneArgs, Connection, CreateArgs, DeleteArgs, DeployArgs, Env, EventsArgs, ListArgs,
+        OpenArgs, Remote, UpdateArgs,
     },
     client::{Api, segment},
     exit::Failure,
     render, screen,
 };
 use api::{
-    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, LedgerView, LinkRequest,
-    SignInLink, UpdateRequest, WhyView,
+    ApproveRequest, CreateRequest, DeployRequest, EnvironmentList, EnvironmentView, EventList, LedgerView, LinkRequest,
+    ProjectList, SignInLink, UpdateRequest, WhyView,
 };
-use model::Timestamp;
+use model::{ProjectName, Timestamp};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -45,6 +45,7 @@ pub(crate) async fn run(connection: &Connection, command: Remote) -> Result<Exit
         Remote::List(args) => session.list(&args).await,
         Remote::Show(args) => session.show(&args).await,
         Remote::Why(args) => session.why(&args).await,
+        Remote::Events(args) => session.events(&args).await,
         Remote::Logs(args) => logs::run(&session, args).await,
         Remote::Exec(args) => return exec::run(&session, args).await,
         Remote::Jobs(args) => jobs::list(&session, &args).await,
@@ -109,6 +110,32 @@ impl Session {
         let path = format!("{}/why", path(&args.environment));
         let view: WhyView = screen::while_doing("asking", self.api.get(&path)).await?;
         self.answer(&view, |view| render::why(view, now()))
+    }
+
+    async fn events(&self, args: &EventsArgs) -> Result<(), Failure> {
+        let of = match &args.environment {
+            Some(environment) => path(environment),
+            None => format!("/projects/{}", self.project(args.project.as_ref()).await?),
+        };
+        let path = format!("{of}/events?limit={}", args.limit);
+        let list: EventList = screen::while_doing("asking", self.api.get(&path)).await?;
+        self.answer(&list, |list| render::events(&list.events, now()))
+    }
+
+    /// The project that is named, or the only one.
+    async fn project(&self, named: Option<&ProjectName>) -> Result<ProjectName, Failure> {
+        if let Some(name) = named {
+            return Ok(name.clone());
+        }
+        let list: ProjectList = screen::while_doing("asking", self.api.get("/projects")).await?;
+        match list.projects.as_slice() {
+            [only] => Ok(only.name.clone()),
+            all => {
+                let names: Vec<&str> = all.iter().map(|project| project.name.as_str()).collect();
+                Err(Failure::new(2, "there is not exactly one project")
+                    .hint(format!("say which with --project: {}", names.join(", "))))
+            }
+        }
     }
 
     async fn receipt(&self, args: &Env) -> Result<(), Failure> {

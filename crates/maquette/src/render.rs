@@ -284,7 +284,7 @@ pub(crate) fn why(view: &WhyView, now: Timestamp) -> String {
     }
     notes(&mut text, &view.notes);
     if !view.events.is_empty() {
-        let _ = write!(text, "\n{}", events(&view.events, now));
+        let _ = write!(text, "\n{}", event_table(&view.events, now));
     }
     text
 }
@@ -350,7 +350,28 @@ fn steps(steps: &[StepView]) -> Table {
     table
 }
 
-fn events(events: &[EventView], now: Timestamp) -> Table {
+/// What happened, the newest first.
+pub(crate) fn events(events: &[EventView], now: Timestamp) -> String {
+    if events.is_empty() {
+        return "nothing happened yet\n".to_owned();
+    }
+    if events.iter().all(|event| event.environment.is_none()) {
+        return event_table(events, now).to_string();
+    }
+    let mut table = Table::new(["AGO", "ENVIRONMENT", "EVENT"]);
+    for event in events {
+        let label = event.label.as_ref().map(ToString::to_string);
+        let of = label.or_else(|| event.environment.as_ref().map(ToString::to_string));
+        table.row([
+            ago(event.at, now),
+            of.unwrap_or_else(|| "-".to_owned()),
+            shortened(&tame(&event.text), 120),
+        ]);
+    }
+    table.to_string()
+}
+
+fn event_table(events: &[EventView], now: Timestamp) -> Table {
     let mut table = Table::new(["AGO", "EVENT"]);
     for event in events {
         table.row([ago(event.at, now), shortened(&tame(&event.text), 120)]);

@@ -88,6 +88,7 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
     (Method::POST, "/webhooks/{project}/{source}", Operation::Webhook),
     (Method::GET, "/api/v1/projects", Operation::Look),
     (Method::POST, "/api/v1/projects/{project}/nudge", Operation::Change),
+    (Method::GET, "/api/v1/projects/{project}/events", Operation::Look),
     (Method::GET, "/api/v1/projects/{project}/secrets", Operation::Look),
     (
         Method::PUT,

@@ -26,6 +26,7 @@ pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/projects", get(projects::list))
         .route("/projects/{project}/nudge", post(projects::nudge))
+        .route("/projects/{project}/events", get(projects::events))
         .route("/spares", get(spares::list))
         .route("/goldens", get(goldens::list))
         .route("/images", get(images::list))

@@ -8,7 +8,7 @@ mod receipt;
 
 pub(crate) use environment::{environment, environment_list, public_services};
 pub(crate) use job::{job_run, jobs};
-pub(crate) use progress::{events, steps, why};
+pub(crate) use progress::{events, events_of_project, steps, why};
 pub(crate) use receipt::ledger;
 
 use api::FailureView;

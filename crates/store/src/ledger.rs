@@ -7,7 +7,7 @@ use crate::{
     column::{self, Columns},
     error::failed,
 };
-use model::{EnvironmentId, LedgerEntry, ProjectName, Receipt, Resource, Timestamp};
+use model::{EnvironmentId, LedgerEntry, Receipt, Resource, Timestamp};
 
 impl Store {
     /// Writes down what is about to be made. What is written already stays as it is; what was seen gone is opened anew.
@@ -122,23 +122,5 @@ impl Store {
         row.as_ref()
             .map(|row| Columns::new("receipt", row).json("receipt_json"))
             .transpose()
-    }
-
-    /// The receipts of a project's environments, the newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`](crate::StoreError).
-    pub async fn receipt_list(&self, project: &ProjectName) -> Result<Vec<Receipt>> {
-        let rows = sqlx::query(
-            "SELECT receipt_json FROM receipt JOIN environment ON environment.id = receipt.environment
-             WHERE environment.project = ? ORDER BY completed DESC",
-        )
-        .bind(project.as_str())
-        .fetch_all(&self.read)
-        .await
-        .map_err(failed("receipt_list"))?;
-        rows.iter()
-            .map(|row| Columns::new("receipt", row).json("receipt_json"))
-            .collect()
     }
 }

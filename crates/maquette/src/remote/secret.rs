@@ -7,7 +7,7 @@ use crate::{
     exit::Failure,
     render, screen,
 };
-use api::{ProjectList, SecretList, SecretView};
+use api::{SecretList, SecretView};
 use model::ProjectName;
 use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use std::{
@@ -29,21 +29,6 @@ pub(super) async fn run(session: &Session, command: SecretCommand) -> Result<(),
     }
 }
 
-async fn project(session: &Session, named: Option<&ProjectName>) -> Result<ProjectName, Failure> {
-    if let Some(name) = named {
-        return Ok(name.clone());
-    }
-    let list: ProjectList = screen::while_doing("asking", session.api.get("/projects")).await?;
-    match list.projects.as_slice() {
-        [only] => Ok(only.name.clone()),
-        all => {
-            let names: Vec<&str> = all.iter().map(|project| project.name.as_str()).collect();
-            Err(Failure::new(2, "there is not exactly one project")
-                .hint(format!("say which with --project: {}", names.join(", "))))
-        }
-    }
-}
-
 fn path(project: &ProjectName, name: &str) -> String {
     format!("/projects/{project}/secrets/{}", segment(name))
 }
@@ -55,7 +40,7 @@ async fn set(session: &Session, args: &SecretSetArgs, existing: bool) -> Result<
                 .hint("give the name alone; the value is asked for, or read from standard input or --from-file"),
         );
     }
-    let project = project(session, args.project.as_ref()).await?;
+    let project = session.project(args.project.as_ref()).await?;
     let value = match &args.from_file {
         Some(file) => of_file(file)?,
         None => of_input(&args.name)?,
@@ -70,14 +55,14 @@ async fn set(session: &Session, args: &SecretSetArgs, existing: bool) -> Result<
 }
 
 async fn list(session: &Session, args: &SecretListArgs) -> Result<(), Failure> {
-    let project = project(session, args.project.as_ref()).await?;
+    let project = session.project(args.project.as_ref()).await?;
     let path = format!("/projects/{project}/secrets");
     let list: SecretList = screen::while_doing("asking", session.api.get(&path)).await?;
     session.answer(&list, |list| render::secrets(&list.secrets, now()))
 }
 
 async fn remove(session: &Session, args: &SecretRemoveArgs) -> Result<(), Failure> {
-    let project = project(session, args.project.as_ref()).await?;
+    let project = session.project(args.project.as_ref()).await?;
     if !args.yes {
         let path = format!("/projects/{project}/secrets");
         let list: SecretList = screen::while_doing("asking", session.api.get(&path)).await?;

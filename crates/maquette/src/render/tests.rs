@@ -89,6 +89,20 @@ fn why_it_is_as_it_is() {
 }
 
 #[test]
+fn what_happened_to_a_project_and_to_one_environment() {
+    let list = |events: serde_json::Value| -> Vec<EventView> { serde_json::from_value(events).unwrap() };
+    let project = list(json!([
+        {"environment": "eabcdefghi", "label": "pr-12", "at": 9_990_000, "kind": "live", "text": "1a2b3c4d is live after 5.2 s"},
+        {"at": 9_000_000, "kind": "secret", "text": "STRIPE_KEY was set by token:operator"},
+        {"environment": "eforgotten", "at": 1_000_000, "kind": "ended", "text": "with a receipt\u{1b}[31m"},
+    ]));
+    insta::assert_snapshot!("events_of_a_project", events(&project, NOW));
+    let one = list(json!([{"at": 9_990_000, "kind": "created", "text": "pull request 12"}]));
+    insta::assert_snapshot!("events_of_an_environment", events(&one, NOW));
+    assert_eq!(events(&[], NOW), "nothing happened yet\n");
+}
+
+#[test]
 fn a_ledger_and_a_receipt() {
     let mut view: LedgerView = serde_json::from_value(json!({
         "environment": "eabcdefghi", "label": "pr-12", "complete": false, "reason": null, "began": null, "completed": null, "left": 1,

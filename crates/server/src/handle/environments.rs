@@ -20,9 +20,6 @@ use http::StatusCode;
 use model::{EnvironmentId, ProjectName};
 use serde::Deserialize;
 
-/// How many events are shown unless the caller says otherwise, and at most.
-const EVENTS: (u32, u32) = (100, 500);
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
@@ -31,10 +28,18 @@ pub(crate) struct ListQuery {
     ended: bool,
 }
 
+/// How many events are asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventQuery {
     limit: Option<u32>,
+}
+
+impl EventQuery {
+    /// How many are shown: 100 unless the caller says otherwise, and 500 at most.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(100).min(500)
+    }
 }
 
 pub(crate) async fn list(State(app): State<App>, Asked(query): Asked<ListQuery>) -> Answer<Json<EnvironmentList>> {
@@ -63,9 +68,8 @@ pub(crate) async fn events(
     Asked(query): Asked<EventQuery>,
 ) -> Answer<Json<EventList>> {
     let row = resolve::environment(&app, &name).await?;
-    let limit = query.limit.unwrap_or(EVENTS.0).min(EVENTS.1);
     Ok(Json(EventList {
-        events: view::events(&app, &row, limit).await?,
+        events: view::events(&app, &row, query.limit()).await?,
     }))
 }
 

@@ -1,7 +1,13 @@
 //! Projects.
 
-use crate::{app::App, intent, problem::Answer};
-use api::{ProjectList, ProjectView};
+use super::{environments::EventQuery, extract::Asked};
+use crate::{
+    app::App,
+    intent,
+    problem::{Answer, Problem},
+    view,
+};
+use api::{EventList, ProblemCode, ProjectList, ProjectView};
 use axum::{
     Json,
     extract::{Path, State},
@@ -20,18 +26,25 @@ pub(crate) async fn list(State(app): State<App>) -> Json<ProjectList> {
     })
 }
 
-/// Whatever is no project's name is no project's.
 pub(crate) async fn nudge(State(app): State<App>, Path(name): Path<String>) -> Answer<StatusCode> {
-    let name: Result<ProjectName, _> = name.parse();
-    let project = match &name {
-        Ok(name) => intent::project(&app, Some(name))?,
-        Err(error) => {
-            return Err(crate::problem::Problem::new(
-                api::ProblemCode::NotFound,
-                error.to_string(),
-            ));
-        }
-    };
-    app.reconciler.nudge_project(&project.name);
+    app.reconciler.nudge_project(named(&app, &name)?);
     Ok(StatusCode::ACCEPTED)
+}
+
+pub(crate) async fn events(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Asked(query): Asked<EventQuery>,
+) -> Answer<Json<EventList>> {
+    let events = view::events_of_project(&app, named(&app, &name)?, query.limit()).await?;
+    Ok(Json(EventList { events }))
+}
+
+/// Whatever is no project's name is no project's.
+fn named<'a>(app: &'a App, name: &str) -> Answer<&'a ProjectName> {
+    let name: Result<ProjectName, _> = name.parse();
+    match &name {
+        Ok(name) => Ok(&intent::project(app, Some(name))?.name),
+        Err(error) => Err(Problem::new(ProblemCode::NotFound, error.to_string())),
+    }
 }

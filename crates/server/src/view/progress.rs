@@ -6,10 +6,10 @@ use api::{
     EnvironmentView, EventView, FailureView, GenerationView, ServiceStateView, StepStateView, StepView, StepsView,
     WhyView,
 };
-use model::{EnvironmentId, Generation, Origin, Phase, Timestamp};
+use model::{EnvironmentId, Generation, HostLabel, Origin, Phase, ProjectName, Timestamp};
 use planner::{Plan, StepState};
 use std::{collections::BTreeMap, time::Duration};
-use store::{AttemptRow, EnvironmentRow, Outcome, StepRow};
+use store::{AttemptRow, EnvironmentRow, EventRow, Outcome, StepRow};
 use tokio::time::timeout;
 
 /// How long the reconciler may take to plan for a view; without it the store's facts are shown.
@@ -20,14 +20,33 @@ const EVENTS: u32 = 10;
 /// What happened, the newest first.
 pub(crate) async fn events(app: &App, row: &EnvironmentRow, limit: u32) -> Answer<Vec<EventView>> {
     let events = app.store.event_list(&row.id, limit).await?;
-    Ok(events
-        .into_iter()
-        .map(|event| EventView {
-            at: event.at,
-            kind: event.kind,
-            text: event.text,
-        })
-        .collect())
+    Ok(events.into_iter().map(|event| shown(event, None)).collect())
+}
+
+/// What happened to a project and to all its environments, the newest first.
+pub(crate) async fn events_of_project(app: &App, project: &ProjectName, limit: u32) -> Answer<Vec<EventView>> {
+    let events = app.store.event_list_project(project, limit).await?;
+    let rows = app.store.environment_list(Some(project), true).await?;
+    let labels: BTreeMap<EnvironmentId, HostLabel> = rows.into_iter().map(|row| (row.id, row.label)).collect();
+    let of = |event: EventRow| {
+        let environment = event.environment.clone();
+        let label = environment.as_ref().and_then(|id| labels.get(id)).cloned();
+        EventView {
+            environment,
+            ..shown(event, label)
+        }
+    };
+    Ok(events.into_iter().map(of).collect())
+}
+
+fn shown(event: EventRow, label: Option<HostLabel>) -> EventView {
+    EventView {
+        environment: None,
+        label,
+        at: event.at,
+        kind: event.kind,
+        text: event.text,
+    }
 }
 
 /// All generations with the times of their steps, and the steps of the end.

@@ -2,7 +2,7 @@
 
 use crate::bench::Bench;
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_request_is_seen_from_start_to_receipt() {
@@ -83,6 +83,13 @@ async fn a_pull_request_is_seen_from_start_to_receipt() {
     );
     let events = bench.get(&format!("/environments/{id}/events")).await;
     assert!(events.to_string().contains("deleted by token:operator"), "{events:#}");
+    // The project's history has it, too, and says of whom it is.
+    let of_project = bench.get("/projects/shop/events?limit=500").await;
+    let ours = |event: &&Value| event["environment"] == *id && event["label"].is_string();
+    let ours: Vec<&Value> = of_project["events"].as_array().unwrap().iter().filter(ours).collect();
+    for event in events["events"].as_array().unwrap() {
+        assert!(ours.iter().any(|ours| ours["text"] == event["text"]), "{of_project:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
