@@ -7,6 +7,7 @@
 //! - credentials reach git by its environment, not by argv or URL;
 //! - every call is bounded in time and output, and its whole process group ends with it.
 
+mod branch;
 mod command;
 mod error;
 mod export;
@@ -15,6 +16,7 @@ mod mirror;
 mod objects;
 mod tree;
 
+pub use branch::{Author, Branch, Files, FolderCommit, Pushed};
 pub(crate) use command::Run;
 pub use command::{Git, GitLimits};
 pub use error::GitError;

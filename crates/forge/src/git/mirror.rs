@@ -110,7 +110,7 @@ impl Mirror {
     }
 
     /// Removes the locks that a git which was killed has left. Nobody else writes here, so all of them are left ones.
-    fn unlock(&self) -> Result<(), GitError> {
+    pub(super) fn unlock(&self) -> Result<(), GitError> {
         let of_gc = ["objects/info", "objects/info/commit-graphs", "objects/pack"];
         for directory in ["", "refs/maquette", KEPT].into_iter().chain(of_gc) {
             remove_leftovers(&self.dir.join(directory), ".lock", Duration::ZERO)?;
@@ -132,7 +132,7 @@ impl Mirror {
         Ok(())
     }
 
-    async fn fetch_one(&self, remote: &Remote, refspec: &str) -> Result<(), GitError> {
+    pub(super) async fn fetch_one(&self, remote: &Remote, refspec: &str) -> Result<(), GitError> {
         let args = [
             "--quiet",
             "--no-tags",

@@ -134,7 +134,7 @@ impl Mirror {
     }
 }
 
-fn parse(listed: &[u8], limits: TreeLimits) -> Result<Vec<TreeEntry>, GitError> {
+pub(super) fn parse(listed: &[u8], limits: TreeLimits) -> Result<Vec<TreeEntry>, GitError> {
     let mut entries = Vec::new();
     for line in listed.split(|b| *b == 0).filter(|line| !line.is_empty()) {
         if entries.len() as u64 >= limits.entries {
