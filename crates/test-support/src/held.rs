@@ -1,6 +1,9 @@
-//! A port of the loopback for a program that is started, or started again, later.
+//! A port of this machine, usually of the loopback, for a program that is started, or started again, later.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 use tokio::net::TcpSocket;
 
 /// A port that is ours for as long as this lives, whether the program that listens on it runs or not.
@@ -11,7 +14,7 @@ use tokio::net::TcpSocket;
 /// and those written in Go.
 #[derive(Debug)]
 pub struct HeldPort {
-    number: u16,
+    address: SocketAddr,
     _bound: TcpSocket,
 }
 
@@ -21,19 +24,36 @@ impl HeldPort {
     /// # Errors
     /// If there is none.
     pub fn take() -> io::Result<Self> {
-        let bound = TcpSocket::new_v4()?;
+        Self::take_of(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// One that is free on another address of this machine.
+    ///
+    /// # Errors
+    /// If there is none, or this machine does not have the address.
+    pub fn take_of(address: IpAddr) -> io::Result<Self> {
+        let bound = match address {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
         bound.set_reuseaddr(true)?;
-        bound.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        bound.bind((address, 0).into())?;
         Ok(Self {
-            number: bound.local_addr()?.port(),
+            address: bound.local_addr()?,
             _bound: bound,
         })
+    }
+
+    /// Where the program listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u16 {
-        self.number
+        self.address.port()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::held::HeldPort;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::{
         fs::{PermissionsExt as _, chown, symlink},
         process::CommandExt as _,
@@ -56,6 +57,14 @@ impl Gitea {
     /// # Errors
     /// If it was not built, or does not get ready in time; the message says what to do.
     pub async fn start() -> Result<Self, Error> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same on another address of this machine, for those who reach it only there.
+    ///
+    /// # Errors
+    /// As for [`Gitea::start`].
+    pub async fn start_on(address: IpAddr) -> Result<Self, Error> {
         let installed = installed()?;
         let dir = tempfile::Builder::new()
             .prefix("maquette-gitea-")
@@ -63,12 +72,12 @@ impl Gitea {
             .map_err(failed("temporary directory"))?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).map_err(failed("temporary directory"))?;
         let installed = reachable(&installed, dir.path())?;
-        let port = HeldPort::take().map_err(failed("free port"))?;
+        let port = HeldPort::take_of(address).map_err(failed("free port"))?;
         let work = dir.path().join("work");
         fs::create_dir_all(work.join("custom/conf")).map_err(failed("work directory"))?;
         fs::write(
             work.join("custom/conf/app.ini"),
-            configuration(&work, &installed, port.number())?,
+            configuration(&work, &installed, port.address())?,
         )
         .map_err(failed("app.ini"))?;
         hand_over(&work)?;
@@ -103,7 +112,7 @@ impl Gitea {
     /// Its address, with a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port.number())
+        format!("http://{}/", self.port.address())
     }
 
     /// The process id while it runs.
@@ -317,7 +326,8 @@ fn hand_over(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn configuration(work: &Path, installed: &Path, port: u16) -> Result<Vec<u8>, Error> {
+fn configuration(work: &Path, installed: &Path, at: SocketAddr) -> Result<Vec<u8>, Error> {
+    let (address, port) = (at.ip(), at.port());
     let (work, installed) = (work.display(), installed.display());
     let mut out = Vec::new();
     write!(
@@ -329,9 +339,9 @@ WORK_PATH = {work}
 
 [server]
 PROTOCOL = http
-HTTP_ADDR = 127.0.0.1
+HTTP_ADDR = {address}
 HTTP_PORT = {port}
-ROOT_URL = http://127.0.0.1:{port}/
+ROOT_URL = http://{at}/
 STATIC_ROOT_PATH = {installed}
 DISABLE_SSH = true
 OFFLINE_MODE = true
