@@ -63,7 +63,7 @@ cluster-down: ## end that cluster; nothing is left of it but the programs
 	@tools/cluster/down
 
 .PHONY: test-cluster
-test-cluster: rust ## the runtime for Kubernetes on a real cluster, which is left as it was (some minutes); CASE=words for a part
+test-cluster: rust gitea ## the runtime for Kubernetes on a real cluster, which is left as it was (some minutes); CASE=words for a part
 	@[[ -n $${KUBECONFIG:-} ]] || scripts/install-packages cluster >&2
 	$(call say,the runtime for Kubernetes on a real cluster)
 	$(CARGO) test --locked --package runtime-kubernetes --test cluster --no-run

@@ -81,26 +81,27 @@ pub(crate) fn told(action: &str, error: Error) -> RuntimeError {
         return unreachable(format!("{action}: {}", with_causes(&error)));
     };
     let reason = shortened(&status.message);
-    let failed = |reason| RuntimeError::Failed {
-        action: action.to_owned(),
-        reason,
-    };
     match status.code {
-        403 if reason.contains("exceeded quota") => RuntimeError::Full {
-            what: action.to_owned(),
-            reason,
-        },
-        _ if reason.contains("admission webhook") || reason.contains("violates PodSecurity") => RuntimeError::Invalid {
-            what: action.to_owned(),
-            reason,
-        },
         400 | 422 => RuntimeError::Invalid {
             what: action.to_owned(),
             reason,
         },
         429 | 502 | 503 | 504 => unreachable(format!("{action}: {reason}")),
-        _ => failed(reason),
+        _ => told_in_words(action, reason),
     }
+}
+
+/// A refusal of which only the words are known.
+pub(crate) fn told_in_words(action: &str, reason: String) -> RuntimeError {
+    let what = action.to_owned();
+    if reason.contains("exceeded quota") {
+        return RuntimeError::Full { what, reason };
+    }
+    let refused = ["admission webhook", "violates PodSecurity", " is invalid: "];
+    if refused.iter().any(|words| reason.contains(words)) {
+        return RuntimeError::Invalid { what, reason };
+    }
+    failed(action, reason)
 }
 
 /// An error with all that caused it: the outermost of a client says little.
@@ -242,7 +243,7 @@ fn absent<T>(answer: kube::Result<T>) -> kube::Result<Option<T>> {
 }
 
 /// Server-side apply wants to be told what the object is, also where its type says it.
-fn with_type(kind: Kind, mut content: Value) -> Value {
+pub(crate) fn with_type(kind: Kind, mut content: Value) -> Value {
     let resource = kind.resource();
     if let Some(fields) = content.as_object_mut() {
         fields.insert("apiVersion".to_owned(), resource.api_version.into());

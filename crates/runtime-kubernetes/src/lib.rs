@@ -1,9 +1,10 @@
-//! The runtime for Kubernetes: the objects of an environment, and a way to deliver them, [`ApplyRuntime`].
+//! The runtime for Kubernetes: the objects of an environment, and two ways to deliver them ([`Delivery`]) of one [`KubernetesRuntime`].
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`build`] | objects from a generation, purely |
-//! | `apply` | the port, by requests to the API server; what was accepted stands in the marker object |
+//! | `kubernetes` | the port; what was accepted stands in the marker object |
+//! | `gitops` | files of an environment in a repository, who writes them, and what is asked of Argo CD |
 //! | `observe` | one watch per kind for all environments; facts, and why something does not run |
 //! | `api` | requests: bounded, tried again, refusals in the API server's words |
 //!
@@ -21,18 +22,20 @@
 //! - Nothing that is made may widen what an environment may do: no token, no rights, no address outside of the namespace.
 
 mod api;
-mod apply;
 pub mod build;
 mod cluster;
 mod finding;
+mod gitops;
 mod kind;
+mod kubernetes;
 pub mod names;
 mod observe;
 mod quantity;
 mod sensitive;
 
-pub use apply::ApplyRuntime;
 pub use cluster::{Cluster, PodSecurity};
 pub use finding::{Decision, Finding, Place, Severity};
+pub use gitops::{ArgoCd, GitOps, Repository};
 pub use kind::Kind;
+pub use kubernetes::{Delivery, KubernetesRuntime};
 pub use sensitive::Sensitive;

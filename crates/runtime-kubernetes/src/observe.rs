@@ -6,6 +6,7 @@ mod why;
 use crate::{
     api::{jittered, unreachable},
     build::labels::{self, ENVIRONMENT, INSTANCE, MARKER},
+    gitops::Application,
 };
 use futures::TryStreamExt;
 use k8s_openapi::api::{
@@ -46,6 +47,9 @@ const FIRST: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
 
+/// How many kinds of objects are watched, whoever delivers.
+const KINDS: usize = 7;
+
 /// How many changes wait for whoever listens; who is slower looks at everything.
 const CHANGES: usize = 1024;
 
@@ -61,7 +65,11 @@ pub(crate) struct Watches {
     pub(crate) stateful_sets: Store<StatefulSet>,
     pub(crate) jobs: Store<Job>,
     pub(crate) claims: Store<PersistentVolumeClaim>,
+    /// Argo CD's, where it delivers; otherwise none.
+    pub(crate) applications: Store<Application>,
     shared: Arc<Shared>,
+    /// How many kinds are watched.
+    kinds: usize,
     /// Ends with this.
     _tasks: JoinSet<()>,
 }
@@ -78,8 +86,8 @@ struct Shared {
 }
 
 impl Watches {
-    /// Starts to watch. It ends when this is dropped.
-    pub(crate) fn start(client: &Client, instance: &InstanceId) -> Self {
+    /// Starts to watch; the applications of a namespace, too, if Argo CD delivers. It ends when this is dropped.
+    pub(crate) fn start(client: &Client, instance: &InstanceId, argo: Option<&str>) -> Self {
         let shared = Arc::new(Shared {
             changes: broadcast::channel(CHANGES).0,
             events: watch::channel(0).0,
@@ -89,7 +97,13 @@ impl Watches {
         let mut tasks = JoinSet::new();
         let ours = format!("{INSTANCE}={instance}");
         let markers = format!("{ours},{}={}", MARKER.0, MARKER.1);
+        let applications = match argo {
+            Some(namespace) => begin_in(Api::namespaced(client.clone(), namespace), &ours, &shared, &mut tasks),
+            None => reflector::store().0,
+        };
         Self {
+            applications,
+            kinds: KINDS + usize::from(argo.is_some()),
             namespaces: begin(client, &ours, &shared, &mut tasks),
             markers: begin(client, &markers, &shared, &mut tasks),
             pods: begin(client, &ours, &shared, &mut tasks),
@@ -102,6 +116,11 @@ impl Watches {
         }
     }
 
+    /// Whether Argo CD delivers.
+    pub(crate) fn has_applications(&self) -> bool {
+        self.kinds > KINDS
+    }
+
     pub(crate) fn changes(&self) -> broadcast::Receiver<EnvironmentId> {
         self.shared.changes.subscribe()
     }
@@ -111,8 +130,7 @@ impl Watches {
     /// # Errors
     /// `Unreachable`, with what the API server said.
     pub(crate) async fn current(&self) -> Result<()> {
-        const KINDS: usize = 7;
-        let listed = || lock(&self.shared.listed).len() == KINDS;
+        let listed = || lock(&self.shared.listed).len() == self.kinds;
         if !listed() && !self.until(FIRST, || listed() || self.broken().is_some()).await {
             return Err(unreachable(format!("objects were not listed within {FIRST:?}")));
         }
@@ -168,9 +186,16 @@ where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     <K as Resource>::DynamicType: Eq + Hash,
 {
+    begin_in(Api::all(client.clone()), selector, shared, tasks)
+}
+
+fn begin_in<K>(api: Api<K>, selector: &str, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Eq + Hash,
+{
     let (reader, writer) = reflector::store();
     let config = watcher::Config::default().labels(selector).page_size(PAGE);
-    let api = Api::<K>::all(client.clone());
     tasks.spawn(watch(api, config, writer, Arc::clone(shared)));
     reader
 }

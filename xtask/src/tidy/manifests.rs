@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("runtime", &["model"]),
     ("runtime-cell", &["images", "model", "runtime"]),
     ("runtime-docker", &["model", "runtime"]),
-    ("runtime-kubernetes", &["model", "runtime"]),
+    ("runtime-kubernetes", &["forge", "model", "runtime"]),
     ("data", &["model"]),
     ("forge", &["model"]),
     ("images", &["model"]),

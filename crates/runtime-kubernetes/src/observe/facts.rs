@@ -2,8 +2,9 @@
 
 use super::{Watches, why};
 use crate::{
-    apply::Mark,
     build::labels::{self, DIGEST, ENVIRONMENT, INCARNATION, JOB, SERVICE},
+    gitops::{Application, Part},
+    kubernetes::Mark,
 };
 use k8s_openapi::{
     api::{
@@ -34,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) jobs: Vec<Arc<Job>>,
     pub(crate) pods: Vec<Arc<Pod>>,
     pub(crate) claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// Argo CD's; `None` if it is not who delivers.
+    pub(crate) applications: Option<Vec<Arc<Application>>>,
     /// Warnings, if somebody has asked for them.
     pub(crate) events: Vec<Event>,
 }
@@ -64,6 +67,7 @@ fn digest(meta: &ObjectMeta) -> Option<Digest> {
 
 /// What runs a service.
 struct Runner<'a> {
+    kind: &'static str,
     meta: &'a ObjectMeta,
     label: &'a str,
     wanted: bool,
@@ -84,6 +88,9 @@ impl Seen {
             jobs: watches.jobs.state_filter(|object| is(&object.metadata)),
             pods: watches.pods.state_filter(|object| is(&object.metadata)),
             claims: watches.claims.state_filter(|object| is(&object.metadata)),
+            applications: watches
+                .has_applications()
+                .then(|| watches.applications.state_filter(|object| is(&object.metadata))),
             events: Vec::new(),
         })
     }
@@ -98,18 +105,46 @@ impl Seen {
         let mark = self.mark();
         let services = self.runners().into_iter().filter_map(|runner| {
             let name = labels::called(runner.meta)?.parse().ok()?;
-            Some((name, self.service(&runner)?))
+            Some((name, self.as_delivered(&runner, self.service(&runner)?)))
         });
         Observation {
             environment: environment.clone(),
             at,
             generation: mark.generation,
-            envelope: mark.envelope,
+            envelope: mark.envelope.filter(|_| self.envelope_holds(environment)),
             power: mark.power,
             services: services.collect(),
             jobs: self.job_facts(),
             volumes: self.volumes(),
             door: DoorFact::default(),
+        }
+    }
+
+    /// Whether what surrounds the services is as it was delivered. Who applies it himself has seen to that.
+    fn envelope_holds(&self, environment: &EnvironmentId) -> bool {
+        let Some(applications) = &self.applications else {
+            return true;
+        };
+        let folder = format!("/{environment}/{}", Part::Envelope.folder());
+        let is = |app: &&Arc<Application>| app.spec.source.path.ends_with(&folder);
+        applications.iter().find(is).is_some_and(|app| app.is_live())
+    }
+
+    /// The same, unless Argo CD says that what runs is not what was delivered: then it is not ready, whatever its pods say.
+    fn as_delivered(&self, runner: &Runner<'_>, fact: ServiceFact) -> ServiceFact {
+        let name = runner.meta.name.as_deref().unwrap_or_default();
+        let mut all = self.applications.iter().flatten();
+        let Some(differs) = all.find_map(|app| app.differs(runner.kind, name)) else {
+            return fact;
+        };
+        let state = match fact.state {
+            ServiceState::Ready => ServiceState::Starting,
+            other => other,
+        };
+        ServiceFact {
+            state,
+            message: fact.message.or(Some(differs)),
+            ..fact
         }
     }
 
@@ -121,6 +156,7 @@ impl Seen {
             };
             let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref());
             all.push(Runner {
+                kind: "Deployment",
                 meta: &object.metadata,
                 label,
                 wanted: spec.replicas != Some(0),
@@ -133,6 +169,7 @@ impl Seen {
                 continue;
             };
             all.push(Runner {
+                kind: "StatefulSet",
                 meta: &object.metadata,
                 label,
                 wanted: spec.replicas != Some(0),
@@ -145,6 +182,7 @@ impl Seen {
                 continue;
             };
             all.push(Runner {
+                kind: "Job",
                 meta: &object.metadata,
                 label,
                 wanted: spec.suspend != Some(true),

@@ -3,6 +3,7 @@
 use crate::{rig::Rig, volumes::Volumes};
 use futures::{StreamExt, stream};
 use runtime::conformance::{Case, cases};
+use runtime_kubernetes::Cluster;
 use std::{env, time::Instant};
 
 /// How many cases run at once: most of their time is the cluster's.
@@ -41,13 +42,29 @@ const NOT_HERE: &[(&str, &str)] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_passes() {
+    let (volumes, change) = volumes().await;
+    suite(&Rig::with(change).await, volumes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_with_gitops() {
+    let (volumes, change) = volumes().await;
+    suite(&Rig::gitops(change).await, volumes).await;
+}
+
+/// Volumes, and what makes a cluster use them.
+async fn volumes() -> (Volumes, impl Fn(&mut Cluster)) {
     let plain = Rig::new().await;
     let volumes = Volumes::new(plain.client().await, &format!("test-{}", plain.id())).await;
-    let rig = Rig::with(|cluster| {
-        cluster.storage_class = Some(volumes.class.clone());
-        cluster.shared_storage_class = Some(volumes.class.clone());
-    })
-    .await;
+    let class = volumes.class.clone();
+    let change = move |cluster: &mut Cluster| {
+        cluster.storage_class = Some(class.clone());
+        cluster.shared_storage_class = Some(class.clone());
+    };
+    (volumes, change)
+}
+
+async fn suite(rig: &Rig, volumes: Volumes) {
     let only = env::var("CASE").unwrap_or_default();
     let (left_out, meant): (Vec<_>, Vec<_>) = cases()
         .into_iter()
@@ -57,7 +74,7 @@ async fn the_suite_passes() {
         let why = NOT_HERE.iter().find(|(name, _)| *name == case.name).map(|(_, why)| why);
         eprintln!("not here: {}: {}", case.name, why.unwrap());
     }
-    let run = |case: Case| run(case, &rig);
+    let run = |case: Case| run(case, rig);
     let failures: Vec<String> = stream::iter(meant)
         .map(run)
         .buffer_unordered(AT_ONCE)

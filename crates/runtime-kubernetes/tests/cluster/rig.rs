@@ -1,5 +1,6 @@
 //! A runtime on the cluster that `KUBECONFIG` names, with an installation id of its own, and programs for its pods.
 
+use crate::repository::Team;
 use async_trait::async_trait;
 use model::{
     EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, NetworkMode, Options, Origin, Restart, Root,
@@ -9,7 +10,7 @@ use runtime::{
     NoSecrets, Runtime,
     conformance::{Fixture, Program},
 };
-use runtime_kubernetes::{ApplyRuntime, Cluster, PodSecurity};
+use runtime_kubernetes::{Cluster, Delivery, KubernetesRuntime, PodSecurity};
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -47,8 +48,10 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// What a test has of a cluster.
 pub(crate) struct Rig {
-    pub(crate) runtime: ApplyRuntime,
+    pub(crate) runtime: KubernetesRuntime,
     run: String,
+    /// The repository, if commits are what is delivered.
+    pub(crate) team: Option<Team>,
 }
 
 impl Rig {
@@ -59,23 +62,36 @@ impl Rig {
 
     /// Connects to the cluster.
     pub(crate) async fn with(change: impl Fn(&mut Cluster)) -> Self {
-        Self::connect(&kubeconfig(), change).await
+        Self::connect(&kubeconfig(), None, change).await
+    }
+
+    /// Connects to the cluster and its Argo CD, and gives it a repository.
+    pub(crate) async fn gitops(change: impl Fn(&mut Cluster)) -> Self {
+        Self::with_team(Team::new().await, change).await
+    }
+
+    /// The same with a repository that is there.
+    pub(crate) async fn with_team(team: Team, change: impl Fn(&mut Cluster)) -> Self {
+        Self::connect(&kubeconfig(), Some(team), change).await
     }
 
     /// Connects to the cluster in the way that this says.
     pub(crate) async fn through(kubeconfig: &str) -> Self {
-        Self::connect(kubeconfig, |_| {}).await
+        Self::connect(kubeconfig, None, |_| {}).await
     }
 
-    async fn connect(kubeconfig: &str, change: impl Fn(&mut Cluster)) -> Self {
+    async fn connect(kubeconfig: &str, team: Option<Team>, change: impl Fn(&mut Cluster)) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let run = format!("{:06x}{number:02x}", now.as_secs() & 0xff_ffff);
         let mut cluster = cluster(&run);
         change(&mut cluster);
         Self {
-            runtime: ApplyRuntime::connect(cluster, kubeconfig).await.unwrap(),
+            runtime: KubernetesRuntime::connect(cluster, delivery(team.as_ref()), kubeconfig)
+                .await
+                .unwrap(),
             run,
+            team,
         }
     }
 
@@ -97,20 +113,27 @@ impl Rig {
     /// A second runtime of the same installation, as after a restart.
     pub(crate) async fn again(&self) -> Self {
         Self {
-            runtime: ApplyRuntime::connect(cluster(&self.run), &kubeconfig()).await.unwrap(),
+            runtime: KubernetesRuntime::connect(cluster(&self.run), Delivery::Apply, &kubeconfig())
+                .await
+                .unwrap(),
             run: self.run.clone(),
+            team: None,
         }
     }
 }
 
 /// What `KUBECONFIG` names.
-fn kubeconfig() -> String {
+pub(crate) fn kubeconfig() -> String {
     let path = env::var("KUBECONFIG").unwrap_or_default();
     assert!(
         !path.is_empty(),
         "KUBECONFIG is not set, so there is no cluster to test on; `make test-cluster` starts one"
     );
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn delivery(team: Option<&Team>) -> Delivery {
+    team.map_or(Delivery::Apply, |team| Delivery::GitOps(Box::new(team.gitops())))
 }
 
 fn cluster(run: &str) -> Cluster {

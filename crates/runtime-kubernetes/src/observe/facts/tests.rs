@@ -60,6 +60,7 @@ fn fact(replicas: u32, pods: Vec<Arc<Pod>>) -> ServiceFact {
         jobs: Vec::new(),
         pods,
         claims: Vec::new(),
+        applications: None,
         events: Vec::new(),
     };
     let mut facts = seen.observation(&"e123456789".parse().unwrap(), Timestamp(0));

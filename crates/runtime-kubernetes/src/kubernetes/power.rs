@@ -1,6 +1,6 @@
 //! Sleep and waking: no pods, and again one of each.
 
-use super::{ApplyRuntime, SEEN, unsupported};
+use super::{KubernetesRuntime, SEEN, unsupported};
 use crate::{
     Kind,
     api::failed,
@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, time::Duration};
 /// How long pods may take to be gone beyond the time that their services have to stop.
 const MARGIN: Duration = Duration::from_secs(60);
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     pub(super) async fn change_power(&self, id: &EnvironmentId, generation: Generation, power: Power) -> Result<()> {
         if power == Power::Frozen {
             return Err(unsupported("freezing", "stop it"));
@@ -52,7 +52,7 @@ impl ApplyRuntime {
     }
 
     /// Gives services one pod or none; all of them if no names are given. Returns when pods that are not wanted are gone.
-    async fn scale(&self, namespace: &str, only: Option<&BTreeSet<String>>, on: bool) -> Result<()> {
+    pub(super) async fn scale(&self, namespace: &str, only: Option<&BTreeSet<String>>, on: bool) -> Result<()> {
         let runners = self.runners(namespace);
         let is_meant = |label: &str| only.is_none_or(|only| only.contains(label));
         let meant: Vec<_> = runners

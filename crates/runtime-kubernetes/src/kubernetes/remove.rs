@@ -1,7 +1,7 @@
 //! The end of an environment: its namespace goes, and with it everything in it, and it is seen to be gone. One that hangs is never
 //! forced: what holds it is named.
 
-use super::{ApplyRuntime, mark::has_namespace};
+use super::{KubernetesRuntime, mark::has_namespace};
 use crate::{
     Kind,
     api::{failed, shortened},
@@ -29,7 +29,7 @@ const AT_ONCE: usize = 8;
 /// How long our own watches may take to see that everything is gone.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     pub(super) async fn end(&self, id: &EnvironmentId, generation: Generation) -> Result<()> {
         let namespace = self.namespace(id);
         let _turn = self.turn(id).await;
@@ -39,11 +39,16 @@ impl ApplyRuntime {
                 Ok(()) | Err(RuntimeError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
+            if let Some(engine) = &self.gitops {
+                self.take_away(engine, id, generation).await?;
+            }
             self.objects
                 .delete(Kind::Namespace, &namespace, &namespace, Some(uid))
                 .await?;
             self.stop_writers(&namespace).await?;
             self.gone(&namespace).await?;
+        } else if let Some(engine) = &self.gitops {
+            self.take_away(engine, id, generation).await?;
         }
         let forgotten = || Seen::of(&self.watches, id).is_none();
         if self.watches.until(FORGOTTEN, forgotten).await {
@@ -95,7 +100,7 @@ impl ApplyRuntime {
 }
 
 /// What keeps a namespace from going, in the cluster's own words.
-fn blocker(found: &DynamicObject) -> String {
+pub(super) fn blocker(found: &DynamicObject) -> String {
     let own = found.metadata.finalizers.clone().unwrap_or_default();
     let namespace = found.clone().try_parse::<Namespace>().ok();
     let conditions = namespace

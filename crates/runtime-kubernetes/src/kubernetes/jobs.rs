@@ -1,6 +1,6 @@
 //! Jobs: made once, awaited, and told how they ended.
 
-use super::{ApplyRuntime, SEEN, stages::refused};
+use super::{KubernetesRuntime, SEEN, stages::refused};
 use crate::{
     Kind,
     api::failed,
@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 /// How long a run that is no longer wanted may take to be gone.
 const GONE: Duration = Duration::from_secs(90);
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     pub(super) async fn run_job(
         &self,
         spec: &EnvironmentSpec,

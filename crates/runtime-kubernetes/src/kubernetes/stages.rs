@@ -1,10 +1,11 @@
 //! Stages: the envelope, services, and what is no longer wanted.
 
-use super::{ApplyRuntime, SEEN, mark::has_namespace, unsupported};
+use super::{KubernetesRuntime, SEEN, mark::has_namespace, unsupported};
 use crate::{
     Decision, Kind, Severity,
     api::failed,
     build::{self, Built, Object, Refused, labels, quota_is_enforced},
+    gitops::{Engine, Part, folder::is_in_git},
     names,
     observe::{Seen, has_seen, job_exit, of_job, of_service},
 };
@@ -19,6 +20,9 @@ use std::{
 
 /// How long the cluster may take to count against a quota.
 const QUOTA: Duration = Duration::from_secs(30);
+
+/// What runs services.
+const RUNNERS: &[Kind] = &[Kind::Deployment, Kind::StatefulSet, Kind::Job];
 
 /// How many services are applied at once.
 const AT_ONCE: usize = 8;
@@ -56,7 +60,7 @@ pub(super) fn refused(refused: Refused) -> RuntimeError {
     unsupported(what, reasons)
 }
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     pub(super) async fn stage(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()> {
         // Before anything is made.
         let built = build::environment(&self.cluster, spec, &AnyValue).map_err(refused)?;
@@ -90,19 +94,35 @@ impl ApplyRuntime {
             self.marks.begin(&namespace, marker).await?;
         }
         self.accept(id, generation).await?;
-        self.objects.apply(&namespace, first).await?;
-        for object in objects {
-            self.objects.apply(&namespace, object).await?;
-        }
+        let commit = match &self.gitops {
+            None => {
+                self.objects.apply(&namespace, first).await?;
+                for object in objects {
+                    self.objects.apply(&namespace, object).await?;
+                }
+                None
+            }
+            Some(engine) => {
+                let replaced = self.replaced_volumes(&namespace, built).await?;
+                let replaced: Vec<String> = replaced.into_iter().map(|(name, _)| name).collect();
+                let commit = self.commit_envelope(engine, spec, built, &replaced).await?;
+                self.roll_out(engine, id, Part::Envelope, &commit).await?;
+                Some((engine, commit))
+            }
+        };
         for object in &built.envelope {
             if let Object::ResourceQuota(quota) = object {
                 self.quota_in_force(&namespace, quota).await?;
             }
         }
-        for object in built.stack.iter().filter(|object| is_ground(object)) {
+        let ground = built.stack.iter().filter(|object| is_ground(object));
+        for object in ground.filter(|object| commit.is_none() || !is_in_git(object)) {
             self.objects.apply(&namespace, object).await?;
         }
-        self.replace_volumes(&namespace, built).await?;
+        match commit {
+            None => self.replace_volumes(&namespace, built).await?,
+            Some((engine, commit)) => self.roll_out(engine, id, Part::Stack, &commit).await?,
+        }
         let complete = |mark: &mut super::Mark| mark.envelope = Some(generation);
         let version = self.marks.accept(&namespace, id, generation, complete).await?;
         let seen = || {
@@ -144,6 +164,16 @@ impl ApplyRuntime {
 
     /// Removes volumes of which the generation wants another incarnation. Their services were stopped before.
     async fn replace_volumes(&self, namespace: &str, built: &Built) -> Result<()> {
+        for (name, uid) in self.replaced_volumes(namespace, built).await? {
+            self.objects
+                .delete(Kind::PersistentVolumeClaim, namespace, &name, uid)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The claims in whose place a generation wants others.
+    async fn replaced_volumes(&self, namespace: &str, built: &Built) -> Result<Vec<(String, Option<String>)>> {
         let wanted: Vec<_> = built
             .stack
             .iter()
@@ -153,18 +183,14 @@ impl ApplyRuntime {
             .objects
             .list(Kind::PersistentVolumeClaim, Some(namespace), &self.ours())
             .await?;
-        for claim in claims {
-            let name = claim.name.as_deref().unwrap_or_default();
+        let replaced = claims.into_iter().filter_map(|claim| {
+            let name = claim.name.clone().unwrap_or_default();
             let called = labels::called(&claim);
             let replaced = wanted.iter().any(|object| labels::called(object.metadata()) == called)
                 && !wanted.iter().any(|object| object.name() == name);
-            if replaced {
-                self.objects
-                    .delete(Kind::PersistentVolumeClaim, namespace, name, claim.uid.clone())
-                    .await?;
-            }
-        }
-        Ok(())
+            replaced.then_some((name, claim.uid))
+        });
+        Ok(replaced.collect())
     }
 
     async fn services(
@@ -187,16 +213,48 @@ impl ApplyRuntime {
         let _turn = self.turn(&spec.environment).await;
         self.accept(&spec.environment, spec.generation).await?;
         let namespace = namespace.as_str();
+        if let Some(engine) = &self.gitops {
+            return self.services_by_commit(engine, spec, namespace, &all).await;
+        }
         stream::iter(all)
-            .map(|(name, objects)| async move { self.service(namespace, &name, &objects).await })
+            .map(|(name, objects)| async move { self.service(namespace, &name, &objects, RUNNERS).await })
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
     }
 
-    async fn service(&self, namespace: &str, name: &ServiceName, objects: &[Object]) -> Result<()> {
-        self.remove_other_runners(namespace, name, objects).await?;
+    /// What a commit can not bring is applied: secrets before it, what runs to its end after it.
+    async fn services_by_commit(
+        &self,
+        engine: &Engine,
+        spec: &EnvironmentSpec,
+        namespace: &str,
+        all: &[(ServiceName, Vec<Object>)],
+    ) -> Result<()> {
+        for object in all.iter().flat_map(|(_, objects)| objects) {
+            if object.kind() == Kind::Secret {
+                self.objects.apply(namespace, object).await?;
+            }
+        }
+        self.deliver_services(engine, spec, all).await?;
+        // Replicas are not Argo CD's to change, so what was stopped is started here.
+        let meant = all.iter().map(|(name, _)| names::workload(name.as_str())).collect();
+        self.scale(namespace, Some(&meant), true).await?;
+        for (name, objects) in all {
+            let runs: Vec<Object> = objects
+                .iter()
+                .filter(|object| object.kind() == Kind::Job)
+                .cloned()
+                .collect();
+            self.service(namespace, name, &runs, &[Kind::Job]).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies objects of a service, and removes what else of these kinds runs it.
+    async fn service(&self, namespace: &str, name: &ServiceName, objects: &[Object], kinds: &[Kind]) -> Result<()> {
+        self.remove_other_runners(namespace, name, objects, kinds).await?;
         for object in objects {
             if object.kind() == Kind::Job && self.goes_on(namespace, object.name()).await? {
                 continue;
@@ -232,13 +290,19 @@ impl ApplyRuntime {
     }
 
     /// Removes what ran a service in another way: as an object of another kind, or a run that was made for something else.
-    async fn remove_other_runners(&self, namespace: &str, name: &ServiceName, wanted: &[Object]) -> Result<()> {
+    async fn remove_other_runners(
+        &self,
+        namespace: &str,
+        name: &ServiceName,
+        wanted: &[Object],
+        kinds: &[Kind],
+    ) -> Result<()> {
         let label = names::workload(name.as_str());
         for (kind, found, uid) in self.runners(namespace) {
             let is_wanted = wanted
                 .iter()
                 .any(|object| object.kind() == kind && object.name() == found.name);
-            if found.label == label && !is_wanted {
+            if found.label == label && !is_wanted && kinds.contains(&kind) {
                 self.objects.delete(kind, namespace, &found.name, uid).await?;
             }
         }
@@ -303,7 +367,11 @@ impl ApplyRuntime {
                 }
             }
         }
+        if let Some(engine) = &self.gitops {
+            self.commit_prune(engine, spec, built).await?;
+        }
         for (kind, name, uid, _) in &gone {
+            // Also what a commit should have taken away: that is gone by now.
             self.objects.delete(*kind, &namespace, name, uid.clone()).await?;
         }
         self.prune_secrets(&namespace, &gone, &wanted).await?;

@@ -1,6 +1,7 @@
-//! Delivery by the API server: objects are applied in order, what is no longer wanted is removed, and what the cluster makes of it is
-//! watched. It implements the port.
+//! The runtime of a cluster: it implements the port. Objects are delivered in order, by the API server or by commits; what is no longer
+//! wanted is removed, and what the cluster makes of it is watched.
 
+mod gitops;
 mod inventory;
 mod jobs;
 mod mark;
@@ -13,6 +14,7 @@ mod streams;
 use crate::{
     Cluster,
     api::{Objects, RUNTIME, unreachable},
+    gitops::{Engine, GitOps},
     names,
     observe::Watches,
 };
@@ -35,10 +37,21 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long our own watch may take to see what we have written.
 const SEEN: Duration = Duration::from_secs(10);
 
-/// The runtime of a cluster, with delivery by its API server.
-pub struct ApplyRuntime {
+/// How objects get to a cluster.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// They are applied by the API server.
+    Apply,
+    /// They are committed to a repository, from which Argo CD brings them.
+    GitOps(Box<GitOps>),
+}
+
+/// The runtime of a cluster.
+pub struct KubernetesRuntime {
     cluster: Cluster,
     capabilities: Capabilities,
+    /// Where commits go, unless objects are applied.
+    gitops: Option<Engine>,
     client: Client,
     objects: Objects,
     marks: Marks,
@@ -49,20 +62,21 @@ pub struct ApplyRuntime {
     warned: Mutex<BTreeMap<EnvironmentId, (Timestamp, Vec<Event>)>>,
 }
 
-impl std::fmt::Debug for ApplyRuntime {
+impl std::fmt::Debug for KubernetesRuntime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApplyRuntime")
+        f.debug_struct("KubernetesRuntime")
             .field("cluster", &self.cluster)
+            .field("gitops", &self.gitops.is_some())
             .finish_non_exhaustive()
     }
 }
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     /// Connects as a kubeconfig says, given as text.
     ///
     /// # Errors
-    /// If it can not be read, or is of no use.
-    pub async fn connect(cluster: Cluster, kubeconfig: &str) -> Result<Self> {
+    /// If it can not be read, or is of no use; or if our copy of a repository can not be made.
+    pub async fn connect(cluster: Cluster, delivery: Delivery, kubeconfig: &str) -> Result<Self> {
         let wrong = |reason: String| RuntimeError::Invalid {
             what: "the kubeconfig".to_owned(),
             reason,
@@ -74,23 +88,31 @@ impl ApplyRuntime {
         // `api::attempt` does that, and says what it does.
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| unreachable(error.to_string()))?;
-        Ok(Self::with_client(cluster, client))
+        Self::with_client(cluster, delivery, client).await
     }
 
-    /// The same with a client that is there. It begins to watch at once, so it needs an executor.
-    #[must_use]
-    pub fn with_client(cluster: Cluster, client: Client) -> Self {
-        let watches = Watches::start(&client, &cluster.instance);
-        Self {
+    /// The same with a client that is there. It begins to watch at once.
+    ///
+    /// # Errors
+    /// If our copy of a repository can not be made.
+    pub async fn with_client(cluster: Cluster, delivery: Delivery, client: Client) -> Result<Self> {
+        let gitops = match delivery {
+            Delivery::Apply => None,
+            Delivery::GitOps(config) => Some(Engine::start(*config).await?),
+        };
+        let argo = gitops.as_ref().map(|engine| engine.argo.namespace.as_str());
+        let watches = Watches::start(&client, &cluster.instance, argo);
+        Ok(Self {
             cluster,
             capabilities: capabilities(),
+            gitops,
             objects: Objects::new(client.clone()),
             marks: Marks::new(client.clone()),
             client,
             watches,
             busy: Mutex::default(),
             warned: Mutex::default(),
-        }
+        })
     }
 
     fn namespace(&self, environment: &EnvironmentId) -> String {

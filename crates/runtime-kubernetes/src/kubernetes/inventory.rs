@@ -4,19 +4,22 @@
 //! all; a namespace that is gone has none.
 
 use super::{
-    ApplyRuntime,
+    KubernetesRuntime,
     mark::has_namespace,
     stages::{AnyValue, is_ground},
 };
 use crate::{
     Kind,
+    api::attempt,
     build::{self, Object, labels},
+    gitops::{Application, Engine, Part},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, api::ListParams};
 use model::{EnvironmentId, EnvironmentSpec, JobName, Resource, Stage};
 use runtime::Result;
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     /// The resources of a stage. Nothing for one that is refused, because nothing is made of it.
     pub(super) fn resources(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource> {
         let objects: Vec<Object> = match stage {
@@ -41,10 +44,34 @@ impl ApplyRuntime {
             }
             Stage::Prune | Stage::Whole => Vec::new(),
         };
-        objects
+        let objects = objects.iter().map(|object| self.resource(&spec.environment, object));
+        let engine = self.gitops.as_ref().filter(|_| *stage == Stage::Envelope);
+        let beside = engine.map(|engine| self.beside(engine, &spec.environment));
+        objects.chain(beside.into_iter().flatten()).collect()
+    }
+
+    /// What a delivery by commits has outside of the namespace.
+    fn beside(&self, engine: &Engine, id: &EnvironmentId) -> Vec<Resource> {
+        let namespace = self.namespace(id);
+        let application = |part| application(id, &engine.argo.namespace, &Engine::application(&namespace, part));
+        let applications = Part::REMOVED.into_iter().map(application);
+        applications.chain([git_folder(id, engine)]).collect()
+    }
+
+    async fn listed_beside(&self, engine: &Engine, only: Option<&EnvironmentId>) -> Result<Vec<Resource>> {
+        let api: Api<Application> = Api::namespaced(self.client.clone(), &engine.argo.namespace);
+        let how = ListParams::default().labels(&self.ours());
+        let all = attempt("listing applications", || api.list_metadata(&how)).await?;
+        let applications = all.items.iter().filter_map(|app| {
+            let id = labels::label(&app.metadata, labels::ENVIRONMENT)?.parse().ok()?;
+            Some(application(&id, &engine.argo.namespace, app.metadata.name.as_deref()?))
+        });
+        let folders = engine.writer.list().await?;
+        let folders = folders
             .iter()
-            .map(|object| self.resource(&spec.environment, object))
-            .collect()
+            .filter_map(|name| Some(git_folder(&name.parse().ok()?, engine)));
+        let is_meant = |resource: &Resource| only.is_none_or(|only| resource.environment == *only);
+        Ok(applications.chain(folders).filter(is_meant).collect())
     }
 
     /// The resources of a job.
@@ -62,7 +89,10 @@ impl ApplyRuntime {
 
     /// What exists of one environment, or of all of this installation. Asked of the API server itself, not of a watch.
     pub(super) async fn listed(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>> {
-        let mut found = Vec::new();
+        let mut found = match &self.gitops {
+            Some(engine) => self.listed_beside(engine, environment).await?,
+            None => Vec::new(),
+        };
         let namespace = environment.map(|id| self.namespace(id));
         if let (Some(id), Some(name)) = (environment, &namespace) {
             if has_namespace(&self.objects, name, self.cluster.instance.as_str())
@@ -81,6 +111,22 @@ impl ApplyRuntime {
             found.extend(listed.iter().filter_map(|meta| existing(kind, meta)));
         }
         Ok(found)
+    }
+}
+
+fn application(environment: &EnvironmentId, namespace: &str, name: &str) -> Resource {
+    Resource {
+        environment: environment.clone(),
+        kind: "application".to_owned(),
+        name: format!("{namespace}/{name}"),
+    }
+}
+
+fn git_folder(environment: &EnvironmentId, engine: &Engine) -> Resource {
+    Resource {
+        environment: environment.clone(),
+        kind: "git-folder".to_owned(),
+        name: engine.folder(environment.as_str()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connections, logs and commands, through the API server: a way that is open wherever the API server can be reached.
 
-use super::{ApplyRuntime, unsupported};
+use super::{KubernetesRuntime, unsupported};
 use crate::{
     api::{failed, told},
     build::labels::{self, JOB, SERVICE},
@@ -33,7 +33,7 @@ const TIME_MAX: usize = 64;
 const PIECES: usize = 16;
 const PIECE: usize = 16 * 1024;
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     fn pods(&self, id: &EnvironmentId) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace(id))
     }

@@ -1,6 +1,6 @@
 //! The port, as a cluster keeps it.
 
-use super::{ApplyRuntime, unsupported};
+use super::{KubernetesRuntime, unsupported};
 use crate::observe::Seen;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -38,7 +38,7 @@ fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl ApplyRuntime {
+impl KubernetesRuntime {
     /// What warns of an environment's objects. Events bear no labels, so nobody can watch those of environments alone.
     async fn warnings(&self, id: &EnvironmentId) -> Vec<Event> {
         let asked = |at: &Timestamp| now().since(*at) < HOLDS;
@@ -58,7 +58,7 @@ impl ApplyRuntime {
 }
 
 #[async_trait]
-impl Runtime for ApplyRuntime {
+impl Runtime for KubernetesRuntime {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
