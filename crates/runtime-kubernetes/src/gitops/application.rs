@@ -284,3 +284,74 @@ impl Operation {
         words
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789012345678901234567890123456789";
+
+    /// As Argo CD writes it, with another state of its roll-out.
+    fn application(sync: &str, phase: &str, revision: &str) -> Application {
+        let failed = json!([
+            {"kind": "Service", "name": "web", "status": "Synced", "message": "service/web serverside-applied"},
+            {"kind": "Deployment", "name": "web", "status": "SyncFailed", "message": "admission webhook denied the request"},
+        ]);
+        let object = json!({
+            "metadata": {"name": "n"},
+            "spec": {"source": {"repoURL": "u", "path": "previews/e000000007/stack", "targetRevision": COMMIT}},
+            "status": {
+                "sync": {"status": sync, "revision": revision},
+                "health": {"status": "Healthy"},
+                "operationState": {
+                    "phase": phase,
+                    "message": "one or more objects failed to apply",
+                    "startedAt": "2026-01-01T00:00:00Z",
+                    "operation": {"sync": {"revision": revision}},
+                    "syncResult": {"revision": revision, "resources": failed},
+                },
+                "resources": [
+                    {"kind": "Deployment", "name": "web", "status": "OutOfSync"},
+                    {"kind": "Deployment", "name": "api", "status": "Synced"},
+                ],
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn it_is_synced_only_to_the_very_commit_and_when_nothing_is_under_way() {
+        let other = COMMIT.replace('0', "a");
+        assert!(application("Synced", "Succeeded", COMMIT).is_live());
+        assert!(!application("Synced", "Running", COMMIT).is_live());
+        assert!(!application("OutOfSync", "Succeeded", COMMIT).is_live());
+        assert!(!application("Synced", "Succeeded", &other).is_live());
+        let mut going = application("Synced", "Succeeded", COMMIT);
+        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(!going.is_live());
+        assert!(!Application::default().is_live());
+    }
+
+    #[test]
+    fn a_failure_is_of_one_commit_and_in_the_words_of_what_was_refused() {
+        let failed = application("OutOfSync", "Failed", COMMIT);
+        let words = failed.failure(COMMIT).map(|failure| failure.words().join("; "));
+        assert_eq!(
+            words.as_deref(),
+            Some("deployment web: admission webhook denied the request")
+        );
+        assert!(failed.words().unwrap().contains("admission webhook"));
+        let earlier = COMMIT.replace('0', "a");
+        assert!(application("OutOfSync", "Failed", &earlier).failure(COMMIT).is_none());
+        assert!(application("OutOfSync", "Running", COMMIT).failure(COMMIT).is_none());
+    }
+
+    #[test]
+    fn what_differs_is_told_by_name() {
+        let seen = application("OutOfSync", "Succeeded", COMMIT);
+        let told = seen.differs("Deployment", "web").unwrap();
+        assert!(told.contains("deployment web") && told.contains("01234567"), "{told}");
+        assert_eq!(seen.differs("Deployment", "api"), None);
+        assert_eq!(seen.differs("StatefulSet", "web"), None);
+    }
+}
