@@ -1,13 +1,14 @@
 //! Environments: what is wanted of them, and how far they came.
 
 use crate::{
-    Result, Store, StoreError,
+    GenerationRow, Result, Store, StoreError,
     column::{self, Columns},
     error::{conflict, failed},
+    generation,
 };
 use model::{CommitId, EnvironmentId, Generation, HostLabel, Origin, Power, ProjectName, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
 /// A time in which an environment does not run although somebody wants it.
@@ -125,34 +126,24 @@ impl Store {
     /// [`StoreError::Conflict`] if one that has not ended has the same label, or the same project and origin (which clones and
     /// builders of goldens may share).
     pub async fn environment_create(&self, row: &EnvironmentRow) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO environment (id, project, origin_json, label, created, wanted, reason, approved_commit, head_json, newest,
-                 live, failed, power, ended, live_at, nudged, overrides_json, suspended_json)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(row.id.as_str())
-        .bind(row.project.as_str())
-        .bind(column::json("origin", &row.origin)?)
-        .bind(row.label.as_str())
-        .bind(column::time(row.created))
-        .bind(row.wanted)
-        .bind(&row.reason)
-        .bind(row.approved_commit.as_ref().map(CommitId::as_str))
-        .bind(column::json("head", &row.head)?)
-        .bind(row.newest.map(column::generation))
-        .bind(row.live.map(column::generation))
-        .bind(row.failed.map(column::generation))
-        .bind(power_word(row.power))
-        .bind(row.ended.map(column::time))
-        .bind(row.live_at.map(column::time))
-        .bind(row.nudged.map(column::time))
-        .bind(column::json("overrides", &row.overrides)?)
-        .bind(row.suspended.as_ref().map(|suspended| column::json("suspended", suspended)).transpose()?)
-        .execute(&self.write)
-        .await
-        .inspect(|_| self.wrote())
-        .map_err(conflict("environment_create", || format!("an environment of {} as {}", row.project, row.label)))?;
-        Ok(())
+        insert(row, &self.write).await.inspect(|()| self.wrote())
+    }
+
+    /// Adds one that was found with what it was meant to be, both or neither.
+    ///
+    /// # Errors
+    /// As [`Self::environment_create`].
+    pub async fn environment_take_up(&self, row: &EnvironmentRow, generation: &GenerationRow) -> Result<()> {
+        const WHAT: &str = "environment_take_up";
+        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failed(WHAT))?;
+        insert(row, &mut *transaction).await?;
+        generation::insert(generation, &mut *transaction).await?;
+        transaction
+            .commit()
+            .await
+            .inspect(|()| self.wrote())
+            .map_err(failed(WHAT))?;
+        self.to_disk(WHAT).await
     }
 
     /// Reads one.
@@ -285,6 +276,43 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+async fn insert<'c>(row: &EnvironmentRow, into: impl SqliteExecutor<'c>) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO environment (id, project, origin_json, label, created, wanted, reason, approved_commit, head_json, newest,
+             live, failed, power, ended, live_at, nudged, overrides_json, suspended_json)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(row.id.as_str())
+    .bind(row.project.as_str())
+    .bind(column::json("origin", &row.origin)?)
+    .bind(row.label.as_str())
+    .bind(column::time(row.created))
+    .bind(row.wanted)
+    .bind(&row.reason)
+    .bind(row.approved_commit.as_ref().map(CommitId::as_str))
+    .bind(column::json("head", &row.head)?)
+    .bind(row.newest.map(column::generation))
+    .bind(row.live.map(column::generation))
+    .bind(row.failed.map(column::generation))
+    .bind(power_word(row.power))
+    .bind(row.ended.map(column::time))
+    .bind(row.live_at.map(column::time))
+    .bind(row.nudged.map(column::time))
+    .bind(column::json("overrides", &row.overrides)?)
+    .bind(
+        row.suspended
+            .as_ref()
+            .map(|suspended| column::json("suspended", suspended))
+            .transpose()?,
+    )
+    .execute(into)
+    .await
+    .map_err(conflict("environment_create", || {
+        format!("an environment of {} as {}", row.project, row.label)
+    }))?;
+    Ok(())
 }
 
 fn read(row: &SqliteRow) -> Result<EnvironmentRow> {

@@ -1,6 +1,7 @@
 //! Errors of the store. Callers branch on the variant.
 
-use std::path::PathBuf;
+use model::InstanceId;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,18 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The store is that of another installation than the file beside it says.
+    #[error("the store {} is of the installation {has}, and {} says {noted}", store.display(), file.display())]
+    OtherInstance {
+        /// The store.
+        store: PathBuf,
+        /// Whose it is.
+        has: InstanceId,
+        /// The file beside it.
+        file: PathBuf,
+        /// The id in that file.
+        noted: InstanceId,
+    },
     /// A migration failed, or the file was written by a newer version.
     #[error("the store {} can not be brought to this version", path.display())]
     Migrate {
@@ -88,6 +101,14 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// Gives an error of the database the name of the method in which it happened.
 pub(crate) fn failed(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Database { action, source }
+}
+
+/// Says of which file it is that it can not be opened.
+pub(crate) fn unopened(path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    move |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// As [`failed`], but a second row of its kind is a [`StoreError::Conflict`].

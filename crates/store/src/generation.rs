@@ -7,7 +7,7 @@ use crate::{
 };
 use model::{CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 
 /// What came of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,27 +91,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] if there is one with this number that was made from other inputs.
     pub async fn generation_put(&self, row: &GenerationRow) -> Result<()> {
-        let done = sqlx::query(
-            "INSERT INTO generation (environment, generation, inputs, spec_json, policy_commit, restores, created, outcome,
-                 failure_json, notes_json)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (environment, generation) DO UPDATE SET notes_json = excluded.notes_json WHERE inputs = excluded.inputs",
-        )
-        .bind(row.environment.as_str())
-        .bind(column::generation(row.generation))
-        .bind(row.inputs.as_str())
-        .bind(column::json("spec", &row.spec)?)
-        .bind(row.policy_commit.as_ref().map(CommitId::as_str))
-        .bind(row.restores.map(column::generation))
-        .bind(column::time(row.created))
-        .bind(row.outcome.map(Outcome::word))
-        .bind(row.failure.as_ref().map(|failure| column::json("failure", failure)).transpose()?)
-        .bind(column::json("notes", &row.notes)?)
-        .execute(&self.write)
-        .await
-        .inspect(|_| self.wrote())
-        .map_err(failed("generation_put"))?;
-        if done.rows_affected() == 0 {
+        let added = insert(row, &self.write).await.inspect(|_| self.wrote())?;
+        if !added {
             let what = format!("generation {} of {} with other inputs", row.generation, row.environment);
             return Err(StoreError::Conflict { what });
         }
@@ -186,6 +167,30 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Returns whether it, or the same before, was added.
+pub(crate) async fn insert<'c>(row: &GenerationRow, into: impl SqliteExecutor<'c>) -> Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO generation (environment, generation, inputs, spec_json, policy_commit, restores, created, outcome,
+             failure_json, notes_json)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (environment, generation) DO UPDATE SET notes_json = excluded.notes_json WHERE inputs = excluded.inputs",
+    )
+    .bind(row.environment.as_str())
+    .bind(column::generation(row.generation))
+    .bind(row.inputs.as_str())
+    .bind(column::json("spec", &row.spec)?)
+    .bind(row.policy_commit.as_ref().map(CommitId::as_str))
+    .bind(row.restores.map(column::generation))
+    .bind(column::time(row.created))
+    .bind(row.outcome.map(Outcome::word))
+    .bind(row.failure.as_ref().map(|failure| column::json("failure", failure)).transpose()?)
+    .bind(column::json("notes", &row.notes)?)
+    .execute(into)
+    .await
+    .map_err(failed("generation_put"))?;
+    Ok(done.rows_affected() > 0)
 }
 
 fn read(row: &SqliteRow) -> Result<GenerationRow> {

@@ -23,6 +23,7 @@ mod forget;
 mod generation;
 mod golden;
 mod image;
+mod instance;
 mod job_run;
 mod ledger;
 mod lost_access;
@@ -39,14 +40,13 @@ pub use event::{EVENTS_KEPT, EventRow};
 pub use generation::{Failure, GenerationRow, Outcome};
 pub use golden::{GoldenRow, GoldenState};
 pub use image::{ImageNameRow, ImageRow};
+pub use instance::instance_file;
 pub use job_run::{JOB_RUNS_KEPT, JobRunEnd, JobRunRow};
 pub use lost_access::LostAccessRow;
 pub use progress::{AttemptRow, StepRow};
 pub use pull_request::{PullRequestRow, PullRequestState};
 
-use column::Columns;
-use error::failed;
-use model::InstanceId;
+use error::{failed, unopened};
 use sqlx::{
     SqlitePool,
     migrate::Migrator,
@@ -79,39 +79,36 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in this file, which is made (readable by its owner only) if it is not there.
+    /// Opens the store in this file, which is made (readable by its owner only) if it is not there. The id of the installation
+    /// is that of [`instance_file`], if there is one: then a store was lost.
     ///
     /// # Errors
-    /// [`StoreError::Open`], or [`StoreError::Migrate`] also for a file that a newer version has written.
+    /// [`StoreError::Open`], [`StoreError::OtherInstance`], or [`StoreError::Migrate`] also for a file that a newer version has written.
     pub async fn open(path: &Path) -> Result<Self> {
-        let unopened = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
         // SQLite gives its other files the mode of this one.
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(path)
-            .map_err(|error| unopened(error.into()))?;
+            .map_err(|error| unopened(path)(error.into()))?;
         let options = options().filename(path).journal_mode(SqliteJournalMode::Wal);
         let write = pool(1)
             .connect_with(options.clone())
             .await
-            .map_err(|error| unopened(error.into()))?;
+            .map_err(|error| unopened(path)(error.into()))?;
         migrate(&write, path).await?;
         let read = pool(READERS)
             .connect_with(options.read_only(true))
             .await
-            .map_err(|error| unopened(error.into()))?;
+            .map_err(|error| unopened(path)(error.into()))?;
         Self {
             read,
             write,
             changes: watch::Sender::new(0),
             log: Some(log_of(path).into()),
         }
-        .with_instance()
+        .with_instance(Some(path))
         .await
     }
 
@@ -135,22 +132,8 @@ impl Store {
             changes: watch::Sender::new(0),
             log: None,
         }
-        .with_instance()
+        .with_instance(None)
         .await
-    }
-
-    async fn with_instance(self) -> Result<Self> {
-        let id = new_instance_id().map_err(|source| StoreError::Open {
-            path: "instance".into(),
-            source,
-        })?;
-        sqlx::query("INSERT INTO instance (one, id) VALUES (1, ?) ON CONFLICT DO NOTHING")
-            .bind(id)
-            .execute(&self.write)
-            .await
-            .inspect(|_| self.wrote())
-            .map_err(failed("instance"))?;
-        Ok(self)
     }
 
     /// Counts the writes of this store and its clones. Whoever sees it change and reads then sees what was written.
@@ -172,18 +155,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced.map_err(|error| failed(action)(error.into())),
         }
-    }
-
-    /// The id of this installation, made when the store was opened first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn instance(&self) -> Result<InstanceId> {
-        let row = sqlx::query("SELECT id FROM instance")
-            .fetch_one(&self.read)
-            .await
-            .map_err(failed("instance"))?;
-        Columns::new("instance", &row).word("id")
     }
 
     /// Closes all connections and leaves one file behind.
@@ -225,14 +196,4 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {
         path: path.to_owned(),
         source: Box::new(source),
     })
-}
-
-fn new_instance_id() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0_u8; 6];
-    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes
-        .iter()
-        .map(|b| char::from(ALPHABET[usize::from(b % 32)]))
-        .collect())
 }

@@ -32,6 +32,59 @@ async fn the_file_is_private_and_keeps_what_is_in_it() {
     assert_eq!(store.environment_list(None, false).await.unwrap().len(), 1);
 }
 
+/// What a crash of the disk, or a person, does to a store.
+fn lose(path: &std::path::Path) {
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{end}", path.display()));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_lost_is_followed_by_one_of_the_same_installation() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let store = Store::open(&path).await.unwrap();
+    let instance = store.instance().await.unwrap();
+    store.close().await;
+    assert_eq!(
+        fs::read_to_string(store::instance_file(&path)).unwrap(),
+        format!("{instance}\n")
+    );
+    lose(&path);
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.instance().await.unwrap(), instance);
+    store.close().await;
+    // Of a store that was made before there was this file.
+    fs::remove_file(store::instance_file(&path)).unwrap();
+    Store::open(&path).await.unwrap().close().await;
+    lose(&path);
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.instance().await.unwrap(), instance);
+}
+
+#[tokio::test]
+async fn a_store_of_another_installation_is_refused_and_so_is_a_file_that_names_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    Store::open(&path).await.unwrap().close().await;
+    let file = store::instance_file(&path);
+    fs::write(&file, "zzzzzz\n").unwrap();
+    let error = Store::open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::OtherInstance { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("zzzzzz") && text.contains("store.db") && text.contains("store.instance"),
+        "{text}"
+    );
+    for broken in ["", "../../x\n", &"x".repeat(1000)] {
+        fs::write(&file, broken).unwrap();
+        let error = Store::open(&path).await.unwrap_err();
+        assert!(matches!(error, StoreError::Open { .. }), "{error}");
+    }
+    // Nothing was changed by any of it.
+    assert_eq!(fs::read_to_string(&file).unwrap(), "x".repeat(1000));
+}
+
 #[tokio::test]
 async fn two_installations_have_different_ids() {
     let (a, b) = (Store::in_memory().await.unwrap(), Store::in_memory().await.unwrap());
