@@ -127,6 +127,19 @@ impl Bench {
         }
     }
 
+    /// The program, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maquette"));
+        command
+            .arg("--state-dir")
+            .arg(self.state.path())
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/bin")
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs the program, which finds the server in the state directory.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
         self.run_with(arguments, "").await

@@ -14,11 +14,17 @@ async fn init_writes_what_check_and_plan_accept() {
     assert_eq!(again.code, 6, "{again:?}");
     assert!(again.err.contains("--print"), "{again:?}");
 
-    fs::write(dir.path().join("maquette.yaml"), SETTINGS).unwrap();
+    // What it has written, as it is.
+    let text = fs::read_to_string(dir.path().join("maquette.yaml")).unwrap();
+    assert!(text.contains("web") && text.contains("public: true"), "{text}");
     let checked = run(&["check", at, "--explain"], "").await;
-    assert_eq!(checked.code, 0, "{checked:?}");
+    assert_eq!(checked.code, 0, "{checked:?}\n{text}");
+    let line = 1 + text
+        .lines()
+        .position(|line| line.trim_start().starts_with("web:"))
+        .unwrap();
     assert!(
-        checked.out.contains("stack.services.web") && checked.out.contains("maquette.yaml:3"),
+        checked.out.contains("stack.services.web") && checked.out.contains(&format!("maquette.yaml:{line}")),
         "{}",
         checked.out
     );

@@ -7,5 +7,6 @@
 )]
 
 mod bench;
+mod changes;
 mod local;
 mod remote;
