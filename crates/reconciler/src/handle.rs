@@ -54,6 +54,9 @@ pub enum StartError {
     /// The store does not answer.
     #[error("the store can not be read")]
     Store(#[source] store::StoreError),
+    /// A store that knows nothing may have been lost, and what exists can not be looked at.
+    #[error("what exists can not be listed: {0}")]
+    Recover(String),
     /// A mirror could not be opened.
     #[error("the mirrors of the sources can not be opened")]
     Repository(#[source] RepositoryError),
@@ -168,6 +171,9 @@ impl Reconciler {
             images: crate::image::Images::default(),
             completing: tokio::sync::Mutex::default(),
         });
+        task::recover::after_loss(&context)
+            .await
+            .map_err(|trouble| StartError::Recover(crate::text::chain(&trouble)))?;
         let before = context.store.job_run_list_open().await.map_err(StartError::Store)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(task::environments::run(Arc::clone(&context)));

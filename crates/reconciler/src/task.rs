@@ -8,6 +8,7 @@ pub(crate) mod forges;
 pub(crate) mod forget;
 pub(crate) mod goldens;
 pub(crate) mod images;
+pub(crate) mod recover;
 pub(crate) mod runs;
 pub(crate) mod runtime_changes;
 pub(crate) mod spares;

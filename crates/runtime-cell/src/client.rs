@@ -48,9 +48,10 @@ impl CellRuntime {
     /// Connects to the cell host whose run directory this is.
     ///
     /// # Errors
-    /// [`RuntimeError::Unreachable`] when no cell host answers there.
+    /// [`RuntimeError::Unreachable`] when no cell host answers there, [`RuntimeError::Invalid`] when it is another instance's.
     pub async fn connect(run_dir: &Path, instance: InstanceId) -> Result<Self> {
         let link = Link::new(run_dir.join(CONTROL_SOCKET));
+        of_instance(&link, &instance).await?;
         let Answer::Capabilities(capabilities) = link.ask(&Request::Capabilities).await? else {
             return Err(link.unexpected());
         };
@@ -72,6 +73,24 @@ impl CellRuntime {
             _ => Err(self.link.unexpected()),
         }
     }
+}
+
+/// Names of all that is made contain the id of the instance: with another one nothing of it would be found again.
+async fn of_instance(link: &Link, instance: &InstanceId) -> Result<()> {
+    let found = match link.ask(&Request::Instance).await {
+        Ok(Answer::Instance(found)) => found,
+        Ok(_) => return Err(link.unexpected()),
+        // One of an earlier version that goes on does not know the question.
+        Err(RuntimeError::Invalid { what, .. }) if what == "request" => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if found == *instance {
+        return Ok(());
+    }
+    Err(RuntimeError::Invalid {
+        what: "the cell host that runs".to_owned(),
+        reason: format!("it belongs to the installation {found}, and this is {instance}"),
+    })
 }
 
 /// The secret values that these workloads ask for, and no others.
@@ -400,6 +419,16 @@ impl Runtime for CellRuntime {
             generation,
         })
         .await
+    }
+
+    async fn recall(&self, environment: &EnvironmentId) -> Result<Option<EnvironmentSpec>> {
+        let request = Request::Recall {
+            environment: environment.clone(),
+        };
+        match self.link.ask(&request).await? {
+            Answer::Spec(spec) => Ok(spec.map(|spec| *spec)),
+            _ => Err(self.link.unexpected()),
+        }
     }
 
     async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>> {

@@ -20,6 +20,7 @@ mod nameserver;
 mod options;
 mod power;
 mod probe;
+mod recall;
 mod record;
 mod remove;
 mod resolve;

@@ -5,8 +5,8 @@
 
 use images::BlobDigest;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power, Resource,
-    SecretRef, ServiceName, SnapshotId, Stage, VolumeName,
+    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, JobName, Observation, Power,
+    Resource, SecretRef, ServiceName, SnapshotId, Stage, VolumeName,
 };
 use runtime::{BuildOutcome, JobOutcome, LogQuery, Room, RuntimeError, Sake, SourceKey, Target};
 use rustix::net::{
@@ -100,6 +100,8 @@ impl fmt::Debug for SecretValues {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     Capabilities,
+    /// Whose cell host it is.
+    Instance,
     SourceExists {
         key: SourceKey,
     },
@@ -138,6 +140,9 @@ pub(crate) enum Request {
         secrets: Vec<SecretRef>,
     },
     Observe {
+        environment: EnvironmentId,
+    },
+    Recall {
         environment: EnvironmentId,
     },
     /// Followed by one byte that the files of the bases come with, in the order of their blobs.
@@ -226,6 +231,8 @@ impl Request {
 pub(crate) enum Answer {
     Done,
     Capabilities(Capabilities),
+    Instance(InstanceId),
+    Spec(Option<Box<EnvironmentSpec>>),
     Exists(bool),
     Path(std::path::PathBuf),
     Sources(Vec<SourceKey>),

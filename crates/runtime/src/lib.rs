@@ -304,6 +304,13 @@ pub trait Runtime: Send + Sync {
     /// interrupted, and removes what has no environment any more.
     async fn remove(&self, environment: &EnvironmentId, generation: Generation) -> Result<()>;
 
+    /// The newest generation whose envelope the runtime was asked to make, as it was asked: what an environment was meant to be, for
+    /// whoever has lost that. `None` if there is no such environment, or if the runtime does not remember; it never guesses.
+    async fn recall(&self, environment: &EnvironmentId) -> Result<Option<EnvironmentSpec>> {
+        let _ = environment;
+        Ok(None)
+    }
+
     /// All that exists of one environment, or of every environment of this instance.
     async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>>;
 }

@@ -7,6 +7,7 @@ use super::{
     user::{self, User},
 };
 use crate::{cli::ServeArgs, exit::Failure};
+use runtime::RuntimeError;
 use runtime_cell::CellRuntime;
 use rustix::process::geteuid;
 use server::{Server, StateDir, config::ServerConfig};
@@ -296,6 +297,10 @@ async fn connect(config: &ServerConfig, state: &StateDir) -> Result<CellRuntime,
     loop {
         match CellRuntime::connect(&config.cell.run_dir, instance.clone()).await {
             Ok(runtime) => return Ok(runtime),
+            Err(error @ RuntimeError::Invalid { .. }) => {
+                let hint = "end it with `maquette stop`, or give this installation another `run_dir`";
+                return Err(Failure::new(6, error.to_string()).hint(hint));
+            }
             Err(error) if since.elapsed() > CONNECT => {
                 return Err(Failure::new(
                     5,

@@ -19,6 +19,7 @@ mod keeper;
 mod kill;
 mod left;
 mod life;
+mod lost_store;
 #[path = "../../src/demo/outside.rs"]
 mod outside;
 mod power;

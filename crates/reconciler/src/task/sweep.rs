@@ -3,9 +3,9 @@
 use crate::{
     context::{Context, Trouble},
     environment::outcome,
-    task::forget::forget,
+    task::{forget::forget, recover},
 };
-use model::{CommitId, EnvironmentId, Generation, SnapshotId, SourceName, VolumeOrigin};
+use model::{CommitId, SnapshotId, SourceName, VolumeOrigin};
 use runtime::SourceKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,44 +31,13 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 /// Returns whether nothing was left out because somebody else was busy.
 pub(crate) async fn sweep(context: &Context) -> Result<bool, Trouble> {
-    strays(context).await?;
+    recover::strays(context).await?;
     let done = unused(context).await?;
     // One that left something out is soon followed by another.
     if done {
         forget(context).await?;
     }
     Ok(done)
-}
-
-/// Environments that exist and that the store does not know, or knows as ended. Everything that is listed belongs to this
-/// instance, so it is removed; the environments of pull requests that are open are made again from the forge.
-async fn strays(context: &Context) -> Result<(), Trouble> {
-    let found: BTreeSet<EnvironmentId> = context
-        .runtime
-        .inventory(None)
-        .await?
-        .into_iter()
-        .map(|resource| resource.environment)
-        .collect();
-    for id in found {
-        let known = context.store.environment_get(&id).await?;
-        if known.as_ref().is_some_and(|row| row.ended.is_none()) {
-            continue;
-        }
-        tracing::warn!(environment = %id, "removing what is left of an environment that the store does not have");
-        if let Err(error) = context.runtime.remove(&id, Generation(u64::MAX)).await {
-            tracing::warn!(environment = %id, why = crate::text::chain(&error), "could not remove it; the next look tries again");
-            continue;
-        }
-        if let Some(row) = known {
-            let text = "left-overs were found after the receipt and removed";
-            context
-                .store
-                .event_add(Some(&id), &row.project, context.now(), "swept", text)
-                .await?;
-        }
-    }
-    Ok(())
 }
 
 /// The snapshots that an environment may still be made from: what was kept since it was live last, and what the generation

@@ -16,6 +16,7 @@ mod goldens;
 mod images;
 mod interrupted;
 mod keeping;
+mod lost_store;
 mod policy;
 mod refused;
 mod secrets;

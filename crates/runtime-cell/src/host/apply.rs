@@ -49,7 +49,10 @@ impl Host {
         };
         self.accept(&environment, spec.generation)?;
         match stage {
-            Stage::Envelope => self.apply_envelope(&environment, spec, stack).await,
+            Stage::Envelope => {
+                self.note_spec(spec)?;
+                self.apply_envelope(&environment, spec, stack).await
+            }
             Stage::Services(names) => self.apply_services(&environment, spec, stack, names, secrets).await,
             Stage::Prune => self.prune(&environment, stack).await,
             Stage::Whole => Err(unsupported("a whole generation at once", "cut it into stages")),

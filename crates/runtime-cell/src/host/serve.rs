@@ -208,6 +208,10 @@ async fn handle(host: &Arc<Host>, stream: &mut UnixStream, request: Request, sec
 async fn carry_out(host: &Arc<Host>, request: Request, secrets: &SecretValues) -> Result<Answer, RuntimeError> {
     Ok(match request {
         Request::Capabilities => Answer::Capabilities(host.capabilities.clone()),
+        Request::Instance => Answer::Instance(host.config.instance.clone()),
+        Request::Recall { environment } => {
+            Answer::Spec(host.block(move |h| h.recall(&environment)).await?.map(Box::new))
+        }
         Request::SourceExists { key } => Answer::Exists(host.block(move |h| h.source_exists(&key)).await?),
         Request::SourceBegin { sake, key } => Answer::Path(host.block(move |h| h.source_begin(&sake, &key)).await?),
         Request::SourceSeal { sake, key } => done(host.block(move |h| h.source_seal(&sake, &key)).await?),

@@ -65,10 +65,42 @@ pub(super) const CASES: &[Case] = &[
         run: |bench| Box::pin(apart(bench)),
     },
     Case {
+        name: "what an environment was meant to be is recalled as it was asked for, or not at all",
+        run: |bench| Box::pin(recalled(bench)),
+    },
+    Case {
         name: "nothing exists that no footprint announced",
         run: |bench| Box::pin(footprints(bench)),
     },
 ];
+
+async fn recalled(bench: &Bench<'_>) -> Outcome {
+    let spec = bench.spec()?.with("web", bench.server("one"))?;
+    let id = &spec.environment;
+    let before = ok("recalling", bench.runtime().recall(id).await)?;
+    ensure!(
+        before.is_none(),
+        "expected nothing of what never existed, saw {before:?}"
+    );
+    bench.apply(&spec, &Stage::Envelope).await?;
+    let first = ok("recalling", bench.runtime().recall(id).await)?;
+    ensure!(
+        first.as_ref().is_none_or(|recalled| *recalled == spec),
+        "expected generation 1 as it was asked for, saw {first:?}"
+    );
+    let mut next = spec.clone();
+    next.generation = next.generation.next();
+    bench.apply(&next, &Stage::Envelope).await?;
+    let second = ok("recalling", bench.runtime().recall(id).await)?;
+    ensure!(
+        second.as_ref().is_none_or(|recalled| *recalled == next) && second.is_some() == first.is_some(),
+        "expected generation 2 as it was asked for, saw {second:?}"
+    );
+    ok("removing", bench.runtime().remove(id, next.generation.next()).await)?;
+    let after = ok("recalling", bench.runtime().recall(id).await)?;
+    ensure!(after.is_none(), "expected nothing of what was removed, saw {after:?}");
+    Ok(())
+}
 
 async fn again(bench: &Bench<'_>) -> Outcome {
     let spec =

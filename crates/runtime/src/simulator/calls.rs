@@ -30,6 +30,7 @@ pub enum Operation {
     Logs,
     Exec,
     Remove,
+    Recall,
     Inventory,
 }
 
@@ -49,6 +50,7 @@ impl Operation {
             | Self::Dial
             | Self::Logs
             | Self::Exec
+            | Self::Recall
             | Self::Inventory => false,
             Self::SourcePut
             | Self::SourceRemove

@@ -471,6 +471,16 @@ impl Runtime for Simulator {
         )
     }
 
+    async fn recall(&self, environment: &EnvironmentId) -> Result<Option<EnvironmentSpec>> {
+        let call = self.enter(Operation::Recall, Some(environment), String::new())?;
+        let spec = self
+            .world()
+            .environments
+            .get(environment)
+            .and_then(|cell| cell.spec.clone());
+        call.leave(Ok(spec))
+    }
+
     async fn inventory(&self, environment: Option<&EnvironmentId>) -> Result<Vec<Resource>> {
         let call = self.enter(Operation::Inventory, environment, String::new())?;
         let world = self.world();

@@ -46,6 +46,8 @@ pub(super) struct Cell {
     pub(super) volumes: BTreeMap<VolumeName, Disk>,
     pub(super) door: model::DoorFact,
     pub(super) egress: model::Egress,
+    /// What was asked for last.
+    pub(super) spec: Option<EnvironmentSpec>,
 }
 
 pub(super) struct Disk {
@@ -387,6 +389,7 @@ impl World {
         cell.volumes.extend(made);
         cell.envelope = Some(spec.generation);
         cell.allow(&spec.egress);
+        cell.spec = Some(spec.clone());
         Ok(())
     }
 

@@ -20,6 +20,9 @@ use store::{EnvironmentPatch, EnvironmentRow};
 /// asked for is left to them.
 pub(crate) const BY_POLICY: &str = "baseline";
 
+/// What stands there of one that was found after the store was lost: if the policy wants none, somebody had asked for it.
+pub(crate) const FOUND: &str = "found";
+
 /// Sees to it that there is a baseline if the policy wants one, asleep or awake as it says.
 pub(super) async fn look(
     context: &Context,
@@ -79,6 +82,9 @@ async fn adjust(context: &Context, row: &EnvironmentRow, origin: &Origin, wanted
         return end(context, row, "another branch is the base branch now", None).await;
     }
     if wanted == Baseline::None {
+        if by_policy(row) == Some(FOUND) {
+            return Ok(());
+        }
         return end(context, row, "the policy wants no baseline any more", None).await;
     }
     if by_policy(row) == Some(wanted.word()) {
