@@ -44,17 +44,17 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     once: bool,
     /// Where the demo keeps its state; started a second time it finds it again.
-    #[arg(long, default_value = "/var/lib/maquette-demo")]
+    #[arg(long, default_value = setup::STATE)]
     state: PathBuf,
     /// The example application.
     #[arg(long, default_value = "examples/shop")]
     shop: PathBuf,
-    /// The loopback port of the gateway.
-    #[arg(long, default_value_t = 7380)]
-    port: u16,
-    /// The loopback port of the REST API.
-    #[arg(long, default_value_t = 7300)]
-    api_port: u16,
+    /// The loopback port of the gateway: that of the time before, or 7380.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The loopback port of the REST API: that of the time before, or 7300.
+    #[arg(long)]
+    api_port: Option<u16>,
 }
 
 /// Runs the demo.
@@ -74,6 +74,18 @@ pub(crate) async fn run_developer(args: &DeveloperArgs) -> Result<ExitCode, Fail
 }
 
 async fn demo(args: &DemoArgs) -> Result<()> {
+    let mut report = Report::default();
+    let outcome = from_start_to_stop(args, &mut report).await;
+    if args.once {
+        report.ok = outcome.is_ok();
+        report.failure = outcome.as_ref().err().map(|error| format!("{error:#}"));
+        let text = serde_json::to_string_pretty(&report)?;
+        std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes())?;
+    }
+    outcome
+}
+
+async fn from_start_to_stop(args: &DemoArgs, report: &mut Report) -> Result<()> {
     ensure!(
         geteuid().is_root(),
         "the demo starts the cell host, which needs root\nhint: sudo make demo"
@@ -91,37 +103,26 @@ async fn demo(args: &DemoArgs) -> Result<()> {
     layout.prepare(&user, &shop)?;
     screen::say("Maquette demo");
     let mut server = screen::while_doing("Maquette starts", start(&layout)).await?;
-    let mut report = Report::default();
     report.done("start", since, ["the REST API answers", "the gateway answers"]);
-    let developer = drive(&layout, &user, args.once).await;
-    let outcome = match developer {
-        Ok(found) => {
-            report.steps.extend(found.steps);
-            report.environment = found.environment;
-            report.spares = found.spares;
-            found.failure.map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure)))
-        }
-        Err(error) => Err(error),
-    };
-    let clean = if args.once && outcome.is_ok() {
-        nothing_left(&layout, &mut report).await
-    } else {
-        Ok(())
-    };
-    stop(&layout, &mut server).await?;
-    if args.once {
-        finish_once(report, outcome.and(clean))
-    } else {
-        outcome
-    }
+    let outcome = developed(&layout, &user, args.once, report).await;
+    let stopped = stop(&layout, &mut server).await;
+    // What went wrong first says more.
+    outcome.and(stopped)
 }
 
-fn finish_once(mut report: Report, outcome: Result<()>) -> Result<()> {
-    report.ok = outcome.is_ok();
-    report.failure = outcome.as_ref().err().map(|error| format!("{error:#}"));
-    let text = serde_json::to_string_pretty(&report)?;
-    std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes())?;
-    outcome
+/// Everything between start and stop.
+async fn developed(layout: &Layout, user: &User, once: bool, report: &mut Report) -> Result<()> {
+    let found = drive(layout, user, once).await?;
+    report.steps.extend(found.steps);
+    report.environment = found.environment;
+    report.spares = found.spares;
+    if let Some(failure) = found.failure {
+        bail!(failure);
+    }
+    if once {
+        nothing_left(layout, report).await?;
+    }
+    Ok(())
 }
 
 /// A system user. The demo makes it, and says so.
@@ -230,26 +231,33 @@ async fn drive(layout: &Layout, user: &User, once: bool) -> Result<Report> {
     }
 }
 
-/// Looks at the machine for anything that bears the environment's name, or a spare's. Some things the kernel removes a moment
-/// later.
+/// Looks at the machine for anything that bears the name of the environment or of a spare, and then for anything of any
+/// environment of this demo: what made the golden, and what an interrupted run left. Some things the kernel removes a moment later.
 async fn nothing_left(layout: &Layout, report: &mut Report) -> Result<()> {
     let since = Instant::now();
     ensure!(report.environment.is_some(), "there was no environment");
+    let instance = layout.instance().context("the demo has no id")?;
     let cells = layout.cells();
-    let run = layout.run();
-    let trees: [&Path; 2] = [&cells, &run];
-    for id in report.environment.iter().chain(&report.spares) {
-        let mut left = outside::traces(id, &trees);
-        while !left.is_empty() && since.elapsed() < Duration::from_secs(10) {
-            sleep(Duration::from_millis(100)).await;
-            left = outside::traces(id, &trees);
-        }
-        ensure!(left.is_empty(), "left over of {id}: {}", left.join(", "));
+    let trees: [&Path; 2] = [&cells, layout.run()];
+    let look = |report: &Report| {
+        let ids = report.environment.iter().chain(&report.spares);
+        let mut left: Vec<String> = ids.flat_map(|id| outside::traces(id, &trees)).collect();
+        left.extend(outside::belongings(&instance, &cells, layout.run()));
+        left
+    };
+    let mut left = look(report);
+    while !left.is_empty() && since.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(100)).await;
+        left = look(report);
     }
+    ensure!(left.is_empty(), "left over: {}", left.join(", "));
     report.done(
         "nothing left",
         since,
-        ["no process, control group, mount, directory or volume bears the environment's id, or that of a spare"],
+        [
+            "no process, control group, mount, directory or volume bears the environment's id, or that of a spare",
+            "there is no control group, container, network, directory or volume of any other environment",
+        ],
     );
     Ok(())
 }

@@ -51,10 +51,10 @@ async fn interactive(developer: &mut Developer) -> Result<()> {
     match open {
         Some(number) => {
             say(&format!("  pull request {number} is still open from last time"));
-            let head = developer.head(number).await?;
-            shown(developer, number, &head).await?;
+            // One that has failed can be pushed to, or closed.
+            told(again(developer, number).await);
         }
-        None => open = Some(open_one(developer).await?),
+        None => told(open_one(developer, &mut open).await),
     }
     let Some(keys) = Keys::take() else {
         say(
@@ -84,25 +84,36 @@ async fn interactive(developer: &mut Developer) -> Result<()> {
                 return Ok(());
             }
             (Some('p'), Some(number)) => push(developer, number).await,
-            (Some('x'), Some(number)) => {
-                close(developer, number).await?;
-                return developer.remove_spares().await;
-            }
+            (Some('x'), Some(number)) => match close(developer, number, &mut open).await {
+                Ok(()) => return developer.remove_spares().await,
+                Err(error) => Err(error),
+            },
             (Some('s'), Some(number)) => sign_in_link(developer, number).await,
-            (Some('c'), Some(number)) => close(developer, number).await.map(|()| open = None),
-            (Some('o'), None) => open_one(developer).await.map(|number| open = Some(number)),
+            (Some('c'), Some(number)) => close(developer, number, &mut open).await,
+            (Some('o'), None) => open_one(developer, &mut open).await,
             _ => Ok(()),
         };
-        if let Err(error) = done {
-            say(&format!("  ✗ {error:#}"));
-        }
+        told(done);
     }
 }
 
-async fn open_one(developer: &mut Developer) -> Result<PullRequestNumber> {
+/// What goes wrong is said; the keys stay.
+fn told(done: Result<()>) {
+    if let Err(error) = done {
+        say(&format!("  ✗ {error:#}"));
+    }
+}
+
+async fn again(developer: &Developer, number: PullRequestNumber) -> Result<()> {
+    let head = developer.head(number).await?;
+    shown(developer, number, &head).await
+}
+
+/// Opens a pull request. `open` is it as soon as it is, whatever becomes of its environment.
+async fn open_one(developer: &mut Developer, open: &mut Option<PullRequestNumber>) -> Result<()> {
     let (number, commit, _) = screen::while_doing("pull request opened", developer.open()).await?;
-    shown(developer, number, &commit).await?;
-    Ok(number)
+    *open = Some(number);
+    shown(developer, number, &commit).await
 }
 
 /// Waits for the commit and shows what its reviewer would see.
@@ -136,10 +147,19 @@ async fn sign_in_link(developer: &Developer, number: PullRequestNumber) -> Resul
     Ok(())
 }
 
-async fn close(developer: &mut Developer, number: PullRequestNumber) -> Result<()> {
-    let head = developer.head(number).await?;
-    let row = developer.live(number, &head).await?;
+/// Closes it, also while its environment is on its way or has failed. `open` is nothing as soon as it is closed.
+async fn close(
+    developer: &mut Developer,
+    number: PullRequestNumber,
+    open: &mut Option<PullRequestNumber>,
+) -> Result<()> {
+    let row = developer.environment(number).await?;
     developer.close(number).await?;
+    *open = None;
+    let Some(row) = row else {
+        say("  it had no environment");
+        return Ok(());
+    };
     let receipt = screen::while_doing("everything removed", developer.receipt(row.id.as_str())).await?;
     say(&format!(
         "  the receipt lists {} things, each verified gone",

@@ -102,7 +102,8 @@ impl Developer {
         Ok(list.map_or_else(Vec::new, |list| list.environments))
     }
 
-    async fn environment(&self, number: PullRequestNumber) -> Result<Option<EnvironmentView>> {
+    /// The environment that a pull request has now, in whatever phase.
+    pub(crate) async fn environment(&self, number: PullRequestNumber) -> Result<Option<EnvironmentView>> {
         let mut all = self.environments().await?;
         all.retain(|row| {
             row.pull_request.as_ref().is_some_and(|pull| pull.number == number.0) && row.phase != Phase::Ended

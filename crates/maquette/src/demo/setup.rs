@@ -1,6 +1,6 @@
 //! The demo's place on disk and its configuration.
 
-use crate::process::user::User;
+use crate::process::{load, user::User};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -13,6 +13,7 @@ use std::{
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
+    run: PathBuf,
     /// The REST API.
     pub(crate) api: SocketAddr,
     /// The gateway.
@@ -20,18 +21,33 @@ pub(crate) struct Layout {
 }
 
 const CONFIG: &str = "maquette-server.yaml";
+/// Where the demo keeps its state unless it is told.
+pub(crate) const STATE: &str = "/var/lib/maquette-demo";
+const RUN: &str = "/run/maquette-demo";
+/// The ports unless it is told, or has used others before.
+const API_PORT: u16 = 7300;
+const GATEWAY_PORT: u16 = 7380;
 
 impl Layout {
-    /// Finds the state of an earlier run below `root`, or makes a new one. The ports of an earlier run are kept, because
-    /// addresses that were handed out contain them.
-    pub(crate) fn open(root: &Path, api: u16, gateway: u16) -> Result<Self> {
+    /// Finds the state of an earlier run below `root`, or makes a new one. The ports of an earlier run are kept unless others are
+    /// asked for, because addresses that were handed out contain them.
+    pub(crate) fn open(root: &Path, api: Option<u16>, gateway: Option<u16>) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("{} can not be made", root.display()))?;
         let root = root.canonicalize()?;
+        let before = load(&root.join(CONFIG)).ok();
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let chosen = |asked: Option<u16>, before: Option<SocketAddr>, usual| {
+            asked.map_or_else(|| before.unwrap_or_else(|| local(usual)), local)
+        };
         let layout = Self {
+            run: run_of(&root),
+            api: chosen(api, before.as_ref().map(|config| config.listen), API_PORT),
+            gateway: chosen(
+                gateway,
+                before.as_ref().map(|config| config.gateway.listen),
+                GATEWAY_PORT,
+            ),
             root,
-            api: local(api),
-            gateway: local(gateway),
         };
         for (port, flag) in [(layout.api, "--api-port"), (layout.gateway, "--port")] {
             if let Err(error) = TcpListener::bind(port) {
@@ -47,6 +63,7 @@ impl Layout {
     /// The layout that another process of the demo made.
     pub(crate) fn existing(root: &Path, api: SocketAddr, gateway: SocketAddr) -> Self {
         Self {
+            run: run_of(root),
             root: root.to_owned(),
             api,
             gateway,
@@ -69,8 +86,16 @@ impl Layout {
         self.root.join("cells")
     }
 
-    pub(crate) fn run(&self) -> PathBuf {
-        PathBuf::from("/run/maquette-demo")
+    /// What is gone after a restart of the machine. Two demos have two.
+    pub(crate) fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// The id of this demo's installation, once it was started.
+    pub(crate) fn instance(&self) -> Option<String> {
+        let store = server::StateDir::new(self.state()).store();
+        let text = fs::read_to_string(store::instance_file(&store)).ok()?;
+        Some(text.trim().to_owned())
     }
 
     pub(crate) fn operator_token(&self) -> PathBuf {
@@ -146,6 +171,14 @@ impl Layout {
     }
 }
 
+fn run_of(root: &Path) -> PathBuf {
+    if root == Path::new(STATE) {
+        return RUN.into();
+    }
+    let digest = model::Digest::of(root.as_os_str().as_encoded_bytes());
+    format!("{RUN}-{}", &digest.as_str()[..8]).into()
+}
+
 /// Copies files and directories, but nothing else.
 fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<()> {
     if depth > 16 {
@@ -163,4 +196,27 @@ fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_an_earlier_run_are_kept_and_two_demos_do_not_meet() {
+        let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (api, gateway) = (free(), free());
+        let first = Layout::open(roots[0].path(), Some(api), Some(gateway)).unwrap();
+        first.write_config("nobody").unwrap();
+        let again = Layout::open(roots[0].path(), None, None).unwrap();
+        assert_eq!((again.api.port(), again.gateway.port()), (api, gateway));
+        assert_eq!(again.run(), first.run());
+        let other = free();
+        let moved = Layout::open(roots[0].path(), None, Some(other)).unwrap();
+        assert_eq!((moved.api.port(), moved.gateway.port()), (api, other));
+        let second = Layout::open(roots[1].path(), Some(free()), Some(free())).unwrap();
+        assert_ne!(first.run(), second.run());
+        assert_eq!(run_of(Path::new(STATE)), Path::new(RUN));
+    }
 }
