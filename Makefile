@@ -8,6 +8,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
+# rustup puts its programs where a shell that was there before does not look.
+ifeq (,$(shell command -v cargo))
+export PATH := $(PATH):$(HOME)/.cargo/bin
+endif
 DENY_VERSION := 0.20.2
 
 # A line before everything that takes longer than a second.
@@ -45,6 +49,7 @@ registry:
 .PHONY: tests
 tests: rust
 	@$(call say,tests)
+	export PATH="$$(tools/go/provide):$$PATH"
 	$(CARGO) test --locked --workspace
 
 .PHONY: test-v2
@@ -72,6 +77,7 @@ test-cluster: rust gitea ## the runtime for Kubernetes on a real cluster, which 
 .PHONY: strangers
 strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
 	@$(call say,repositories of strangers)
+	export PATH="$$(tools/go/provide):$$PATH"
 	$(CARGO) test --locked --package maquette --test strangers -- --nocapture
 
 # What `make test` does of it: nothing, on a machine that has version 2 itself.
@@ -139,13 +145,12 @@ compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n gene
 	@$(call say,building the two readers)
 	$(CARGO) build --locked --package blueprint --example resolved
 	mkdir -p target/compose-diff
-	cd tools/compose-diff && go build -o ../../target/compose-diff/compose-diff .
+	programs=$$(tools/go/provide)
+	cd tools/compose-diff && PATH="$$programs:$$PATH" go build -o ../../target/compose-diff/compose-diff .
 	cd ../..
 	$(call say,comparing)
 	target/compose-diff/compose-diff -random $(or $(COUNT),200) target/debug/examples/resolved crates/blueprint/tests/corpus/*
 
 .PHONY: rust
 rust:
-	@command -v $(firstword $(CARGO)) >/dev/null && exit 0
-	printf '%s\n' "make: cargo is not installed." "hint: install Rust from https://rustup.rs; the version is chosen by rust-toolchain.toml" >&2
-	exit 1
+	@scripts/install-rust $(firstword $(CARGO))
