@@ -29,7 +29,7 @@ demo: rust ## start Maquette with the example shop; DEMO=once runs open, push, c
 	exec target/release/maquette demo $(if $(DEMO),--$(DEMO))
 
 .PHONY: test
-test: packages check gitea registry tests vm-unless-here test-vm ## everything, from a clean checkout on a fresh machine
+test: packages check gitea registry compose-diff tests vm-unless-here test-vm ## everything, from a clean checkout on a fresh machine
 
 .PHONY: packages
 packages:
@@ -141,7 +141,7 @@ bench: rust ## measure; writes ratios, losses included
 	bench/run
 
 .PHONY: compose-diff
-compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n generated applications; needs Go
+compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n generated applications, SEED=n the same again
 	@$(call say,building the two readers)
 	$(CARGO) build --locked --package blueprint --example resolved
 	mkdir -p target/compose-diff
@@ -149,7 +149,8 @@ compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n gene
 	cd tools/compose-diff && PATH="$$programs:$$PATH" go build -o ../../target/compose-diff/compose-diff .
 	cd ../..
 	$(call say,comparing)
-	target/compose-diff/compose-diff -random $(or $(COUNT),200) target/debug/examples/resolved crates/blueprint/tests/corpus/*
+	target/compose-diff/compose-diff -random $(or $(COUNT),200) -seed $(or $(SEED),0) \
+		target/debug/examples/resolved examples/shop crates/blueprint/tests/corpus/*
 
 .PHONY: rust
 rust:

@@ -18,6 +18,7 @@ import (
 	"reflect"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/loader"
@@ -29,7 +30,7 @@ const name = "project"
 
 func main() {
 	count := flag.Int("random", 0, "how many random applications to compare as well")
-	seed := flag.Int64("seed", 1, "what makes them the same again")
+	seed := flag.Int64("seed", 0, "what makes them the same again; 0 for another one each time")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: compose-diff [-random N] [-seed S] READER [DIRECTORY…]")
 		flag.PrintDefaults()
@@ -40,12 +41,16 @@ func main() {
 		os.Exit(2)
 	}
 	logrus.SetLevel(logrus.ErrorLevel)
-	reader, differing, failing := absolute(flag.Arg(0)), 0, 0
+	if *seed == 0 {
+		*seed = time.Now().UnixNano() % 1_000_000_000
+	}
+	reader, differing, failing, refusing := absolute(flag.Arg(0)), 0, 0, 0
 	directories := make([]string, 0, flag.NArg()+*count)
 	for _, directory := range flag.Args()[1:] {
 		directories = append(directories, absolute(directory))
 	}
 	if *count > 0 {
+		fmt.Printf("%d random applications; the same again: -seed %d\n", *count, *seed)
 		folder, err := os.MkdirTemp("", "compose-diff-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -82,6 +87,8 @@ func main() {
 			for _, difference := range differences {
 				fmt.Println("    " + difference)
 			}
+		case refused && strings.HasPrefix(filepath.Base(directory), "random-"):
+			refusing++
 		case refused:
 			fmt.Printf("%-32s same: both refuse\n", filepath.Base(directory))
 		case strings.HasPrefix(filepath.Base(directory), "random-"):
@@ -90,7 +97,7 @@ func main() {
 		}
 	}
 	all := len(directories)
-	fmt.Printf("\n%d of %d are the same, %d differ, %d failed\n", all-differing-failing, all, differing, failing)
+	fmt.Printf("\n%d of %d are the same, %d differ, %d failed; %d random ones are refused by both\n", all-differing-failing, all, differing, failing, refusing)
 	if *count == 0 && differing+failing > 0 {
 		os.Exit(1)
 	}
@@ -108,7 +115,7 @@ func absolute(path string) string {
 // compare tells what differs, or that both refuse.
 func compare(reader, directory string) ([]string, bool, error) {
 	theirs, theirError := reference(directory)
-	ours, ourError := own(reader, directory)
+	ours, chosen, ourError := own(reader, directory)
 	switch {
 	case theirError != nil && ourError != nil:
 		return nil, true, nil
@@ -119,11 +126,37 @@ func compare(reader, directory string) ([]string, bool, error) {
 	}
 	var differences []string
 	diff("", theirs, ours, &differences)
+	// One that runs and needs one that does not is refused there; Maquette tells that when it reads on.
+	if running, err := chosenServices(directory); err == nil {
+		diff("chosen", running, chosen, &differences)
+	}
 	return differences, false, nil
 }
 
-// reference is what compose-go makes of a directory, without the environment of this process.
+// chosenServices is which services run by the profiles that `.env` chooses, as compose-go has it.
+func chosenServices(directory string) (any, error) {
+	project, err := load(directory, cli.WithDefaultProfiles())
+	if err != nil {
+		return nil, err
+	}
+	names := []any{}
+	for _, name := range project.ServiceNames() {
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// reference is what compose-go makes of a directory, with all profiles.
 func reference(directory string) (any, error) {
+	project, err := load(directory, cli.WithProfiles([]string{"*"}))
+	if err != nil {
+		return nil, err
+	}
+	return normal(project)
+}
+
+// load has compose-go read a directory, without the environment of this process.
+func load(directory string, profiles cli.ProjectOptionsFn) (*types.Project, error) {
 	// What `COMPOSE_FILE` names is looked for where the process is.
 	if err := os.Chdir(directory); err != nil {
 		return nil, err
@@ -135,25 +168,27 @@ func reference(directory string) (any, error) {
 		cli.WithDotEnv,
 		cli.WithConfigFileEnv,
 		cli.WithDefaultConfigPath,
-		cli.WithProfiles([]string{"*"}),
+		profiles,
 	)
 	if err != nil {
 		return nil, err
 	}
-	project, err := options.LoadProject(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	return normal(project)
+	return options.LoadProject(context.Background())
 }
 
-// own is what Maquette makes of it, in compose-go's normal form.
-func own(reader, directory string) (any, error) {
+// own is what Maquette makes of it, in compose-go's normal form, and which services its profiles choose.
+func own(reader, directory string) (any, any, error) {
 	var out, problems bytes.Buffer
 	command := exec.Command(reader, directory)
 	command.Stdout, command.Stderr = &out, &problems
 	if err := command.Run(); err != nil {
-		return nil, errors.New(strings.TrimSpace(problems.String()))
+		return nil, nil, errors.New(strings.TrimSpace(problems.String()))
+	}
+	var top struct {
+		Chosen []any `json:"x-chosen"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &top); err != nil {
+		return nil, nil, err
 	}
 	text := strings.ReplaceAll(out.String(), "$", "$$")
 	details := types.ConfigDetails{
@@ -166,9 +201,10 @@ func own(reader, directory string) (any, error) {
 		options.Profiles = []string{"*"}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("compose-go refuses Maquette's result: %w", err)
+		return nil, nil, fmt.Errorf("compose-go refuses Maquette's result: %w", err)
 	}
-	return normal(project)
+	value, err := normal(project)
+	return value, top.Chosen, err
 }
 
 // normal is a project as JSON values, environments resolved, files named by where they lie.

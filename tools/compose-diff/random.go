@@ -55,6 +55,74 @@ secrets: {s: {environment: TAG}, t: {file: ./d/f}}
 configs: {c: {content: "$TAG"}}
 `
 
+// Variables that `.env` may have: set, set to nothing, with spaces around what it is, and not there.
+var variables = []string{"TAG", "EMPTY", "SPACED", "NONE"}
+
+// A form of interpolation, nested at most so deep. What needs a value that is not there is seldom: both sides refuse it.
+func expression(random *rand.Rand, depth int) string {
+	name := variables[random.Intn(len(variables))]
+	inner := func() string {
+		if depth > 0 && random.Intn(2) == 0 {
+			return expression(random, depth-1)
+		}
+		return []string{"", "d", "two words", "a-b", "x:y", "/p/q?r=s", "$$", "a+b"}[random.Intn(8)]
+	}
+	switch random.Intn(10) {
+	case 0:
+		return "$" + name
+	case 1:
+		return "${" + name + "}"
+	case 2, 3:
+		return "${" + name + ":-" + inner() + "}"
+	case 4:
+		return "${" + name + "-" + inner() + "}"
+	case 5, 6:
+		return "${" + name + ":+" + inner() + "}"
+	case 7:
+		return "${" + name + "+" + inner() + "}"
+	case 8:
+		if random.Intn(10) > 0 {
+			name = "TAG"
+		}
+		return "${" + name + []string{":?", "?"}[random.Intn(2)] + "needed}"
+	default:
+		return []string{"$$", "$${" + name + "}", "$$" + name}[random.Intn(3)]
+	}
+}
+
+// A text of expressions and what stands between them, as YAML.
+func interpolated(random *rand.Rand) string {
+	text := ""
+	for range 1 + random.Intn(3) {
+		text += []string{"", "a", "-", " ", "b/"}[random.Intn(5)] + expression(random, 2)
+	}
+	return `"` + text + `"`
+}
+
+// Values of a key in which something is interpolated.
+func interpolatedValue(key string, random *rand.Rand) (string, bool) {
+	switch key {
+	case "environment", "labels", "annotations":
+		if random.Intn(2) == 0 {
+			return "{I: " + interpolated(random) + ", J: " + interpolated(random) + "}", true
+		}
+		return `["K=` + strings.Trim(interpolated(random), `"`) + `"]`, true
+	case "command", "entrypoint":
+		return "[" + interpolated(random) + ", x]", true
+	case "user", "working_dir":
+		return `"/w` + strings.Trim(interpolated(random), `"`) + `"`, true
+	case "build":
+		return "{context: ./d, args: {A: " + interpolated(random) + "}}", true
+	case "configs":
+		return "[{source: c, target: \"/x${NONE:-y}\"}]", true
+	default:
+		return "", false
+	}
+}
+
+// Which profiles are chosen, as `.env` says it.
+var chosen = []string{"", "p", "q", "p,q", " q , p ", "*", "other", "p,"}
+
 // generate writes an application of random files into a directory.
 func generate(directory string, random *rand.Rand) error {
 	keys := make([]string, 0, len(values))
@@ -71,6 +139,9 @@ func generate(directory string, random *rand.Rand) error {
 			}
 			choices := values[key]
 			value := choices[random.Intn(len(choices))]
+			if text, ok := interpolatedValue(key, random); ok && random.Intn(3) == 0 {
+				value = text
+			}
 			switch {
 			case tags && random.Float64() < 0.07:
 				value = "!reset null"
@@ -82,7 +153,7 @@ func generate(directory string, random *rand.Rand) error {
 		return text.String()
 	}
 	files := map[string]string{
-		".env":          "TAG=tag\n",
+		".env":          "TAG=tag\nEMPTY=\nSPACED=' s p '\nCOMPOSE_PROFILES=" + chosen[random.Intn(len(chosen))] + "\n",
 		"d/f":           "x",
 		"d/Dockerfile":  "",
 		"d/X":           "",
@@ -108,8 +179,24 @@ func generate(directory string, random *rand.Rand) error {
 		base = "include: [sub/compose.yaml]\n" + base
 	}
 	files["compose.yaml"] = base + rest
-	if random.Intn(3) > 0 {
-		files["compose.override.yaml"] = "services:\n  a:\n    image: over\n" + without(service(0.35, true), "image")
+	over := func() string {
+		text := "services:\n  a:\n    image: over\n" + without(service(0.35, true), "image")
+		// A service that the files before may have, and one that only this one has.
+		if random.Intn(3) == 0 {
+			text += "  b:\n" + service(0.1, true)
+		}
+		if random.Intn(3) == 0 {
+			text += "  e:\n    image: e\n" + without(service(0.1, false), "image")
+		}
+		return text
+	}
+	switch random.Intn(4) {
+	case 0, 1:
+		files["compose.override.yaml"] = over()
+	case 2:
+		// Named, in an order that is not the alphabet's; the usual override file is then none.
+		files["third.yaml"], files["later.yaml"], files["compose.override.yaml"] = over(), over(), over()
+		files[".env"] += "COMPOSE_FILE=compose.yaml:third.yaml:later.yaml\n"
 	}
 	for path, text := range files {
 		full := filepath.Join(directory, path)

@@ -56,8 +56,12 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let directory = env::args_os().nth(1).ok_or("usage: resolved DIRECTORY")?;
     Ok(
         match blueprint::compose_resolved(&Directory(directory.into()), &context()?) {
-            Ok(value) => {
-                println!("{value:#}");
+            Ok(mut resolved) => {
+                // An extension has no effect of its own.
+                if let Some(top) = resolved.value.as_object_mut() {
+                    top.insert("x-chosen".to_owned(), resolved.chosen.into_iter().collect());
+                }
+                println!("{:#}", resolved.value);
                 ExitCode::SUCCESS
             }
             Err(problems) => {

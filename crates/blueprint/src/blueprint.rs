@@ -141,12 +141,21 @@ impl Blueprint {
     }
 }
 
-/// The Compose files of a tree put together, as one: files, overrides, `include` and `extends`, interpolated, its paths from the
-/// root of the tree. `env_file` is carried out, profiles are not. For tools that compare this with other readers.
+/// The Compose files of a tree put together, for tools that compare this with other readers.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// As one: files, overrides, `include` and `extends`, interpolated, paths from the root of the tree. `env_file` is carried out,
+    /// profiles are not.
+    pub value: serde_json::Value,
+    /// The services that have no profile, or one that is chosen.
+    pub chosen: BTreeSet<String>,
+}
+
+/// Puts the Compose files of a tree together.
 ///
 /// # Errors
 /// Everything that was found, if one of it is an error.
-pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json::Value, Problems> {
+pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<Resolved, Problems> {
     let head = settings::read(tree, Whose::Head);
     let stack = head
         .stack
@@ -168,7 +177,7 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
         capabilities: &no_runtime(),
         elsewhere: &BTreeMap::new(),
     };
-    let value = reader.gather(&Policy::default()).map(|gathered| {
+    let resolved = reader.gather(&Policy::default()).map(|gathered| {
         let scene = Scene {
             report: &compose,
             tree,
@@ -184,11 +193,14 @@ pub fn compose_resolved(tree: &dyn Tree, context: &Context) -> Result<serde_json
             elsewhere: reader.elsewhere,
             unseen: false,
         };
-        compose::resolved(&scene)
+        Resolved {
+            value: compose::resolved(&scene),
+            chosen: compose::chosen(&scene),
+        }
     });
     let problems = sorted(&[&head.report, &compose]);
-    match value {
-        Some(value) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(value),
+    match resolved {
+        Some(resolved) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok(resolved),
         _ => Err(Problems(problems)),
     }
 }

@@ -25,7 +25,7 @@ mod unique;
 pub(crate) use depend::Need;
 pub(crate) use load::{Loader, Source};
 pub use reference::{keys as reference_keys, reference};
-pub(crate) use resolved::resolved;
+pub(crate) use resolved::{chosen, resolved};
 pub(crate) use service::{Body, Wish};
 
 use crate::{

@@ -33,7 +33,7 @@ mod words;
 mod yaml;
 
 pub use assemble::{complete_built, complete_built_workload};
-pub use blueprint::{Blueprint, compose_resolved};
+pub use blueprint::{Blueprint, Resolved, compose_resolved};
 pub use compose::{reference as compose_reference, reference_keys as compose_keys};
 pub use context::{Address, Context, PullRequest};
 pub use explain::{Explained, Explanation, Place};

@@ -46,7 +46,7 @@ fn cases() -> Vec<(String, MemoryTree)> {
 fn applications_are_put_together_as_docker_does() {
     for (name, tree) in cases() {
         match compose_resolved(&tree, &context()) {
-            Ok(value) => insta::assert_snapshot!(name, format!("{value:#}")),
+            Ok(resolved) => insta::assert_snapshot!(name, format!("{:#}", resolved.value)),
             Err(problems) => insta::assert_snapshot!(name, problems.to_string()),
         }
     }

@@ -1,8 +1,9 @@
 //! A whole application as JSON, for tools that compare it with what other readers make of the same files.
 
-use super::{Scene, environment};
+use super::{Scene, environment, profiles};
 use crate::yaml::{Node, NodeKind};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// The tree as JSON, with `env_file` of services carried out.
 pub(crate) fn resolved(scene: &Scene<'_>) -> Value {
@@ -37,6 +38,18 @@ pub(crate) fn resolved(scene: &Scene<'_>) -> Value {
         }
     }
     whole
+}
+
+/// The services that have no profile, or one that is chosen.
+pub(crate) fn chosen(scene: &Scene<'_>) -> BTreeSet<String> {
+    let Some(NodeKind::Map(services)) = scene.root.get("services").map(|node| &node.kind) else {
+        return BTreeSet::new();
+    };
+    let services = services.iter().filter(|(key, _)| !key.text.starts_with("x-"));
+    services
+        .filter(|(key, node)| profiles::chosen(scene, key, node))
+        .map(|(key, _)| key.text.clone())
+        .collect()
 }
 
 fn json(node: &Node) -> Value {
