@@ -80,19 +80,24 @@ strangers: packages registry rust ## eight repositories of strangers from init t
 	export PATH="$$(tools/go/provide):$$PATH"
 	$(CARGO) test --locked --package maquette --test strangers -- --nocapture
 
-# What `make test` does of it: nothing, on a machine that has version 2 itself.
+# What `make test` does of it besides `test-vm`: nothing, on a machine that has version 2 itself.
 .PHONY: vm-unless-here
 vm-unless-here: rust
 	@$(call say,cells on control groups of version 2)
-	TEST_FILTER="--skip runc_too" tools/vm/test --unless-here conformance machine
+	TEST_FILTER="--skip runc_too" tools/vm/test --unless-here machine
 
 .PHONY: test-vm
-test-vm: rust ## install by the guide on a plain Debian in a virtual machine; restarts, reboots, power cuts (some minutes)
-	@$(call say,the host that users have: units restarts reboots power cuts)
-	tools/vm/life
+test-vm: rust ## the host that users have, in a virtual machine: install by the guide, restarts, power cuts, conformance, kill -9 (some minutes)
+	@$(call say,the host that users have: units restarts reboots power cuts; conformance and kill -9 there)
+	KILL_LIVES=3 tools/vm/test survival life killed conformance
+
+.PHONY: test-kill-all
+test-kill-all: rust ## kill -9 of every process at every step of a pull request's life (long)
+	@$(call say,every process killed at every step)
+	KILL_ALL=1 $(CARGO) test --locked --package maquette --test killed -- --nocapture
 
 .PHONY: test-vm-all
-test-vm-all: test-v2 ## that, with power cuts at every step of opening and closing, and all of test-v2
+test-vm-all: test-v2 ## test-v2, and test-vm with power cuts at every step of opening and closing, and all of test-v2
 	@$(call say,power cuts at every step)
 	tools/vm/life --all
 
