@@ -6,7 +6,7 @@ pub(crate) mod confined;
 use std::{
     ffi::CString,
     fs, io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     os::unix::process::CommandExt as _,
     path::Path,
     process::Command,
@@ -22,6 +22,62 @@ pub(crate) struct Extent {
     pub(crate) outside: u32,
     /// How many.
     pub(crate) count: u32,
+}
+
+/// Opens a socket that sees the packets of one interface, in the network namespace of the calling thread, from their IP header on, as far
+/// as a program of classic BPF lets them through. It does not block, and keeps so many bytes until they are read, no more.
+pub(crate) fn packet_socket(interface: u32, program: &[(u16, u8, u8, u32)], bytes: libc::c_int) -> io::Result<OwnedFd> {
+    // Without a protocol it sees nothing before it is bound, and then only what the program lets through.
+    let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: has no conditions.
+    let raw = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made, and that nothing else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut filter: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect();
+    let filter = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        filter: filter.as_mut_ptr(),
+    };
+    set_option(&socket, libc::SO_ATTACH_FILTER, &filter)?;
+    set_option(&socket, libc::SO_RCVBUF, &bytes)?;
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = interface.cast_signed();
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+    // SAFETY: the address lives for the call, and its size is passed with it.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if bound == 0 {
+        Ok(socket)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: the value and what it points to live for the call, and its size is passed with it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_ref(value).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `struct mount_attr` of mount_setattr(2).

@@ -176,18 +176,23 @@ for family, kind in [(socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, socke
 for protocol in range(32):
     try: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol); print('netlink', protocol)
     except OSError: pass
+for address in ['192.0.2.1', '10.0.0.1']:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try: s.sendto(b'word', (address, 53)); print('datagram CONNECTED')
+        except OSError as e: print('datagram', errno.errorcode[e.errno])
 print('interfaces', sorted(name for _, name in socket.if_nameindex()))
 with socket.create_server(('', 80)): print('port 80 is mine')
 "
         ))
         .await;
+    assert_eq!(seen.matches("datagram ENETUNREACH").count(), 2, "{seen}");
     assert!(!seen.contains("CONNECTED") && !seen.contains("MADE"), "{seen}");
     let netlink: Vec<&str> = seen.lines().filter(|line| line.starts_with("netlink")).collect();
     assert_eq!(netlink, ["netlink 0"], "only routes may be asked for");
     assert_eq!(
-        seen.matches("outside ENETUNREACH").count(),
+        seen.matches("outside ECONNREFUSED").count(),
         4,
-        "there is no route at all: {seen}"
+        "whatever the address, nobody is there: {seen}"
     );
     assert!(
         seen.contains("interfaces ['eth0', 'lo']") && seen.contains("port 80 is mine"),

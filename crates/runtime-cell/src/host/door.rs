@@ -2,8 +2,11 @@
 //!
 //! The process at the other end has spoken with strangers. It gets sockets and lists and is believed in nothing but numbers.
 
+mod attempts;
 mod exits;
 mod told;
+
+pub(crate) use attempts::watch;
 
 pub(crate) use exits::Exits;
 use exits::Name;
@@ -294,7 +297,7 @@ impl Host {
         let refuse = |record: &mut Record, why: Option<&str>| {
             if !asked.also && is_worth_telling(&name) {
                 let why = why.map(str::to_owned);
-                record.told.refuse(&name, None, 1, why, now());
+                record.told.refuse(name.as_str(), None, 1, why, now());
             }
             None
         };
@@ -420,11 +423,16 @@ impl Host {
             return;
         };
         environment.inner().record.told.add(report, now());
-        if self.desk.unsaved().insert(environment.id.clone()) {
-            let host = Arc::clone(self);
+        self.save_told_soon(&environment.id);
+    }
+
+    /// Has what was told written down in a moment, together with what comes until then.
+    fn save_told_soon(self: &Arc<Self>, id: &EnvironmentId) {
+        if self.desk.unsaved().insert(id.clone()) {
+            let (host, id) = (Arc::clone(self), id.clone());
             tokio::spawn(async move {
                 sleep(SAVED).await;
-                host.save_told(&environment.id);
+                host.save_told(&id);
             });
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     Host,
     ahead::Ahead,
-    failed, nameserver, now,
+    door, failed, nameserver, now,
     record::{Record, UnitRecord},
 };
 use crate::{
@@ -266,16 +266,22 @@ impl Host {
             return Ok(());
         }
         let id = environment.id.clone();
-        let (hub, sockets) = self
+        let (hub, sockets, refused) = self
             .block(move |host| {
                 let action = format!("making the network of {id}");
                 let hub = Hub::ensure(&host.pin(id.as_str()), &host.hub_label(&id)).map_err(|e| failed(&action, &e))?;
                 let sockets = nameserver::bind(&hub).map_err(|e| failed(&action, &e))?;
-                Ok((hub, sockets))
+                let refused = hub.watch_refused();
+                Ok((hub, sockets, refused))
             })
             .await?;
-        let tasks = nameserver::serve(sockets, environment, self)
+        let mut tasks = nameserver::serve(sockets, environment, self)
             .map_err(|e| failed(format!("starting the name server of {}", environment.id), &e))?;
+        // Without it they are refused all the same.
+        match refused.and_then(|socket| door::watch(socket, environment, self)) {
+            Ok(task) => tasks.push(task),
+            Err(error) => tracing::warn!(environment = %environment.id, %error, "connections in vain are not told"),
+        }
         let mut inner = environment.inner();
         inner.hub = Some(Arc::new(hub));
         inner.nameserver = tasks;

@@ -6,9 +6,10 @@
 use super::{Host, door, environment::Environment, record::UnitRecord};
 use crate::sandbox::network::{HUB_ADDRESS, Hub, container_address};
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex as StdMutex, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -20,7 +21,9 @@ use tokio::{
 
 const PORT: u16 = 53;
 const QUERY_MAX: usize = 512;
-const TCP_AT_ONCE: usize = 16;
+/// Conversations at once: of all, and of one address, so that one service that is silent keeps no other from asking.
+const TCP_AT_ONCE: usize = 64;
+const TCP_EACH: usize = 4;
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
 /// So many queries are answered at once, then no more before this time is over: the work is the host's, and no limit of the
 /// environment counts it.
@@ -60,7 +63,10 @@ pub(crate) fn serve(
         environment: Arc::downgrade(environment),
     };
     let datagrams = tokio::spawn(serve_udp(udp, names.clone(), Arc::clone(&pace)));
-    let streams = tokio::spawn(serve_tcp(tcp, names, pace));
+    let streams = tokio::spawn(serve_tcp(tcp, TCP_PATIENCE, move |stream, from| {
+        let (names, pace) = (names.clone(), Arc::clone(&pace));
+        async move { converse(stream, from, names, &pace).await }
+    }));
     Ok(vec![datagrams.abort_handle(), streams.abort_handle()])
 }
 
@@ -104,8 +110,48 @@ async fn serve_udp(socket: tokio::net::UdpSocket, names: Names, pace: Arc<Mutex<
     }
 }
 
-async fn serve_tcp(listener: tokio::net::TcpListener, names: Names, pace: Arc<Mutex<Pace>>) {
+/// How many conversations each address has.
+type Seats = Arc<StdMutex<BTreeMap<IpAddr, usize>>>;
+
+/// One conversation of an address; it counts until it is dropped.
+struct Seat {
+    from: IpAddr,
+    taken: Seats,
+}
+
+impl Seat {
+    /// Nothing if the address has all that it may have.
+    fn take(taken: &Seats, from: IpAddr) -> Option<Self> {
+        let mut counts = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(from).or_default();
+        if *count >= TCP_EACH {
+            return None;
+        }
+        *count += 1;
+        let taken = Arc::clone(taken);
+        Some(Self { from, taken })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
+    }
+}
+
+async fn serve_tcp<F: Future<Output = io::Result<()>> + Send + 'static>(
+    listener: tokio::net::TcpListener,
+    patience: Duration,
+    converse: impl Fn(tokio::net::TcpStream, IpAddr) -> F,
+) {
     let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
+    let seats = Seats::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
@@ -114,10 +160,14 @@ async fn serve_tcp(listener: tokio::net::TcpListener, names: Names, pace: Arc<Mu
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (names, pace) = (names.clone(), Arc::clone(&pace));
+        // What is one too many is closed at once.
+        let Some(seat) = Seat::take(&seats, from.ip()) else {
+            continue;
+        };
+        let conversation = converse(stream, from.ip());
         tokio::spawn(async move {
-            let _ = timeout(TCP_PATIENCE, converse(stream, from.ip(), names, &pace)).await;
-            drop(slot);
+            let _ = timeout(patience, conversation).await;
+            drop((slot, seat));
         });
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod netlink;
 pub(crate) mod network;
 pub(crate) mod oci;
 pub(crate) mod process;
+pub(crate) mod refused;
 pub(crate) mod seccomp;
 pub(crate) mod sysctl;
 pub(crate) mod tree;

@@ -22,6 +22,11 @@ const NLMSG_DONE: u16 = 3;
 const IFF_UP: u32 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const NESTED: u16 = 0x8000;
+const FR_ACT_TO_TBL: u8 = 1;
+const FRA_PRIORITY: u16 = 6;
+const FRA_IP_PROTO: u16 = 22;
+/// After the tables that every namespace has.
+const AFTER_ALL: u32 = 40_000;
 
 /// One interface as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +213,40 @@ impl Netlink {
             .attribute(libc::RTA_DST, &to.octets())
             .attribute(libc::RTA_OIF, &index.to_ne_bytes());
         unless_there(self.acknowledged(request))
+    }
+
+    /// Makes this namespace answer for every address that it knows no better way to, through an interface.
+    pub(crate) fn default_here(&self, index: u32) -> io::Result<()> {
+        let request = Self::default_route(libc::RT_TABLE_MAIN, libc::RT_SCOPE_HOST, libc::RTN_LOCAL);
+        unless_there(self.acknowledged(request.attribute(libc::RTA_OIF, &index.to_ne_bytes())))
+    }
+
+    /// Leads connections over TCP that have no other way to a neighbour, by a table of its own; datagrams still have none.
+    pub(crate) fn lead_streams(&self, index: u32, gateway: Ipv4Addr, table: u8) -> io::Result<()> {
+        let request = Self::default_route(table, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST)
+            .attribute(libc::RTA_GATEWAY, &gateway.octets())
+            .attribute(libc::RTA_OIF, &index.to_ne_bytes());
+        unless_there(self.acknowledged(request))?;
+        let mut request = Request::new(libc::RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        // `struct fib_rule_hdr`.
+        request
+            .bytes
+            .extend([libc::AF_INET as u8, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]);
+        request.bytes.extend([0; 4]);
+        let request = request
+            .attribute(FRA_PRIORITY, &AFTER_ALL.to_ne_bytes())
+            .attribute(FRA_IP_PROTO, &[libc::IPPROTO_TCP as u8]);
+        unless_there(self.acknowledged(request))
+    }
+
+    fn default_route(table: u8, scope: u8, kind: u8) -> Request {
+        let mut request = Request::new(libc::RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        // `struct rtmsg`.
+        request
+            .bytes
+            .extend([libc::AF_INET as u8, 0, 0, 0, table, libc::RTPROT_STATIC, scope, kind]);
+        request.bytes.extend([0; 4]);
+        request
     }
 
     /// The index of an interface.

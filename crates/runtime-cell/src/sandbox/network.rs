@@ -7,6 +7,7 @@ use super::{
     filter,
     netlink::{Link, Netlink, VethPair},
     process::Process,
+    refused,
 };
 use rustix::{
     mount::{UnmountFlags, mount_bind, unmount},
@@ -29,6 +30,8 @@ const OUTWARD: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
 const OUTWARD_PREFIX: u8 = 17;
 /// How many containers an environment's network has room for.
 pub(crate) const MAX_CONTAINERS: u16 = 250;
+/// The table of a container by which connections go that have no other way.
+const NOWHERE: u8 = 77;
 const BRIDGE: &str = "hub0";
 const LOOPBACK: u32 = 1;
 
@@ -129,7 +132,12 @@ impl Hub {
             netlink.link_up(LOOPBACK)?;
             let link = netlink.index("eth0")?;
             netlink.address_add(link, address, PREFIX)?;
-            netlink.link_up(link)
+            netlink.link_up(link)?;
+            // The hub refuses them, and sees to where they were to go. Without this they fail in the container, untold.
+            if let Err(error) = netlink.lead_streams(link, HUB_ADDRESS, NOWHERE) {
+                tracing::debug!(%error, "connections to addresses are not told");
+            }
+            Ok(())
         })?;
         Ok(address)
     }
@@ -176,6 +184,13 @@ impl Hub {
             Netlink::open()?.route_here(LOOPBACK, OUTWARD, OUTWARD_PREFIX)?;
             let listener = std::net::TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
             Ok(OwnedFd::from(listener))
+        })
+    }
+
+    /// A socket that sees what containers try to connect to in vain. See [`super::refused`].
+    pub(crate) fn watch_refused(&self) -> io::Result<OwnedFd> {
+        inside(self.namespace.as_fd(), || {
+            crate::sys::packet_socket(self.bridge, &refused::PROGRAM, refused::KEPT)
         })
     }
 
@@ -227,6 +242,8 @@ fn furnish(label: &str) -> io::Result<u32> {
     };
     netlink.link_up(LOOPBACK)?;
     netlink.address_add(bridge, HUB_ADDRESS, PREFIX)?;
+    // Whatever address a container connects to, the hub answers for it, and refuses: nothing listens there.
+    netlink.default_here(LOOPBACK)?;
     // A new namespace takes the machine's own setting over. A hub that forwards would lead around what keeps networks apart.
     let forwards = "/proc/sys/net/ipv4/ip_forward";
     if fs::read_to_string(forwards)?.trim() != "0" {

@@ -49,8 +49,11 @@ for address in ['169.254.169.254', '8.8.8.8', '10.0.0.1', '172.17.0.1', '192.168
     if address.startswith('127.'): continue
     for port in (80, {port}, {}):
         begun = time.time()
-        try: connect(address, port); print('reached', address, port)
-        except OSError as e: pass
+        # Where the door listens it takes the connection and breaks it. Whoever is silent has been reached.
+        try:
+            s = connect(address, port); s.settimeout(20); s.recv(1); print('reached', address, port)
+        except TimeoutError: print('silent', address, port)
+        except OSError: pass
         if time.time() - begun > 100: print('slow', address, port)
 for address in ['10.77.200.200', '10.77.255.254', '10.77.0.1']:
     try:

@@ -104,6 +104,61 @@ except OSError as e: print(type(e).__name__)"
     street.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_and_closed_ports_are_refused_at_once_and_told() {
+    let address = outside("hello");
+    let street = Street::with(&[("api.example.com", address)]).await;
+    let (open, closed) = (address.port(), address.port() ^ 1);
+    let seen = street
+        .inside(&format!(
+            "def attempt(host, port):
+    begun, s = time.time(), socket.socket()
+    s.settimeout(100)
+    try: s.connect((host, port)); s.recv(1); how = 'reached'
+    except OSError as e: how = type(e).__name__
+    if time.time() - begun > 50: how = 'slow'
+    return how
+print(attempt('api.example.com', {closed}))
+print(attempt('169.254.169.254', 80))
+print(attempt('198.51.100.1', {open}))
+# Of so many at once some are not seen, and all are refused.
+print(set(attempt('192.0.2.7', 5432) for n in range(1000)))"
+        ))
+        .await;
+    assert_eq!(
+        seen,
+        "ConnectionRefusedError\nConnectionRefusedError\nConnectionResetError\n{'ConnectionRefusedError'}\n"
+    );
+    let fact = street.fact_until(|fact| fact.refused.len() >= 4).await;
+    let told = |name: &str, port: u16| {
+        let found = fact
+            .refused
+            .iter()
+            .find(|known| known.name == name && known.port == Some(port));
+        found
+            .unwrap_or_else(|| panic!("{name}:{port} is not told: {fact:?}"))
+            .clone()
+    };
+    assert_eq!(told("api.example.com", closed).why, None, "a line of policy allows it");
+    let direct = told("192.0.2.7", 5432);
+    let why = direct.why.unwrap();
+    assert!(
+        why.contains("`shell`") && why.contains("private: { NAME: \"192.0.2.7:5432\" }"),
+        "{why}"
+    );
+    assert!(direct.count > 1, "{fact:?}");
+    assert!(told("169.254.169.254", 80).why.unwrap().contains("link-local"));
+    told("198.51.100.1", open);
+    // What is reached is not told to be refused.
+    let before = fact.refused.len();
+    let seen = street
+        .inside(&format!("print(connect('api.example.com', {open}).recv(5))"))
+        .await;
+    assert_eq!(seen, "b'hello'\n");
+    assert_eq!(street.fact().await.refused.len(), before);
+    street.end().await;
+}
+
 /// A socket with an address that does not listen.
 fn rustix_socket() -> (std::os::fd::OwnedFd, std::net::SocketAddr) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};

@@ -115,6 +115,14 @@ impl Exits {
         }
     }
 
+    /// The name that an address inside stands for.
+    pub(crate) fn named(&self, inside: Ipv4Addr) -> Option<&HostName> {
+        let mut numbers = self.numbers.iter();
+        numbers
+            .find(|(number, _)| address(**number) == inside)
+            .map(|(_, name)| name)
+    }
+
     /// What the door has to know; `address_of` are the addresses of containers.
     pub(crate) fn table(&self, address_of: impl Fn(&ServiceName) -> Option<Ipv4Addr>) -> Table {
         let names = self.numbers.iter();

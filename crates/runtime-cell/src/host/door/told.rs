@@ -23,26 +23,19 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// A name, or a port of it, was asked for and refused.
-    pub(crate) fn refuse(
-        &mut self,
-        name: &HostName,
-        port: Option<u16>,
-        count: u64,
-        why: Option<String>,
-        now: Timestamp,
-    ) {
+    /// A name or an address, or a port of it, was asked for and refused.
+    pub(crate) fn refuse(&mut self, name: &str, port: Option<u16>, count: u64, why: Option<String>, now: Timestamp) {
         let known = self
             .refused
             .iter_mut()
-            .find(|known| known.name == name.as_str() && known.port == port);
+            .find(|known| known.name == name && known.port == port);
         if let Some(known) = known {
             known.count = known.count.saturating_add(count);
             known.last = now;
             known.why = why;
         } else if self.refused.len() < REFUSED_MAX {
             self.refused.push(RefusedFact {
-                name: name.to_string(),
+                name: name.to_owned(),
                 port,
                 count,
                 last: now,
@@ -58,7 +51,7 @@ impl Told {
         for (name, port, tally) in report.tallies.into_iter().take(PASSED_MAX) {
             let why = tally.why.as_deref().map(cut);
             if tally.refused > 0 {
-                self.refuse(&name, Some(port), tally.refused, why, now);
+                self.refuse(name.as_str(), Some(port), tally.refused, why, now);
             }
             self.pass(&name, port, &tally);
         }
@@ -148,8 +141,8 @@ mod tests {
         let mut told = Told::default();
         for n in 0..REFUSED_MAX as u64 + 5 {
             let name: HostName = format!("n{n}.example.com").parse().unwrap();
-            told.refuse(&name, None, 2, None, Timestamp(n));
-            told.refuse(&name, None, 1, None, Timestamp(n + 1));
+            told.refuse(name.as_str(), None, 2, None, Timestamp(n));
+            told.refuse(name.as_str(), None, 1, None, Timestamp(n + 1));
         }
         let fact: DoorFact = told.fact(None);
         assert_eq!(fact.refused.len(), REFUSED_MAX);

@@ -77,3 +77,36 @@ fn no_bytes_make_it_fail() {
     let pointer = [&query("a", 1)[..12], &[0xc0, 12, 0, 1, 0, 1]].concat();
     assert_eq!(answer(&pointer, known).unwrap()[3] & 0xf, FORMERR);
 }
+
+/// Connects from an address of the loopback network, and says nothing.
+async fn silent(from: [u8; 4], to: std::net::SocketAddr) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn silent_clients_of_one_service_keep_no_other_from_asking() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // An echo, for a name server: what it answers is not the point.
+    let forever = Duration::from_secs(100_000);
+    let server = tokio::spawn(serve_tcp(listener, forever, |mut stream, _| async move {
+        let word = stream.read_u8().await?;
+        stream.write_u8(word).await
+    }));
+    let patience = Duration::from_secs(60);
+    let mut crowd = Vec::new();
+    for _ in 0..TCP_AT_ONCE {
+        crowd.push(silent([127, 0, 0, 2], address).await);
+    }
+    // Those that are too many are closed; the others stay.
+    let mut last = crowd.pop().unwrap();
+    let ended = timeout(patience, last.read(&mut [0])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let mut other = silent([127, 0, 0, 3], address).await;
+    other.write_u8(7).await.unwrap();
+    let answer = timeout(patience, other.read_u8()).await;
+    assert_eq!(answer.unwrap().unwrap(), 7);
+    server.abort();
+}
