@@ -78,6 +78,17 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+impl Mount {
+    /// The volume that appears, or a directory of it.
+    #[must_use]
+    pub fn volume(&self) -> Option<&VolumeName> {
+        match &self.kind {
+            MountKind::Volume { volume } | MountKind::VolumePath { volume, .. } => Some(volume),
+            _ => None,
+        }
+    }
+}
+
 /// The kinds of mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -333,15 +344,16 @@ pub enum JobEvent {
     Create,
     /// In every generation, before its services start.
     Start,
-    /// Before the services stop.
+    /// Before the services stop, each time that they do.
     Stop,
-    /// Before the environment is removed.
+    /// Before the environment is removed; one that sleeps is woken for it.
     Delete,
     /// When somebody asks for it, as often as somebody does. It is no step of a plan.
     Hand,
 }
 
-/// The variable that tells one run of a job on [`JobEvent::Hand`] from the next, and so gives each a digest of its own.
+/// The variable that tells one run of a job on [`JobEvent::Hand`] or [`JobEvent::Stop`] from the next, and so gives each a digest of
+/// its own.
 pub const RUN_VARIABLE: &str = "MAQUETTE_RUN";
 
 /// What a job on [`JobEvent::Build`] makes: the checkout as the job leaves it. It is kept as a snapshot and mounted by every

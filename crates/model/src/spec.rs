@@ -1,9 +1,9 @@
 //! One generation of one environment: everything that a runtime must know to make it.
 
 use crate::{
-    BranchName, Build, CommitId, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName, Limits,
-    MountKind, Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId, SourceName,
-    VolumeName, Workload,
+    BranchName, Build, CommitId, Condition, DataSet, Egress, EnvironmentId, Generation, ImageDigest, Job, JobName,
+    Limits, Mount, MountKind, Network, NetworkName, ProjectName, Root, SecretRef, Service, ServiceName, SnapshotId,
+    SourceName, VolumeName, Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -208,6 +208,28 @@ pub struct EnvironmentSpec {
 }
 
 impl ServiceStack {
+    /// The services that start only when this one has run to its end. One that has any is expected to end.
+    pub fn awaiting_end_of<'a>(&'a self, name: &'a ServiceName) -> impl Iterator<Item = &'a ServiceName> {
+        let waits = move |service: &Service| service.depends_on.get(name) == Some(&Condition::Completed);
+        let waiting = self.services.iter().filter(move |(_, service)| waits(service));
+        waiting.map(|(name, _)| name)
+    }
+
+    /// The volumes of what a service depends on, directly or through others.
+    fn volumes_below(&self, name: &ServiceName) -> BTreeSet<&VolumeName> {
+        let mut seen = BTreeSet::from([name]);
+        let mut open = vec![name];
+        let mut volumes = BTreeSet::new();
+        while let Some(service) = open.pop().and_then(|next| self.services.get(next)) {
+            for dependency in service.depends_on.keys().filter(|dependency| seen.insert(dependency)) {
+                open.push(dependency);
+                let mounts = self.services.get(dependency).map(|other| &other.workload.mounts);
+                volumes.extend(mounts.into_iter().flatten().filter_map(Mount::volume));
+            }
+        }
+        volumes
+    }
+
     /// All secrets that are given to anything in it.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<&SecretRef> {
@@ -272,7 +294,8 @@ impl EnvironmentSpec {
     }
 
     /// The digest of a service as this generation wants it: its own description, the commits of the sources and the
-    /// incarnations of the volumes that it mounts. A running container with the same digest is left alone.
+    /// incarnations of the volumes that it mounts; for one whose end others wait for, also of the volumes of what it depends on.
+    /// A running container with the same digest is left alone, and one that has ended well.
     #[must_use]
     pub fn service_digest(&self, name: &ServiceName) -> Option<Digest> {
         self.digest_within(name, DEPENDENCIES_MAX)
@@ -281,7 +304,7 @@ impl EnvironmentSpec {
     fn digest_within(&self, name: &ServiceName, depth: usize) -> Option<Digest> {
         let service = self.services()?.services.get(name)?;
         let text = serde_json::to_vec(service).unwrap_or_default();
-        let own = self.digest_with_mounts(&text, &service.workload);
+        let own = self.digest_with_data_below(name, self.digest_with_mounts(&text, &service.workload));
         if service.restarts_with.is_empty() || depth == 0 {
             return Some(own);
         }
@@ -319,6 +342,22 @@ impl EnvironmentSpec {
     pub fn products(&self) -> impl Iterator<Item = SnapshotId> {
         let jobs = self.services().into_iter().flat_map(|stack| stack.jobs.keys());
         jobs.filter_map(|job| self.product(job))
+    }
+
+    /// What a service has done that runs to its end is in the data of others: where that is made anew, it is to run anew.
+    fn digest_with_data_below(&self, name: &ServiceName, own: Digest) -> Digest {
+        let Some(stack) = self
+            .services()
+            .filter(|stack| stack.awaiting_end_of(name).next().is_some())
+        else {
+            return own;
+        };
+        let volumes = stack.volumes_below(name).into_iter();
+        let incarnations: Vec<[u8; 8]> = volumes
+            .map(|volume| stack.volumes.get(volume).map_or(0, |v| v.incarnation.0).to_be_bytes())
+            .collect();
+        let parts = std::iter::once(own.as_str().as_bytes()).chain(incarnations.iter().map(<[u8; 8]>::as_slice));
+        Digest::of_parts(parts)
     }
 
     fn digest_with_mounts(&self, text: &[u8], workload: &Workload) -> Digest {

@@ -119,9 +119,15 @@ impl Host {
             .iter()
             .map(|(name, condition)| (UnitName::service(name), *condition))
             .collect();
-        let met = environment.until(|record| waits.iter().all(|(on, condition)| is_met(record, on, *condition)));
-        // What it waits for may be broken; the service then says so itself.
+        let met = environment.until(|record| waits.iter().all(|(on, condition)| may_start(record, on, *condition)));
         let _ = timeout(DEPENDENCY_PATIENCE, met).await;
+        if let Some(on) = self.incomplete(environment, &waits) {
+            // It would run without what it needs. Whoever wants it to run asks again when that is there.
+            let message = format!("it is not started before {} has completed", on.plain());
+            self.update_unit(environment, unit, |record| record.message = Some(message));
+            return Ok(());
+        }
+        // What else it waits for may be broken; the service then says so itself.
         self.update_unit(environment, unit, |record| record.begins(Underway::Start));
         let launching = cell.clone();
         let launched = self.block(move |host| host.launch(&launching)).await;
@@ -135,6 +141,16 @@ impl Host {
         });
         self.watch_unit(environment, cell, Found::Running(launched?), None);
         Ok(())
+    }
+
+    /// What has not completed although this must come first.
+    fn incomplete(&self, environment: &Environment, waits: &[(UnitName, Condition)]) -> Option<UnitName> {
+        let inner = environment.inner();
+        let is_open = |on: &UnitName| inner.record.units.get(on).is_some_and(|unit| !has_completed(unit));
+        let mut open = waits
+            .iter()
+            .filter(|(on, condition)| *condition == Condition::Completed && is_open(on));
+        open.next().map(|(on, _)| on.clone())
     }
 
     pub(crate) fn watch_unit(
@@ -233,7 +249,7 @@ impl Host {
         if let Err(error) = self.connect_hub(&environment).await {
             tracing::warn!(environment = %environment.id, %error, "an environment is found again without its network");
             for unit in &units {
-                self.lose(&environment, unit, &error);
+                self.lose(&environment, unit, &not_found(&error));
             }
             return;
         }
@@ -241,7 +257,7 @@ impl Host {
         for unit in units {
             if let Err(error) = self.adopt_unit(&environment, &unit).await {
                 tracing::warn!(environment = %environment.id, unit = unit.as_str(), %error, "a container can not be found again");
-                self.lose(&environment, &unit, &error);
+                self.lose(&environment, &unit, &not_found(&error));
             }
         }
     }
@@ -268,7 +284,7 @@ impl Host {
     }
 
     /// Nobody watches this container: it counts as ended, so that whoever wants it has it made anew.
-    fn lose(&self, environment: &Environment, unit: &UnitName, error: &RuntimeError) {
+    pub(crate) fn lose(&self, environment: &Environment, unit: &UnitName, message: &str) {
         self.update_unit(environment, unit, |record| {
             if matches!(record.state, ServiceState::Stopped | ServiceState::Exited { .. }) {
                 return;
@@ -278,9 +294,7 @@ impl Host {
                 code: supervise::KILLED,
             };
             record.since = now();
-            record.message = Some(format!(
-                "it was not found again after a restart of the cell host: {error}"
-            ));
+            record.message = Some(message.to_owned());
         });
     }
 
@@ -296,27 +310,36 @@ impl Host {
         if ended {
             return Ok(());
         }
-        let container = self.container(&environment.id, unit);
-        let io = |e: std::io::Error| failed(format!("finding {} again", unit.plain()), &e);
-        self.logs.keep(&container.log);
-        let monitor = container.monitor().map_err(io)?;
-        let pid = container.pid().map_err(io)?;
-        let found = match monitor.zip(pid) {
-            Some((monitor, pid)) => Found::Running(Running {
-                pid,
-                process: Process::of(pid, cell.range).map_err(io)?,
-                monitor,
-            }),
-            None => {
-                let status = container.exit_status();
-                self.end_in(environment, &cell).await?;
-                Found::Ended(status)
-            }
-        };
+        let found = self.find_again(environment, &cell).await?;
         // Whether it was told to end before the host was killed is not known: it is told now.
         let stop = (record.underway == Underway::Stop).then_some(Stop::Gently);
         self.watch_unit(environment, cell, found, stop);
         Ok(())
+    }
+
+    /// What there is of a container that was started.
+    pub(crate) async fn find_again(
+        self: &Arc<Self>,
+        environment: &Arc<Environment>,
+        cell: &Cell,
+    ) -> Result<Found, RuntimeError> {
+        let container = self.container(&environment.id, &cell.unit);
+        let io = |e: std::io::Error| failed(format!("finding {} again", cell.unit.plain()), &e);
+        self.logs.keep(&container.log);
+        let monitor = container.monitor().map_err(io)?;
+        let pid = container.pid().map_err(io)?;
+        match monitor.zip(pid) {
+            Some((monitor, pid)) => Ok(Found::Running(Running {
+                pid,
+                process: Process::of(pid, cell.range).map_err(io)?,
+                monitor,
+            })),
+            None => {
+                let status = container.exit_status();
+                self.end_in(environment, cell).await?;
+                Ok(Found::Ended(status))
+            }
+        }
     }
 
     /// A start that was cut: what there is of it may be a container whose command does not run and never will.
@@ -351,11 +374,20 @@ impl Host {
     }
 }
 
-fn is_met(record: &Record, on: &UnitName, condition: Condition) -> bool {
+fn not_found(error: &RuntimeError) -> String {
+    format!("it was not found again after a restart of the cell host: {error}")
+}
+
+/// Whether a service need not wait longer for another one. What is to complete first is not waited for here: that may take an hour.
+fn may_start(record: &Record, on: &UnitName, condition: Condition) -> bool {
     let Some(unit) = record.units.get(on) else { return true };
     match condition {
         Condition::Started => unit.state != ServiceState::Stopped,
-        Condition::Healthy => matches!(unit.state, ServiceState::Ready | ServiceState::Exited { .. }),
-        Condition::Completed => matches!(unit.state, ServiceState::Exited { .. }),
+        Condition::Healthy => unit.state == ServiceState::Ready || has_completed(unit),
+        Condition::Completed => true,
     }
+}
+
+fn has_completed(unit: &UnitRecord) -> bool {
+    unit.state == ServiceState::Exited { code: 0 }
 }

@@ -12,11 +12,12 @@ use crate::{
     sandbox::conmon::{Container, Running},
     sys,
 };
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use model::{Power, Restart, ServiceState};
 use rustix::process::Signal;
 use std::{
     os::fd::OwnedFd,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +35,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 pub(crate) const KILLED: i32 = 137;
 /// The status of a container that could not be started again.
 const NOT_STARTED: i32 = 127;
+
+/// After so many panics nobody watches a container any longer.
+const PANICS_MAX: u32 = 3;
 
 /// What a watcher finds when it begins.
 #[derive(Debug)]
@@ -63,12 +67,42 @@ pub(crate) fn watch(
         stop: stop_asked,
     };
     tokio::spawn(async move {
-        supervisor.run(found).await;
+        let mut found = Some(found);
+        let watched = guarded(|| supervisor.clone().watch(found.take())).await;
+        if let Err(panic) = watched {
+            supervisor.gives_up(&panic).await;
+        }
         let _ = done_set.send(true);
     });
     Watcher { stop, done }
 }
 
+/// Does something that may panic, and does it again after a while if it did: a fault of ours must not leave a container without
+/// anybody who watches it.
+///
+/// # Errors
+/// What the last of [`PANICS_MAX`] panics said.
+async fn guarded<F: Future<Output = ()>>(mut attempt: impl FnMut() -> F) -> Result<(), String> {
+    let mut pause = FIRST_PAUSE;
+    for panics in 1.. {
+        let Err(panic) = AssertUnwindSafe(attempt()).catch_unwind().await else {
+            return Ok(());
+        };
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(panics, panic = text, "whoever watches a container panicked");
+        if panics >= PANICS_MAX {
+            return Err(text);
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(())
+}
+
+#[derive(Clone)]
 struct Supervisor {
     host: Arc<Host>,
     environment: Arc<Environment>,
@@ -105,6 +139,31 @@ impl Ends {
 }
 
 impl Supervisor {
+    /// Watches from what is there, or looks what there is.
+    async fn watch(self, found: Option<Found>) {
+        let found = match found {
+            Some(found) => found,
+            None => match self.host.find_again(&self.environment, &self.cell).await {
+                Ok(found) => found,
+                Err(error) => return self.gives_up(&chain(&error)).await,
+            },
+        };
+        self.run(found).await;
+    }
+
+    /// Ends what nobody watches, and says why.
+    async fn gives_up(&self, why: &str) {
+        if let Err(error) = self.host.end_in(&self.environment, &self.cell).await {
+            tracing::warn!(
+                unit = self.cell.unit.as_str(),
+                error = chain(&error),
+                "a container goes on that nobody watches"
+            );
+        }
+        let message = format!("it was ended because it could not be watched any longer: {why}");
+        self.host.lose(&self.environment, &self.cell.unit, &message);
+    }
+
     async fn run(mut self, mut found: Found) {
         let mut ends = Ends::default();
         loop {
@@ -404,5 +463,25 @@ mod tests {
         assert_eq!(pause_after(quick), (43, LONGEST_PAUSE));
         assert_eq!(pause_after(settled), (0, FIRST_PAUSE));
         assert_eq!(pause_after(quick), (1, FIRST_PAUSE * 2));
+    }
+
+    #[tokio::test]
+    #[allow(clippy::panic, reason = "that is what is tried")]
+    async fn whoever_panics_tries_again_and_is_told_of_in_the_end() {
+        let mut tries = 0;
+        let once = guarded(|| {
+            tries += 1;
+            let panics = tries == 1;
+            async move { assert!(!panics, "a fault") }
+        });
+        assert_eq!(once.await, Ok(()));
+        assert_eq!(tries, 2);
+        let mut tries = 0;
+        let always = guarded(|| {
+            tries += 1;
+            async { panic!("a fault of {}", "ours") }
+        });
+        assert_eq!(always.await, Err("a fault of ours".to_owned()));
+        assert_eq!(tries, PANICS_MAX);
     }
 }

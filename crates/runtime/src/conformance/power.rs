@@ -1,10 +1,10 @@
 //! Freezing, stopping and running again.
 
 use super::{
-    Case,
+    Case, Program,
     bench::{Bench, Draft, Outcome, all_services, echoes, ensure, line, mounting, name, ok},
 };
-use model::{EnvironmentId, Generation, Power, ServiceState, VolumeOrigin};
+use model::{Condition, EnvironmentId, EnvironmentSpec, Generation, Power, ServiceState, Stage, VolumeOrigin};
 use tokio::io::AsyncReadExt;
 
 pub(super) const CASES: &[Case] = &[
@@ -15,6 +15,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stopping keeps what is on disk",
         run: |bench| Box::pin(stopped(bench)),
+    },
+    Case {
+        name: "what has run to its end stays ended through sleep and is not run again",
+        run: |bench| Box::pin(completed(bench)),
+    },
+    Case {
+        name: "after sleep nothing is started before what must have completed first",
+        run: |bench| Box::pin(held_back(bench)),
     },
     Case {
         name: "single services stop and start again",
@@ -99,6 +107,67 @@ async fn stopped(bench: &Bench<'_>) -> Outcome {
         "expected the file in the volume to be kept, read {note:?}"
     );
     Ok(())
+}
+
+/// `web`, which `first` must have completed before.
+fn after_first(bench: &Bench<'_>, code: i32) -> Outcome<EnvironmentSpec> {
+    let text = "ran".to_owned();
+    let mut web = bench.server("web");
+    web.depends_on.insert(name("first")?, Condition::Completed);
+    bench
+        .spec()?
+        .with("first", bench.service(&Program::Exit { text, code }))?
+        .with("web", web)
+}
+
+async fn ends(bench: &Bench<'_>, environment: &EnvironmentId, code: i32) -> Outcome {
+    let is = |state: &ServiceState| *state == ServiceState::Exited { code };
+    let wanted = format!("ended with {code}");
+    bench.state(environment, "first", &wanted, is).await.map(drop)
+}
+
+async fn completed(bench: &Bench<'_>) -> Outcome {
+    let spec = after_first(bench, 0)?;
+    let id = &spec.environment;
+    bench.apply(&spec, &Stage::Envelope).await?;
+    bench.apply(&spec, &Stage::Services([name("first")?].into())).await?;
+    ends(bench, id, 0).await?;
+    bench.printed(id, "first", "ran").await?;
+    bench.apply_all(&spec).await?;
+    bench.ready(id, "web").await?;
+    power(bench, id, Power::Stopped).await?;
+    ends(bench, id, 0).await?;
+    power(bench, id, Power::Running).await?;
+    bench.ready(id, "web").await?;
+    bench.greets(id, "web", "web").await?;
+    // The next generation wants it as it was.
+    bench.apply_all(&spec.clone().next()).await?;
+    ends(bench, id, 0).await?;
+    let lines = bench.log(id, "first").await?;
+    let times = lines.iter().filter(|line| *line == "ran").count();
+    ensure!(times == 1, "expected one run, the log has {times}");
+    Ok(())
+}
+
+async fn held_back(bench: &Bench<'_>) -> Outcome {
+    let spec = after_first(bench, 3)?;
+    let id = &spec.environment;
+    // A stage has no inner order: whoever asks for both at once gets both.
+    bench.apply_all(&spec).await?;
+    bench.ready(id, "web").await?;
+    ends(bench, id, 3).await?;
+    power(bench, id, Power::Stopped).await?;
+    power(bench, id, Power::Running).await?;
+    for _ in 0..10 {
+        let state = bench.fact(id, "web").await?.state;
+        ensure!(
+            state == ServiceState::Stopped,
+            "expected web to wait for what must have completed first, saw {state:?}"
+        );
+        bench.fixture.pause().await;
+    }
+    bench.apply(&spec, &Stage::Services([name("web")?].into())).await?;
+    bench.ready(id, "web").await.map(drop)
 }
 
 async fn single(bench: &Bench<'_>) -> Outcome {

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{JobOutcome, LogStream, Result, Room, RuntimeError, Sake, Secrets, SourceKey, reveal};
 use model::{
-    Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobEvent, JobFact, JobName, MountKind,
-    Observation, Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp, VolumeFact,
-    VolumeName, VolumeOrigin, Workload,
+    Condition, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, Job, JobEvent, JobFact, JobName,
+    MountKind, Observation, Power, Restart, Service, ServiceFact, ServiceName, ServiceState, SnapshotId, Timestamp,
+    VolumeFact, VolumeName, VolumeOrigin, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -171,8 +171,9 @@ impl Container {
         self.power.send_replace(power);
     }
 
+    /// What has ended stays ended.
     pub(super) fn stop(&mut self, now: Timestamp) {
-        if self.stopped.is_none() {
+        if self.stopped.is_none() && !matches!(self.state(now).0, ServiceState::Exited { .. }) {
             self.restarts = self.state(now).2;
             self.stopped = Some(now);
             self.power.send_replace(Power::Stopped);
@@ -207,6 +208,22 @@ pub(super) fn invalid(what: impl std::fmt::Display, reason: impl Into<String>) -
     RuntimeError::Invalid {
         what: what.to_string(),
         reason: reason.into(),
+    }
+}
+
+impl Cell {
+    /// The services that wait for others to complete, which have not.
+    fn held_back(&self, now: Timestamp) -> BTreeSet<ServiceName> {
+        let completed = |name: &ServiceName| {
+            let state = self.services.get(name).map(|container| container.state(now).0);
+            state == Some(ServiceState::Exited { code: 0 })
+        };
+        let waits = |container: &Container| {
+            let conditions = &mut container.service.depends_on.iter();
+            conditions.any(|(name, condition)| *condition == Condition::Completed && !completed(name))
+        };
+        let held = self.services.iter().filter(|(_, container)| waits(container));
+        held.map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -557,9 +574,12 @@ impl World {
         let now = self.tick();
         let cell = self.mutable(environment, generation)?;
         let before = std::mem::replace(&mut cell.power, power);
-        for container in cell.services.values_mut() {
+        let held = cell.held_back(now);
+        for (name, container) in &mut cell.services {
             match power {
                 Power::Stopped => container.stop(now),
+                Power::Running if before == Power::Stopped && container.stopped.is_none() => {}
+                Power::Running if before == Power::Stopped && held.contains(name) => {}
                 Power::Running if before == Power::Stopped => container.start(now, power),
                 Power::Running | Power::Frozen if container.stopped.is_none() => {
                     container.power.send_replace(power);
