@@ -4,6 +4,7 @@
 //! step says whether it is done, may be carried out now, waits (and for what), or has failed for good. The reconciler carries
 //! out the ready steps in parallel, records facts and asks again; the waiting page, the comment and `why` show the same steps.
 
+mod end;
 mod gone;
 mod retry;
 mod run;
@@ -16,7 +17,7 @@ use model::{
 };
 pub use retry::{ATTEMPTS_MAX, GATEWAY, ROOM, backoff, waits_for};
 pub use run::kept_snapshot;
-pub use service::START_DEADLINE_DEFAULT;
+pub use service::{END_DEADLINE, START_DEADLINE_DEFAULT};
 use std::collections::{BTreeMap, BTreeSet};
 pub use step::{Action, Plan, Step, StepState};
 
@@ -30,9 +31,14 @@ pub enum Desired<'a> {
         /// Whether it should run.
         power: Power,
     },
+    /// It should be stopped as it stands: what it is on its way to is not to be gone on with.
+    Stopped {
+        /// What was live there, for its jobs on stop, as part of the newest generation; `None` if nothing was.
+        spec: Option<&'a EnvironmentSpec>,
+    },
     /// It should be gone.
     Absent {
-        /// The newest generation, for jobs that belong to its end; `None` if there never was one.
+        /// The newest generation, for jobs that belong to its end; `None` if there never was one or none of it is to run.
         last: Option<&'a EnvironmentSpec>,
         /// The generation that the removal itself carries: newer than every other.
         generation: Generation,
@@ -88,8 +94,10 @@ pub struct Observed {
 pub fn plan(desired: &Desired<'_>, observed: &Observed, capabilities: &Capabilities, now: Timestamp) -> Plan {
     let mut plan = match desired {
         Desired::Present { spec, power } => run::plan(spec, *power, observed, capabilities, now),
-        Desired::Absent { last, generation } => gone::plan(*last, *generation, observed),
+        Desired::Stopped { spec } => run::stop(*spec, observed),
+        Desired::Absent { last, generation } => gone::plan(*last, *generation, observed, now),
     };
-    retry::apply(&mut plan, observed, matches!(desired, Desired::Absent { .. }), now);
+    let patient = !matches!(desired, Desired::Present { .. });
+    retry::apply(&mut plan, observed, patient, now);
     plan
 }

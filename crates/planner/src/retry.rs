@@ -29,8 +29,8 @@ pub fn waits_for(step: &str) -> &'static str {
     if step == "verify" { GATEWAY } else { ROOM }
 }
 
-/// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal is never given
-/// up: `patient` plans wait for the next try, however often it failed.
+/// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal and a stop are never
+/// given up: `patient` plans wait for the next try, however often it failed.
 pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Timestamp) {
     for step in &mut plan.steps {
         if step.state != StepState::Ready {

@@ -1,10 +1,10 @@
 //! The plan that brings an environment to a generation.
 
-use crate::{Action, Observed, Plan, StepState, service};
+use crate::{Action, Observed, Plan, StepState, end, service::Wanted};
 use model::{
-    Capabilities, Condition, DataFact, DataSet, Digest, EnvironmentSpec, Feature, ImageDigest, JobEvent, Mount,
-    MountKind, Power, Root, ServiceName, ServiceStack, SnapshotId, SourceName, Stage, Staging, Timestamp, VolumeName,
-    VolumeOrigin, Workload,
+    Capabilities, DataFact, DataSet, Digest, EnvironmentSpec, Feature, ImageDigest, JobEvent, Mount, MountKind, Power,
+    Root, Service, ServiceName, ServiceStack, ServiceState, SnapshotId, SourceName, Stage, Staging, Timestamp,
+    VolumeName, VolumeOrigin, Workload,
 };
 use std::collections::BTreeSet;
 
@@ -18,7 +18,11 @@ pub(crate) fn plan(
     let mut plan = Plan::default();
     let sleeping = observed.runtime.as_ref().is_some_and(|o| o.power != Power::Running);
     let settled = observed.verified == Some(spec.generation);
-    if sleeping && settled && power != Power::Running {
+    // What is frozen runs once more before it is stopped, if a job wants to see that.
+    let thaws = observed.runtime.as_ref().is_some_and(|o| o.power == Power::Frozen)
+        && power == Power::Stopped
+        && end::jobs(spec, JobEvent::Stop).any(|job| !end::is_over(spec, observed, job));
+    if sleeping && settled && power != Power::Running && !thaws {
         if observed.runtime.as_ref().is_some_and(|o| o.power != power) {
             plan.push("power", Action::Power(power), Vec::new(), StepState::Ready);
         }
@@ -42,13 +46,15 @@ pub(crate) fn plan(
     }
     verify(&mut plan, spec, observed);
     if power != Power::Running {
-        jobs_on_stop(&mut plan, spec, observed, power);
-        plan.push_when_free(
-            "power",
-            Action::Power(power),
-            vec!["verify".to_owned()],
-            StepState::Ready,
-        );
+        let mut after = vec!["verify".to_owned()];
+        if sleeping {
+            after.push("wake".to_owned());
+        }
+        if power == Power::Stopped {
+            let jobs = end::push_jobs_on_stop(&mut plan, spec, observed, &after);
+            after.extend(jobs);
+        }
+        plan.push_when_free("power", Action::Power(power), after, StepState::Ready);
     }
     plan
 }
@@ -94,9 +100,10 @@ fn whole(
     if !applied {
         return;
     }
-    for (name, wanted) in stack.into_iter().flat_map(|s| &s.services) {
-        let digest = spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
-        let state = match service::state(name, wanted, &digest, observed.runtime.as_ref(), settled, false, now) {
+    let Some(stack) = stack else { return };
+    for (name, service) in &stack.services {
+        let wanted = Wanted::new(spec, stack, name, service);
+        let state = match wanted.state(observed.runtime.as_ref(), settled, false, now) {
             StepState::Ready => StepState::InProgress {
                 waiting_for: format!("{name} to appear"),
                 until: None,
@@ -114,29 +121,19 @@ fn verify(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed) {
     plan.push_when_free("verify", Action::Verify, after, state);
 }
 
-fn jobs_on_stop(plan: &mut Plan, spec: &EnvironmentSpec, observed: &Observed, power: Power) {
-    if power != Power::Stopped {
-        return;
+/// The plan that stops an environment as it stands. `spec` is what was live there, if anything was.
+pub(crate) fn stop(spec: Option<&EnvironmentSpec>, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let Some(runtime) = observed.runtime.as_ref().filter(|o| o.power != Power::Stopped) else {
+        return plan;
+    };
+    let mut after = Vec::new();
+    // A job in it would thaw what is frozen: whoever froze it had no use for it.
+    if let Some(spec) = spec.filter(|_| runtime.power == Power::Running) {
+        after = end::push_jobs_on_stop(&mut plan, spec, observed, &[]);
     }
-    for job in spec
-        .services()
-        .into_iter()
-        .flat_map(|s| s.jobs.values())
-        .filter(|job| job.on == JobEvent::Stop)
-    {
-        let ran = observed
-            .runtime
-            .as_ref()
-            .and_then(|o| o.jobs.get(&job.name))
-            .is_some_and(|f| f.exit == Some(0));
-        let action = Action::Job(job.name.clone());
-        plan.push_when_free(
-            format!("job:{}", job.name),
-            action,
-            vec!["verify".to_owned()],
-            done_if(ran),
-        );
-    }
+    plan.push_when_free("power", Action::Power(Power::Stopped), after, StepState::Ready);
+    plan
 }
 
 /// Planning for runtimes that take one stage at a time.
@@ -289,10 +286,9 @@ impl Levels<'_> {
             .services
             .iter()
             .filter(|(name, _)| {
-                runtime
-                    .services
-                    .get(*name)
-                    .is_some_and(|f| f.state != model::ServiceState::Stopped)
+                // What has ended holds no volume, and stays ended however often it is stopped.
+                let over = |state: &ServiceState| matches!(state, ServiceState::Stopped | ServiceState::Exited { .. });
+                runtime.services.get(*name).is_some_and(|f| !over(&f.state))
             })
             .filter(|(name, service)| {
                 let replaced =
@@ -304,12 +300,9 @@ impl Levels<'_> {
     }
 
     /// Whether an older generation has started a service, exactly as this one wants it, and it never got ready.
-    fn hangs(&self, name: &ServiceName, service: &model::Service) -> bool {
+    fn hangs(&self, name: &ServiceName, service: &Service) -> bool {
         let fact = self.observed.runtime.as_ref().and_then(|o| o.services.get(name));
-        let (Some(fact), Some(digest)) = (fact, self.spec.service_digest(name)) else {
-            return false;
-        };
-        self.is_inherited(name) && service::is_stuck(name, service, &digest, fact, self.now)
+        fact.is_some_and(|fact| self.is_inherited(name) && self.wanted(name, service).is_stuck(fact, self.now))
     }
 
     /// Whether this generation has not started a service itself.
@@ -369,25 +362,25 @@ impl Levels<'_> {
         workload.root.image().filter(|_| self.brought).map(image_step)
     }
 
+    fn wanted<'n>(&'n self, name: &'n ServiceName, service: &'n Service) -> Wanted<'n> {
+        Wanted::new(self.spec, self.stack, name, service)
+    }
+
     fn service(&self, plan: &mut Plan, name: &ServiceName) {
-        let wanted = &self.stack.services[name];
-        let digest = self.spec.service_digest(name).unwrap_or_else(|| Digest::of(&[]));
-        let mut state = service::state(
-            name,
-            wanted,
-            &digest,
+        let service = &self.stack.services[name];
+        let mut state = self.wanted(name, service).state(
             self.observed.runtime.as_ref(),
             self.settled,
             self.is_inherited(name),
             self.now,
         );
         let mut after = self.service_after(name);
-        if self.hangs(name, wanted) {
+        if self.hangs(name, service) {
             after.push("release".to_owned());
         }
         let mut by: Vec<String> = Vec::new();
         for id in &after {
-            let free = plan.is_step_done(id) || self.is_started_dependency(wanted, id);
+            let free = plan.is_step_done(id) || self.is_met_dependency(service, id);
             if !free {
                 by.push(id.clone());
             }
@@ -399,21 +392,19 @@ impl Levels<'_> {
         plan.push(format!("service:{name}"), action, after, state);
     }
 
-    /// `condition: service_started` is satisfied as soon as the container of the wanted generation exists.
-    fn is_started_dependency(&self, service: &model::Service, id: &str) -> bool {
+    /// Whether this is the step of a service that is as far as this one needs it to be. `condition: service_started` is satisfied as
+    /// soon as the container of the wanted generation exists; one that others wait for to complete may be ready long before.
+    fn is_met_dependency(&self, service: &Service, id: &str) -> bool {
         let Some(name) = id.strip_prefix("service:") else {
             return false;
         };
+        let named = |name: &str| self.stack.services.iter().find(|(other, _)| other.as_str() == name);
         service.depends_on.iter().any(|(dependency, condition)| {
             dependency.as_str() == name
-                && *condition == Condition::Started
-                && self
-                    .observed
-                    .runtime
-                    .as_ref()
-                    .and_then(|o| o.services.get(dependency))
-                    .map(|fact| &fact.digest)
-                    == self.spec.service_digest(dependency).as_ref()
+                && named(name).is_some_and(|(dependency, other)| {
+                    self.wanted(dependency, other)
+                        .meets(*condition, self.observed.runtime.as_ref())
+                })
         })
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod execute;
 pub(crate) mod observe;
 pub(crate) mod outcome;
 mod receipt;
+pub(crate) mod stops;
 mod verify;
 mod worker;
 

@@ -222,11 +222,11 @@ impl Handle {
     /// [`Intent::NoEnvironment`], or whatever keeps it from being observed.
     pub async fn plan(&self, id: &EnvironmentId) -> Result<Plan, Intent> {
         let row = self.environment(id).await?;
-        let generations = self.context.store.generation_list(id).await?;
-        let Some(last) = generations.last() else {
+        let Some(last) = self.context.store.generation_newest(id).await? else {
             return Ok(Plan::default());
         };
-        let observed = crate::environment::observe::observe(&self.context, id, Some(last), BTreeSet::new()).await?;
+        let last = crate::environment::stops::numbered(&self.context, last).await?;
+        let observed = crate::environment::observe::observe(&self.context, id, Some(&last), BTreeSet::new()).await?;
         let desired = if row.wanted {
             Desired::Present {
                 spec: &last.spec,

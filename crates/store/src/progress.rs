@@ -59,8 +59,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO attempt (environment, generation, step, count, last, next, failure_json, succeeded)
              VALUES (?, ?, ?, 1, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET count = count + 1, last = excluded.last, next = excluded.next,
-                 failure_json = excluded.failure_json, succeeded = excluded.succeeded, waits = 0",
+             ON CONFLICT DO UPDATE SET count = CASE WHEN succeeded THEN 1 ELSE count + 1 END,
+                 last = excluded.last, next = excluded.next, failure_json = excluded.failure_json, succeeded = excluded.succeeded, waits = 0",
         )
         .bind(id.as_str())
         .bind(column::generation(n))

@@ -194,6 +194,13 @@ async fn tries_are_counted_and_the_last_one_is_remembered() {
         (3, &None, true)
     );
     assert!(store.attempt_list(&env, Generation(2)).await.unwrap().is_empty());
+    let failure = self::failure();
+    store
+        .attempt_record(&env, Generation(1), "start", Err(&failure), Timestamp(40), next)
+        .await
+        .unwrap();
+    let list = store.attempt_list(&env, Generation(1)).await.unwrap();
+    assert_eq!(list["start"].count, 1, "a success ends the count");
 }
 
 #[tokio::test]

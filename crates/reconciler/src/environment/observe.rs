@@ -25,7 +25,7 @@ pub(crate) async fn observe(
     // Nothing of this depends on anything else of it, and people wait for each look.
     let known = async { Ok(context.store.environment_get(environment).await?) };
     let data = async { Ok(context.store.data_fact_list(environment).await?) };
-    let steps = async { Ok(context.store.step_list(environment, row.generation).await?) };
+    let steps = carried_out(context, environment, row.generation);
     let images = images(context, &row.spec);
     let (images, runtime, known, sources, (snapshots, snapshots_failed), data, attempts, steps) = tokio::try_join!(
         images,
@@ -37,7 +37,6 @@ pub(crate) async fn observe(
         attempts_of(context, environment, row.generation),
         steps
     )?;
-    let carried_out = steps.into_iter().filter(|step| step.ok == Some(true));
     Ok(Observed {
         runtime,
         running,
@@ -48,7 +47,7 @@ pub(crate) async fn observe(
         snapshots_failed,
         data,
         attempts,
-        carried_out: carried_out.map(|step| step.step).collect(),
+        carried_out: steps,
         unused: known.is_some_and(|known| known.live_at.is_none()),
         verified: (row.outcome == Some(Outcome::Live)).then_some(row.generation),
         ..Observed::default()
@@ -111,6 +110,17 @@ async fn snapshots(context: &Context, spec: &EnvironmentSpec) -> Result<Snapshot
         }
     }
     Ok((existing, failed))
+}
+
+/// The steps that have succeeded in one generation.
+async fn carried_out(
+    context: &Context,
+    environment: &EnvironmentId,
+    generation: Generation,
+) -> Result<BTreeSet<String>, Trouble> {
+    let steps = context.store.step_list(environment, generation).await?;
+    let done = steps.into_iter().filter(|step| step.ok == Some(true));
+    Ok(done.map(|step| step.step).collect())
 }
 
 /// The failures so far in one generation, by step.

@@ -5,7 +5,7 @@ use crate::{
     egress, secret,
     trust::Trust,
 };
-use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, Power, SnapshotId, Stack, VolumeName, VolumeOrigin};
+use model::{EnvironmentId, EnvironmentSpec, Generation, Origin, SnapshotId, Stack, VolumeName, VolumeOrigin};
 use planner::{Action, Step, StepState, kept_snapshot};
 use runtime::{RuntimeError, Sake};
 use std::collections::BTreeSet;
@@ -135,16 +135,6 @@ async fn record(
     context.nudges.announcements();
     if environment.origin == Origin::Golden {
         context.nudges.goldens();
-    }
-    Ok(())
-}
-
-/// Stops what there is of a generation that is not live, as it stands.
-pub(crate) async fn stop(context: &Context, generation: &GenerationRow) -> Result<(), Trouble> {
-    let id = &generation.environment;
-    let observed = context.runtime.observe(id).await?;
-    if observed.is_some_and(|observed| observed.power != Power::Stopped) {
-        context.runtime.power(id, generation.generation, Power::Stopped).await?;
     }
     Ok(())
 }

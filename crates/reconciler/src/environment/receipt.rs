@@ -1,10 +1,10 @@
 //! The end of an environment: each entry of its ledger is seen gone, and the receipt says so.
 
 use crate::context::{Context, Trouble};
-use model::{Generation, Receipt, Resource};
-use planner::{Action, Observed, Plan};
+use model::{Generation, Job, JobEvent, Receipt, Resource};
+use planner::Observed;
 use std::{collections::BTreeSet, time::Duration};
-use store::{EnvironmentPatch, EnvironmentRow};
+use store::{EnvironmentPatch, EnvironmentRow, GenerationRow, StepRow};
 use tokio::time::sleep;
 
 /// Compares the ledger with what the runtime lists. What is listed and not in the ledger is entered first: a receipt never
@@ -14,7 +14,7 @@ pub(crate) async fn complete(
     context: &Context,
     environment: &EnvironmentRow,
     removal: Generation,
-    plan: &Plan,
+    last: Option<&GenerationRow>,
     observed: &Observed,
 ) -> Result<bool, Trouble> {
     let left: BTreeSet<Resource> = context
@@ -42,18 +42,16 @@ pub(crate) async fn complete(
         .collect();
     context.store.ledger_gone(&open, now).await?;
     let entries = context.store.ledger_list(&environment.id).await?;
+    let steps = context.store.step_list(&environment.id, removal).await?;
+    let began = steps.first().map_or(now, |step| step.began);
     let mut reason = environment.reason.clone();
-    for step in &plan.steps {
-        if let (Action::Job(job), Some(attempt)) = (&step.action, observed.attempts.get(&step.id)) {
-            reason.push_str(&format!("; the job {job} failed: {}", attempt.failure));
-        }
+    for told in last
+        .into_iter()
+        .flat_map(|last| jobs(environment, last, &steps, observed))
+    {
+        reason.push_str("; ");
+        reason.push_str(&told);
     }
-    let began = context
-        .store
-        .step_list(&environment.id, removal)
-        .await?
-        .first()
-        .map_or(now, |step| step.began);
     let receipt = Receipt {
         environment: environment.id.clone(),
         reason,
@@ -75,4 +73,36 @@ pub(crate) async fn complete(
     context.nudges.announcements();
     context.nudges.project(&environment.project);
     Ok(true)
+}
+
+/// What became of the jobs that belong to the end, where that is not what they are for.
+fn jobs(environment: &EnvironmentRow, last: &GenerationRow, steps: &[StepRow], observed: &Observed) -> Vec<String> {
+    let stack = last.spec.services();
+    let ends = |job: &&Job| matches!(job.on, JobEvent::Stop | JobEvent::Delete);
+    let tell = |job: &Job| {
+        let id = format!("job:{}", job.name);
+        match steps.iter().find(|step| step.step == id) {
+            Some(step) if step.ok == Some(true) => None,
+            Some(_) => {
+                let failure = observed.attempts.get(&id)?.failure.clone();
+                let named = failure.contains(job.name.as_str());
+                Some(if named {
+                    failure
+                } else {
+                    format!("the job {} failed: {failure}", job.name)
+                })
+            }
+            // One on stop has run before its environment stopped.
+            None if job.on == JobEvent::Stop => None,
+            None => {
+                let why = match environment.suspension() {
+                    Some(_) => "the environment was kept from running",
+                    None => "nothing of the environment had run",
+                };
+                Some(format!("the job {} was not run: {why}", job.name))
+            }
+        }
+    };
+    let all = stack.into_iter().flat_map(|stack| stack.jobs.values());
+    all.filter(ends).filter_map(tell).collect()
 }

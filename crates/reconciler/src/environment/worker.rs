@@ -3,11 +3,11 @@
 //! It takes no input: a nudge, a change in the runtime, the end of a step and a timer all mean "look again". It may be ended
 //! at any point; the next one starts from what is observed.
 
-use super::{assemble, execute, observe, outcome, receipt};
+use super::{assemble, execute, observe, outcome, receipt, stops};
 use crate::context::{Context, Trouble};
 use execute::{Job, StepError};
 use model::{EnvironmentId, Generation, Origin, Power, ServiceName, Stage, Timestamp};
-use planner::{Action, Desired, Observed, Plan, Step, StepState, backoff, plan};
+use planner::{ATTEMPTS_MAX, Action, Desired, Observed, Plan, Step, StepState, backoff, plan};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -123,8 +123,7 @@ impl Worker {
         self.drop_steps_of_others(generation.generation);
         outcome::agree(&self.context, row, &generation).await?;
         if row.suspension().is_some() && generation.outcome != Some(Outcome::Live) {
-            outcome::stop(&self.context, &generation).await?;
-            return Ok(Turn::Wait(None));
+            return self.turn_stopped(row, generation).await;
         }
         if generation.outcome == Some(Outcome::Failed) {
             return Ok(if outcome::bring_back(&self.context, row, &generation).await? {
@@ -137,6 +136,7 @@ impl Worker {
             // Whoever takes the golden out of it stops its engines, and nobody starts them again.
             return Ok(Turn::Wait(None));
         }
+        let generation = stops::numbered(&self.context, generation).await?;
         let observed = observe::observe(&self.context, &self.id, Some(&generation), self.running_steps()).await?;
         let desired = Desired::Present {
             spec: &generation.spec,
@@ -161,11 +161,43 @@ impl Worker {
         Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
     }
 
+    /// Stops what there is of a generation that is not live.
+    async fn turn_stopped(&mut self, row: &EnvironmentRow, newest: GenerationRow) -> Result<Turn, Trouble> {
+        let number = newest.generation;
+        let was_live = match row.live {
+            Some(live) => self.context.store.generation_get(&self.id, live).await?,
+            None => None,
+        };
+        let any = was_live.is_some();
+        let mut stopped = GenerationRow {
+            spec: was_live.map_or(newest.spec, |older| older.spec),
+            ..newest
+        };
+        stopped.spec.generation = number;
+        let stopped = stops::numbered(&self.context, stopped).await?;
+        let observed = observe::observe(&self.context, &self.id, Some(&stopped), self.running_steps()).await?;
+        let desired = Desired::Stopped {
+            spec: any.then_some(&stopped.spec),
+        };
+        let capabilities = self.context.runtime.capabilities();
+        let plan = plan(&desired, &observed, capabilities, self.context.now());
+        let held = self.start_ready(&plan, number, Some(&stopped)).await?;
+        Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
+    }
+
     async fn turn_absent(&mut self, row: &EnvironmentRow) -> Result<Turn, Trouble> {
         let newest = self.context.store.generation_newest(&self.id).await?;
-        let last = newest.as_ref();
-        let removal = last.map_or(Generation(1), |last| last.generation.next());
+        let removal = newest.as_ref().map_or(Generation(1), |newest| newest.generation.next());
         self.drop_steps_of_others(removal);
+        let mut last = match newest {
+            Some(newest) => Some(stops::numbered(&self.context, newest).await?),
+            None => None,
+        };
+        if let Some(last) = &mut last {
+            // Its jobs run after the removal has begun.
+            last.spec.generation = removal;
+        }
+        let last = last.as_ref();
         let mut observed = match last {
             Some(last) => observe::observe(&self.context, &self.id, Some(last), self.running_steps()).await?,
             None => Observed {
@@ -177,7 +209,8 @@ impl Worker {
         // Attempts at removing belong to the removal's own generation.
         observed.attempts = observe::attempts_of(&self.context, &self.id, removal).await?;
         let desired = Desired::Absent {
-            last: last.map(|row| &row.spec),
+            // What is kept from running is not run in order to end it.
+            last: last.map(|row| &row.spec).filter(|_| row.suspension().is_none()),
             generation: removal,
         };
         let plan = plan(
@@ -187,7 +220,7 @@ impl Worker {
             self.context.now(),
         );
         if plan.ready().any(|step| step.action == Action::Receipt) {
-            if receipt::complete(&self.context, row, removal, &plan, &observed).await? {
+            if receipt::complete(&self.context, row, removal, last, &observed).await? {
                 return Ok(Turn::Again);
             }
             // What does not go is looked at less and less often; most goes at once.
@@ -356,6 +389,37 @@ impl Worker {
         Ok(())
     }
 
+    /// A job on stop that failed is tried again before the next stop.
+    async fn forget_stop(&self, generation: Generation) -> Result<(), Trouble> {
+        let store = &self.context.store;
+        let tried = store.attempt_list(&self.id, generation).await?;
+        for step in tried.into_keys() {
+            if !step.starts_with("job:") {
+                continue;
+            }
+            let now = self.context.now();
+            store
+                .attempt_record(&self.id, generation, &step, Ok(()), now, None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A job on stop that is given up keeps nothing running, and does not make its generation fail.
+    async fn tell_of_stop(&self, step: &str, generation: Generation, failure: &Failure) -> Result<(), Trouble> {
+        let store = &self.context.store;
+        let of = store.generation_get(&self.id, generation).await?;
+        let Some(of) = of.filter(|of| step.starts_with("job:") && of.outcome.is_some()) else {
+            return Ok(());
+        };
+        let text = format!("{}; the services stop without it", failure.message);
+        let now = self.context.now();
+        store
+            .event_add(Some(&self.id), &of.spec.project, now, "job", &text)
+            .await?;
+        Ok(())
+    }
+
     async fn record(&self, step: &str, generation: Generation, result: Result<(), StepError>) -> Result<(), Trouble> {
         let now = self.context.now();
         self.context
@@ -364,6 +428,7 @@ impl Worker {
             .await?;
         match result {
             Ok(()) if step == "verify" => outcome::live(&self.context, &self.id, generation).await?,
+            Ok(()) if step == "wake" => self.forget_stop(generation).await?,
             Ok(()) => {}
             Err(mut error) => {
                 error.failure.step = step.to_owned();
@@ -372,7 +437,8 @@ impl Worker {
                     let known = rows.get(step).is_some_and(|attempt| attempt.waits);
                     return self.wait_for_room(step, generation, &error.failure, known).await;
                 }
-                let count = rows.get(step).map_or(0, |attempt| attempt.count) + 1;
+                let before = rows.get(step).filter(|attempt| !attempt.succeeded);
+                let count = before.map_or(0, |attempt| attempt.count) + 1;
                 // A removal is never given up.
                 let next = (error.transient || step == "remove").then(|| now.plus(backoff(count)));
                 tracing::info!(environment = %self.id, step, message = error.failure.message, "a step failed");
@@ -380,6 +446,9 @@ impl Worker {
                     .store
                     .attempt_record(&self.id, generation, step, Err(&error.failure), now, next)
                     .await?;
+                if count >= ATTEMPTS_MAX || next.is_none() {
+                    self.tell_of_stop(step, generation, &error.failure).await?;
+                }
             }
         }
         self.context.nudges.announcements();

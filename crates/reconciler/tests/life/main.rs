@@ -22,5 +22,6 @@ mod refused;
 mod secrets;
 mod sources;
 mod spares;
+mod stops;
 mod triggers;
 mod troubles;

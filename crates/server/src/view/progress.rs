@@ -283,9 +283,11 @@ fn matters_most(steps: &[StepView]) -> Option<&StepView> {
 }
 
 fn troubled(view: &EnvironmentView) -> Vec<String> {
-    let in_trouble = |state| {
+    let in_trouble = |service: &api::ServiceView| {
         use ServiceStateView::{BackingOff, Exited, Unhealthy};
-        matches!(state, BackingOff | Exited | Unhealthy)
+        // What nobody visits may run to its end, and others may wait for that.
+        let done = service.state == Exited && service.exit == Some(0) && service.url.is_none();
+        matches!(service.state, BackingOff | Exited | Unhealthy) && !done
     };
     let sentence = |service: &api::ServiceView| {
         let exit = service
@@ -304,7 +306,7 @@ fn troubled(view: &EnvironmentView) -> Vec<String> {
     };
     view.services
         .iter()
-        .filter(|service| in_trouble(service.state))
+        .filter(|service| in_trouble(service))
         .map(sentence)
         .collect()
 }
