@@ -162,7 +162,7 @@ pub(crate) static KEYS: [Entry; 351] = [
     entry("services.*.credential_spec.config", AsParent, ""),
     entry("services.*.credential_spec.file", AsParent, ""),
     entry("services.*.credential_spec.registry", AsParent, ""),
-    entry("services.*.depends_on.*.condition", Honoured, "`service_started`, `service_healthy`, `service_completed_successfully`."),
+    entry("services.*.depends_on.*.condition", Honoured, "`service_started`, `service_healthy`, `service_completed_successfully`. What has completed runs again only when it changes, or when data that it depends on begins anew; if it fails, so does the update, and what waits for it is not started."),
     entry("services.*.depends_on.*.required", Honoured, ""),
     entry("services.*.depends_on.*.restart", Honoured, "The service is started again when the other one changes."),
     entry("services.*.deploy.mode", Ignored, "every service runs once"),
