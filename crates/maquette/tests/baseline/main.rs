@@ -77,3 +77,48 @@ async fn it_sleeps_until_somebody_visits_and_again_after_a_push() {
     rig.ok(&["delete", "base", "--yes", "--watch"]).await;
     assert_eq!(processes(&id), 0);
 }
+
+/// A job that asks `web`, and ends with 7 if that answers.
+fn asking(name: &str, on: &str) -> String {
+    let ask = "import time, urllib.request; time.sleep(1); print('web says', urllib.request.urlopen('http://web:8080/page.txt')\
+               .read().decode(), flush=True)";
+    let ask = match on {
+        "delete" => format!("{ask}; raise SystemExit(7)"),
+        _ => ask.to_owned(),
+    };
+    let ask = serde_json::to_string(&ask).unwrap();
+    format!("    {name}: {{ run: [python3, -c, {ask}], on: {on}, needs: [web] }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_run_before_every_sleep_and_before_the_end() {
+    let jobs = format!("  jobs:\n{}{}policy:", asking("halt", "stop"), asking("bye", "delete"));
+    let settings = SETTINGS
+        .replace("baseline: none", "baseline: asleep")
+        .replace("policy:", &jobs);
+    let mut rig = Rig::new(&[
+        FileChange::write("compose.yaml", COMPOSE),
+        FileChange::write("maquette.yaml", settings),
+        FileChange::write("page.txt", "the page of main\n"),
+    ])
+    .await;
+    rig.start().await;
+    let begun = rig
+        .push("main", &[FileChange::write("page.txt", "the first page\n")])
+        .await;
+    let id = asleep(&rig, begun.as_str()).await;
+    rig.says(&["logs", "base", "halt"], &["web says the first page"]).await;
+    // The same commit sleeps a second time: so does the job run.
+    let before = rig.ok(&["logs", "base", "halt"]).await.matches("web says").count();
+    assert_eq!(before, 1);
+    let pushed = rig
+        .push("main", &[FileChange::write("page.txt", "another page\n")])
+        .await;
+    assert_eq!(asleep(&rig, pushed.as_str()).await, id);
+    rig.says(&["logs", "base", "halt"], &["web says another page"]).await;
+    // It is woken for what belongs to its end, and the receipt tells what became of that.
+    rig.ok(&["delete", "base", "--yes", "--watch"]).await;
+    let receipt = rig.ok(&["receipt", &id]).await;
+    assert!(receipt.contains("the job bye failed (status 7)"), "{receipt}");
+    assert_eq!(processes(&id), 0);
+}
