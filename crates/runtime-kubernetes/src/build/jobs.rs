@@ -64,6 +64,7 @@ pub(super) fn objects(order: &Order<'_>, job: &Job, findings: &mut Findings) -> 
         digest,
         networks: all.into_iter().map(labels::network).collect(),
         outside: !order.spec.egress.is_empty(),
+        completed_before: Vec::new(),
     };
     let (template, mut made) = pod::template(order, &unit, findings);
     let deadline = pod::probes::seconds(&place, "timeout", *timeout_ms, findings);

@@ -24,6 +24,8 @@ pub(crate) const DIGEST: &str = "maquette/digest";
 pub(crate) const CALLED: &str = "maquette/name";
 /// Annotation of a volume: the generation that it was made for.
 pub(crate) const INCARNATION: &str = "maquette/incarnation";
+/// Annotation of what runs a service: the names, among objects, of those that must have completed before, with commas between them.
+pub(crate) const COMPLETED: &str = "maquette/completed-before";
 /// On everything: the installation whose it is.
 pub(crate) const INSTANCE: &str = "maquette/instance";
 /// On everything: the environment whose it is.

@@ -17,7 +17,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Container, PodSpec, PodTemplateSpec, SeccompProfile},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use model::{Digest, Workload};
+use model::{Digest, ServiceName, Workload};
 use std::collections::BTreeMap;
 
 /// What a container may be given together. A config map holds 1 MiB with its names, and so does a secret.
@@ -42,6 +42,8 @@ pub(super) struct Unit<'a> {
     pub(super) networks: Vec<String>,
     /// Whether one of them leads outside.
     pub(super) outside: bool,
+    /// Services that must have completed before it.
+    pub(super) completed_before: Vec<&'a ServiceName>,
 }
 
 impl Unit<'_> {
@@ -84,6 +86,11 @@ impl Unit<'_> {
         let mut all = labels::map([(labels::CALLED, self.called)]);
         if let Some(digest) = &self.digest {
             all.extend(labels::map([(labels::DIGEST, digest.as_str())]));
+        }
+        if !self.completed_before.is_empty() {
+            let names = self.completed_before.iter().map(|name| names::workload(name.as_str()));
+            let names: Vec<String> = names.collect();
+            all.extend(labels::map([(labels::COMPLETED, &names.join(","))]));
         }
         all
     }

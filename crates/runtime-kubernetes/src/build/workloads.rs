@@ -26,8 +26,8 @@ pub(super) fn objects(
         ports,
         // `services` and the policy for the gateway.
         public_port,
-        // The planner's: it asks for the service when they are so.
-        depends_on: _,
+        // The planner's: it asks for the service when they are so. What is to complete is noted for the end of sleep.
+        depends_on,
         health,
         restart,
         stop_signal,
@@ -40,6 +40,9 @@ pub(super) fn objects(
     } = service;
     let place = Place::Service(name.clone());
     let (labels, outside) = connected(order, &place, networks, *net, findings);
+    let completed = depends_on
+        .iter()
+        .filter(|(_, condition)| **condition == Condition::Completed);
     let unit = pod::Unit {
         place: place.clone(),
         called: name.as_str(),
@@ -48,9 +51,10 @@ pub(super) fn objects(
         digest: order.spec.service_digest(name),
         networks: labels,
         outside: outside && !order.spec.egress.is_empty(),
+        completed_before: completed.map(|(name, _)| name).collect(),
     };
     let (mut template, mut made) = pod::template(order, &unit, findings);
-    let completes = is_waited_for(order, name);
+    let completes = order.stack.awaiting_end_of(name).next().is_some();
     if let Some(spec) = &mut template.spec {
         let grace = pod::probes::seconds(&place, "stop_grace", *stop_grace_ms, findings);
         spec.termination_grace_period_seconds = Some(grace.into());
@@ -110,14 +114,6 @@ fn connected(
     }
     let labels = names.iter().map(|name| labels::network(Some(name.as_str())));
     (labels.collect(), outside)
-}
-
-/// Whether another service waits for this one to run to its end.
-fn is_waited_for(order: &Order<'_>, name: &ServiceName) -> bool {
-    let services = order.stack.services.values();
-    services
-        .into_iter()
-        .any(|other| other.depends_on.get(name) == Some(&Condition::Completed))
 }
 
 /// All ports of a service, each once.

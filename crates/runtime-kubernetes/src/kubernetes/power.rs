@@ -6,7 +6,7 @@ use crate::{
     api::failed,
     build::labels::{self, SERVICE},
     names,
-    observe::has_seen,
+    observe::{has_seen, job_exit, of_service},
 };
 use k8s_openapi::api::core::v1::Pod;
 use model::{EnvironmentId, Generation, Power, ServiceName};
@@ -60,6 +60,11 @@ impl KubernetesRuntime {
             .filter(|(_, runner, _)| is_meant(&runner.label))
             .collect();
         for (kind, runner, _) in &meant {
+            // It would run without what it needs. Whoever wants it to run asks again when that is there.
+            let is_open = |label: &String| !self.has_completed(namespace, label);
+            if on && runner.completed_before.iter().any(is_open) {
+                continue;
+            }
             let change = match kind {
                 // One that has ended ignores that.
                 Kind::Job => json!({"spec": {"suspend": !on}}),
@@ -121,6 +126,17 @@ impl KubernetesRuntime {
                 left.join(", ")
             ),
         ))
+    }
+
+    /// Whether a service has run to its end, and well.
+    fn has_completed(&self, namespace: &str, label: &str) -> bool {
+        let pods = self.watches.pods.state();
+        let found = self.watches.jobs.find(|job| {
+            let of = job.spec.as_ref().and_then(|spec| of_service(&spec.template));
+            let completed = || job_exit(job, &pods).is_some_and(|(code, _)| code == 0);
+            job.metadata.namespace.as_deref() == Some(namespace) && of == Some(label) && completed()
+        });
+        found.is_some()
     }
 
     /// An environment that somebody asks about.

@@ -316,8 +316,13 @@ impl KubernetesRuntime {
             if let (Some(name), Some(label), Some(in_namespace)) = (&meta.name, label, &meta.namespace)
                 && in_namespace == namespace
             {
-                let (name, label) = (name.clone(), label.to_owned());
-                all.push((kind, Runner { name, label }, meta.uid.clone()));
+                let completed = labels::note(meta, labels::COMPLETED).unwrap_or_default();
+                let runner = Runner {
+                    name: name.clone(),
+                    label: label.to_owned(),
+                    completed_before: completed.split_terminator(',').map(str::to_owned).collect(),
+                };
+                all.push((kind, runner, meta.uid.clone()));
             }
         };
         for object in self.watches.deployments.state() {
@@ -428,6 +433,8 @@ pub(super) struct Runner {
     pub(super) name: String,
     /// The name of the service among objects.
     pub(super) label: String,
+    /// The names, among objects, of services that must have completed before it.
+    pub(super) completed_before: Vec<String>,
 }
 
 fn key(object: &Object) -> (Kind, String) {
