@@ -11,6 +11,7 @@
 #[path = "../program/bench.rs"]
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod bench;
+mod built;
 mod crossed;
 mod every_step;
 mod first_start;
