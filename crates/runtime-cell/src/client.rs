@@ -5,7 +5,7 @@ mod link;
 mod streams;
 
 use crate::{
-    names::{self, UnitName},
+    names,
     protocol::{Answer, CONTROL_SOCKET, DIAL_SOCKET, Request, SecretValues},
 };
 use async_trait::async_trait;
@@ -255,7 +255,7 @@ impl Runtime for CellRuntime {
     fn job_footprint(&self, spec: &EnvironmentSpec, job: &JobName) -> Vec<Resource> {
         let found = spec.services().and_then(|s| s.jobs.get(job));
         found
-            .map(|j| names::unit_footprint(&self.instance, spec, &UnitName::job(job), &j.workload))
+            .map(|j| names::job_footprint(&self.instance, spec, j))
             .unwrap_or_default()
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Each holds environment and, where it is visible to the whole machine, instance: everything can be found by listing.
 
+use crate::sandbox::cgroup::builds;
 use model::{
-    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, JobName, Mount, MountKind,
-    Resource, Root, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
+    CommitId, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, InstanceId, Job, JobName, Mount,
+    MountKind, Resource, Root, ServiceName, SnapshotId, SourceName, Stage, VolumeName, Workload,
 };
 use runtime::SourceKey;
 
@@ -193,15 +194,31 @@ pub(crate) fn build_footprint(instance: &InstanceId, spec: &EnvironmentSpec, ser
     let environment = &spec.environment;
     let unit = UnitName::build(service);
     let volumes = [build_storage(&unit), build_work(&unit), build_bases(&unit)];
-    let mut all = vec![
-        container(environment, container_id(instance, environment, &unit)),
-        cgroup(environment, format!("{environment}/{}", unit.as_str())),
-    ];
+    let mut all = vec![container(environment, container_id(instance, environment, &unit))];
+    all.extend(build_groups(environment, &unit));
     all.extend(volumes.iter().map(|name| subvolume(environment, name)));
     all.push(build_layers(
         environment,
         build_cache(environment, &unit, builds_by_approval(spec, service)),
     ));
+    all
+}
+
+/// The control groups of a build, which lie beside those of what runs.
+fn build_groups(environment: &EnvironmentId, unit: &UnitName) -> [Resource; 2] {
+    let id = environment.as_str();
+    [builds::group(id), builds::group_of(id, unit.as_str())].map(|path| cgroup(environment, path))
+}
+
+/// What a job needs.
+pub(crate) fn job_footprint(instance: &InstanceId, spec: &EnvironmentSpec, job: &Job) -> Vec<Resource> {
+    let unit = UnitName::job(&job.name);
+    let mut all = unit_footprint(instance, spec, &unit, &job.workload);
+    if job.product.is_some() {
+        let beside = cgroup(&spec.environment, group_of(&spec.environment, &unit));
+        all.retain(|resource| *resource != beside);
+        all.extend(build_groups(&spec.environment, &unit));
+    }
     all
 }
 
@@ -227,6 +244,10 @@ pub(crate) fn network(environment: &EnvironmentId) -> Resource {
 /// What the door has of an environment: sockets in its network.
 pub(crate) fn door(environment: &EnvironmentId) -> Resource {
     resource(environment, "door", environment.to_string())
+}
+
+fn group_of(environment: &EnvironmentId, unit: &UnitName) -> String {
+    format!("{environment}/{}", unit.as_str())
 }
 
 /// A control group, relative to the instance's.
@@ -300,7 +321,7 @@ pub(crate) fn unit_footprint(
     let environment = &spec.environment;
     let mut all = vec![
         container(environment, container_id(instance, environment, unit)),
-        cgroup(environment, format!("{environment}/{}", unit.as_str())),
+        cgroup(environment, group_of(environment, unit)),
     ];
     all.extend(
         layers(spec, unit, workload)

@@ -17,6 +17,8 @@ mod attacks;
 mod dockerfiles;
 #[path = "builds/ends.rs"]
 mod ends;
+#[path = "builds/priority.rs"]
+mod priority;
 
 #[test]
 #[ignore = "run by the rig as its cell host"]

@@ -40,8 +40,6 @@ use std::{
 const LAYER_BYTES: u64 = 1 << 30;
 /// The limit of the environment is what bounds a build.
 const BUILD_BYTES: u64 = 64 << 30;
-/// Of the processors, beside 1024 of every service.
-const BUILD_SHARES: u64 = 64;
 /// Where the root of a container from an image is mounted while the container is made.
 const ROOT: &str = "root";
 /// The files that a build is given, below its bundle.
@@ -207,6 +205,11 @@ impl Host {
             self.furnish_engine(cell, engine).map_err(io)?;
         }
         let plan = self.plan(cell, resolved)?;
+        if resolved.builds {
+            let limits = self.environment(&cell.environment)?.inner().record.limits;
+            let id = cell.environment.as_str();
+            self.groups.ensure_builds(id, &limits).map_err(io)?;
+        }
         bundle::write(&container.bundle, &plan).map_err(io)?;
         if let Some(files) = &resolved.given {
             give(&container.bundle.join(GIVEN), files, cell.range.first).map_err(io)?;
@@ -327,9 +330,13 @@ impl Host {
             builds: resolved.given.is_some(),
             mounts,
             limits,
-            shares: resolved.builds.then_some(BUILD_SHARES),
             bounds_swap: self.groups.bounds_swap(),
-            cgroup: self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str()),
+            cgroup: if resolved.builds {
+                self.groups
+                    .oci_path_of_build(cell.environment.as_str(), cell.unit.as_str())
+            } else {
+                self.groups.oci_path(cell.environment.as_str(), cell.unit.as_str())
+            },
             range: cell.range,
             etc: self.etc.clone(),
             init: resolved.options.init.unwrap_or_default().then(init::program).flatten(),

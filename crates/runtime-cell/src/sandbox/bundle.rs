@@ -157,8 +157,6 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<(String, Entry)>,
     /// Bounds.
     pub(crate) limits: Limits,
-    /// Its share of the processors where they are wanted by others too, beside 1024 of any other; absent for as much.
-    pub(crate) shares: Option<u64>,
     /// Whether the kernel counts what is swapped out.
     pub(crate) bounds_swap: bool,
     /// Its control group.
@@ -407,9 +405,6 @@ fn resources(plan: &Plan) -> Value {
             // Of both together, whatever the version of the control groups: nothing of a cell is swapped out.
             resources["memory"]["swap"] = bytes.into();
         }
-    }
-    if let Some(shares) = plan.shares {
-        resources["cpu"] = json!({ "shares": shares });
     }
     if let Some(millis) = limits.cpu_millis {
         resources["cpu"]["quota"] = cgroup::quota(millis).into();

@@ -1,7 +1,9 @@
 //! Control groups of both versions: limits, freezing, and the list of processes that belongs to each container.
 //!
-//! The tree is `<parent>/<environment>/<container>`; the host process and the monitors live in `<parent>/host`.
+//! The tree is `<parent>/<environment>/<container>`, for builds `<parent>/builds/<environment>/<container>`; the host process and the
+//! monitors live in `<parent>/host`.
 
+pub(crate) mod builds;
 mod share;
 
 use model::Limits;
@@ -101,13 +103,23 @@ impl Cgroups {
         for (name, root) in self.own() {
             let path = root.join(&self.parent).join(environment);
             fs::create_dir_all(&path)?;
-            if self.unified {
-                delegate(&path)?;
+            self.limit(name, &path, limits)?;
+            let builds = self.of_builds(root, environment);
+            if builds.is_dir() {
+                self.limit(name, &builds, limits)?;
             }
-            for (controller, file, value) in settings(self.unified, limits) {
-                if (self.unified || controller == name) && (!SWAP_FILES.contains(&file) || path.join(file).exists()) {
-                    fs::write(path.join(file), value)?;
-                }
+        }
+        Ok(())
+    }
+
+    /// Sets the limits of an environment's group in one hierarchy.
+    fn limit(&self, hierarchy: &str, path: &Path, limits: &Limits) -> io::Result<()> {
+        if self.unified {
+            delegate(path)?;
+        }
+        for (controller, file, value) in settings(self.unified, limits) {
+            if (self.unified || controller == hierarchy) && (!SWAP_FILES.contains(&file) || path.join(file).exists()) {
+                fs::write(path.join(file), value)?;
             }
         }
         Ok(())
@@ -135,12 +147,15 @@ impl Cgroups {
     }
 
     fn set_frozen(&self, environment: &str, frozen: bool) -> io::Result<()> {
-        let Some(path) = self.group("freezer", environment) else {
-            return Ok(());
-        };
-        if !path.exists() {
-            return Ok(());
+        for path in self.both("freezer", environment) {
+            if path.exists() {
+                self.set_frozen_at(&path, frozen)?;
+            }
         }
+        Ok(())
+    }
+
+    fn set_frozen_at(&self, path: &Path, frozen: bool) -> io::Result<()> {
         let (file, value, state, wanted) = match (self.unified, frozen) {
             (true, true) => ("cgroup.freeze", "1", "cgroup.events", "frozen 1"),
             (true, false) => ("cgroup.freeze", "0", "cgroup.events", "frozen 0"),
@@ -163,7 +178,7 @@ impl Cgroups {
     /// All processes in an environment, or in one container of it.
     pub(crate) fn processes(&self, environment: &str, container: Option<&str>) -> io::Result<BTreeSet<u32>> {
         let mut found = BTreeSet::new();
-        if let Some(mut path) = self.group("freezer", environment) {
+        for mut path in self.both("freezer", environment) {
             path.extend(container);
             collect_processes(&path, &mut found)?;
         }
@@ -195,19 +210,23 @@ impl Cgroups {
 
     /// Has the kernel kill a group and all below it, those included that are being forked. Tells whether it can.
     fn kill_at_once(&self, environment: &str, container: Option<&str>) -> io::Result<bool> {
-        let Some(mut path) = self.group("freezer", environment).filter(|_| self.unified) else {
+        if !self.unified {
             return Ok(false);
-        };
-        path.extend(container);
-        // Made by nobody but the kernel: where it is not, the kernel is too old or the group is gone.
-        match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
-            Ok(mut file) => match io::Write::write_all(&mut file, b"1") {
-                Err(e) if !gone(&e) => Err(e),
-                _ => Ok(true),
-            },
-            Err(e) if gone(&e) => Ok(false),
-            Err(e) => Err(e),
         }
+        for mut path in self.both("freezer", environment) {
+            path.extend(container);
+            // Made by nobody but the kernel: where it is not, the kernel is too old or the group is gone.
+            match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
+                Ok(mut file) => match io::Write::write_all(&mut file, b"1") {
+                    Err(e) if !gone(&e) => return Err(e),
+                    _ => {}
+                },
+                Err(e) if gone(&e) && path.is_dir() => return Ok(false),
+                Err(e) if gone(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
     }
 
     /// A number may have been given to another process since it was read: look again once the process is held.
@@ -218,8 +237,8 @@ impl Cgroups {
         let Ok(held) = pidfd_open(id, PidfdFlags::empty()) else {
             return;
         };
-        let belongs = fs::read_to_string(format!("/proc/{pid}/cgroup"))
-            .is_ok_and(|groups| groups.contains(&format!("/{}/{environment}/", self.parent)));
+        let belongs =
+            fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| self.is_within(&groups, environment));
         if belongs {
             // It may have ended in the meantime, which is what is wanted.
             let _ = pidfd_send_signal(held, Signal::KILL);
@@ -229,9 +248,16 @@ impl Cgroups {
     /// Removes the groups of an environment, or of one container of it, and returns when they are gone.
     pub(crate) fn remove(&self, environment: &str, container: Option<&str>) -> io::Result<()> {
         for (_, root) in &self.hierarchies {
-            let mut path = root.join(&self.parent).join(environment);
-            path.extend(container);
-            remove_tree(&path, Instant::now() + PATIENCE)?;
+            for mut path in [
+                root.join(&self.parent).join(environment),
+                self.of_builds(root, environment),
+            ] {
+                path.extend(container);
+                remove_tree(&path, Instant::now() + PATIENCE)?;
+            }
+            if container.is_none() {
+                self.leave_builds(root);
+            }
         }
         Ok(())
     }
@@ -240,11 +266,9 @@ impl Cgroups {
     pub(crate) fn environments(&self) -> io::Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         for (_, root) in &self.hierarchies {
-            found.extend(
-                children(&root.join(&self.parent))?
-                    .into_iter()
-                    .filter(|name| name != HOST && name != TRIAL),
-            );
+            let all = children(&root.join(&self.parent))?.into_iter();
+            found.extend(all.filter(|name| ![HOST, TRIAL, builds::BUILDS].contains(&name.as_str())));
+            found.extend(children(&root.join(&self.parent).join(builds::BUILDS))?);
         }
         Ok(found)
     }
@@ -258,6 +282,12 @@ impl Cgroups {
                 found.insert(environment.to_owned());
             }
             found.extend(children(&path)?.into_iter().map(|name| format!("{environment}/{name}")));
+            let path = self.of_builds(root, environment);
+            if path.exists() {
+                found.insert(builds::group(environment));
+            }
+            let units = children(&path)?.into_iter();
+            found.extend(units.map(|name| builds::group_of(environment, &name)));
         }
         Ok(found)
     }
@@ -278,13 +308,15 @@ impl Cgroups {
         } else {
             "memory.oom_control"
         };
-        let Some(path) = self.group("memory", environment) else {
-            return 0;
+        let texts = self
+            .both("memory", environment)
+            .into_iter()
+            .filter_map(|path| fs::read_to_string(path.join(container).join(file)).ok());
+        let kills = |text: String| -> Option<u64> {
+            text.lines()
+                .find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok())
         };
-        let text = fs::read_to_string(path.join(container).join(file)).unwrap_or_default();
-        text.lines()
-            .find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok())
-            .unwrap_or(0)
+        texts.filter_map(kills).sum()
     }
 
     /// What a file of a container's group says, if there is such a file.

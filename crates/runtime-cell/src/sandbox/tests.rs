@@ -71,7 +71,6 @@ fn one_service_runs_is_dialled_and_leaves_nothing() {
             },
         )],
         limits,
-        shares: None,
         bounds_swap: groups.bounds_swap(),
         cgroup: groups.oci_path("e1", "web"),
         range,

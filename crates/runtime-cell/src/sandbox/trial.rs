@@ -114,7 +114,6 @@ fn attempt(container: &Container, ground: &Ground<'_>) -> Result<Duration, Strin
         builds: false,
         mounts: Vec::new(),
         limits,
-        shares: None,
         bounds_swap: ground.groups.bounds_swap(),
         cgroup: ground.groups.oci_path(TRIAL, UNIT),
         range: ground.range,

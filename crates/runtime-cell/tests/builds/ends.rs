@@ -77,7 +77,7 @@ async fn a_newer_push_ends_the_build_that_it_supersedes() {
     let quick = format!("FROM {BASE}\nRUN echo quick\n");
     let (superseded, made) = tokio::join!(bench.run(&old), async {
         let begun = Instant::now();
-        while !log_or_nothing(&bench).await.contains("\nbegun") {
+        while !bench.printed().await.contains("\nbegun") {
             assert!(begun.elapsed() < PATIENCE, "{}", bench.rig.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -90,19 +90,6 @@ async fn a_newer_push_ends_the_build_that_it_supersedes() {
     assert!(matches!(late, Err(RuntimeError::Superseded { .. })), "{late:?}");
     bench.nothing_left();
     bench.end().await;
-}
-
-async fn log_or_nothing(bench: &Bench) -> String {
-    use futures::StreamExt as _;
-    use runtime::Runtime as _;
-    let lines = bench
-        .runtime
-        .logs(&bench.environment, "build:web", runtime::LogQuery::default())
-        .await;
-    match lines {
-        Ok(lines) => lines.map(|line| line.text).collect::<Vec<_>>().await.join("\n"),
-        Err(_) => String::new(),
-    }
 }
 
 #[tokio::test]

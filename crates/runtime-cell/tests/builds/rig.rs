@@ -194,6 +194,18 @@ impl Bench {
         lines.join("\n")
     }
 
+    /// What the build has printed so far, if it has begun.
+    pub(crate) async fn printed(&self) -> String {
+        let lines = self
+            .runtime
+            .logs(&self.environment, "build:web", LogQuery::default())
+            .await;
+        match lines {
+            Ok(lines) => lines.map(|line| line.text).collect::<Vec<_>>().await.join("\n"),
+            Err(_) => String::new(),
+        }
+    }
+
     /// Runs the image as a service and a command in it.
     pub(crate) async fn inside(&self, number: u64, image: &ImageDigest, argv: &[&str]) -> String {
         let mut app = service(&["sleep", "1000"], &[]);

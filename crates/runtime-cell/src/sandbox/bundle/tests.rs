@@ -17,7 +17,6 @@ fn plan() -> Plan {
         builds: false,
         mounts: vec![],
         limits: Limits::default(),
-        shares: None,
         bounds_swap: true,
         cgroup: "/m/e/c".into(),
         range: idmap::Range { first: 1_000_000 },

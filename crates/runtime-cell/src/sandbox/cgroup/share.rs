@@ -1,7 +1,7 @@
 //! What an environment takes from the others: its share of the CPU when there is not enough for all, and its memory.
 
 use super::Cgroups;
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 impl Cgroups {
     /// Gives an environment the usual share of the CPU, or the least that there is: then it gets what nobody else wants.
@@ -25,7 +25,12 @@ impl Cgroups {
     /// Bytes of memory that an environment keeps from others: what its processes hold, without what is also on disk. `None` if the
     /// kernel does not count.
     pub(crate) fn memory(&self, environment: &str) -> Option<u64> {
-        let path = self.group("memory", environment)?;
+        let paths = self.both("memory", environment).into_iter();
+        let counted = paths.filter_map(|path| self.memory_at(&path));
+        counted.reduce(|sum, bytes| sum + bytes)
+    }
+
+    fn memory_at(&self, path: &Path) -> Option<u64> {
         let text = fs::read_to_string(path.join("memory.stat")).ok()?;
         let names = if self.unified {
             ["anon", "shmem"]
