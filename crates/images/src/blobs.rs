@@ -86,6 +86,35 @@ impl Blobs {
         Ok(None)
     }
 
+    /// Looks at kept blobs again and removes each that is not what its name says, or can not be read: a disk may have damaged it, and it
+    /// is fetched anew then. Returns how many. Reads all of them, so it blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when one can not be removed.
+    pub fn discard_damaged(&self, digests: impl IntoIterator<Item = BlobDigest>) -> Result<u64> {
+        let mut discarded = 0;
+        for digest in digests {
+            let path = self.place(&digest);
+            let sound = match fs::File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.and_then(|mut file| {
+                    let mut hasher = Sha256::new();
+                    std::io::copy(&mut file, &mut hasher)?;
+                    Ok(BlobDigest::finish(hasher) == digest)
+                }),
+            };
+            if sound.unwrap_or(false) {
+                continue;
+            }
+            tracing::warn!(%digest, "a layer that was kept is damaged and is thrown away");
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("removed", &path)(error)),
+                _ => discarded += 1,
+            }
+        }
+        Ok(discarded)
+    }
+
     /// Keeps a small blob.
     ///
     /// # Errors
@@ -272,6 +301,23 @@ mod tests {
         fs::write(blobs.path(&digest).unwrap(), b"manifesT").unwrap();
         assert_eq!(blobs.read(&digest, 100).unwrap(), None);
         assert!(blobs.path(&digest).is_none());
+    }
+
+    #[test]
+    fn of_kept_layers_only_the_damaged_ones_are_thrown_away() {
+        let (_dir, blobs) = store();
+        let [sound, damaged, short, absent] =
+            [&b"sound"[..], b"damaged", b"short", b"absent"].map(|b| blobs.put(b).unwrap());
+        fs::write(blobs.path(&damaged).unwrap(), b"damagex").unwrap();
+        fs::write(blobs.path(&short).unwrap(), b"sho").unwrap();
+        fs::remove_file(blobs.path(&absent).unwrap()).unwrap();
+        let all = [sound, damaged, short, absent];
+        assert_eq!(blobs.discard_damaged(all).unwrap(), 2);
+        assert_eq!(
+            all.map(|digest| blobs.path(&digest).is_some()),
+            [true, false, false, false]
+        );
+        assert_eq!(blobs.discard_damaged(all).unwrap(), 0);
     }
 
     #[test]

@@ -13,12 +13,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 use url::Url;
 
 /// For making a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Without a byte for so long, a registry counts as gone.
 const SILENCE: Duration = Duration::from_secs(30);
+/// A manifest or a token comes whole within this, however often a byte of it comes.
+const WHOLE: Duration = Duration::from_secs(60);
 /// A token's answer is short.
 const MAX_TOKEN_ANSWER: u64 = 256 * 1024;
 /// Of an error's body only the first words are shown.
@@ -223,7 +226,14 @@ impl BodyError {
 }
 
 /// Reads a body of at most `limit` bytes, whatever its header claims.
-pub(crate) async fn read_capped(mut response: Response, limit: u64) -> std::result::Result<Vec<u8>, BodyError> {
+pub(crate) async fn read_capped(response: Response, limit: u64) -> std::result::Result<Vec<u8>, BodyError> {
+    let late = || BodyError::Cut(format!("its answer is not whole after {} s", WHOLE.as_secs()));
+    timeout(WHOLE, read_whole(response, limit))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+async fn read_whole(mut response: Response, limit: u64) -> std::result::Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|error| BodyError::Cut(words(&error)))? {
         if (body.len() + part.len()) as u64 > limit {

@@ -44,6 +44,18 @@ pub enum Error {
         /// In words.
         reason: String,
     },
+    /// The registry sends, but so little that it would never end.
+    #[error("{registry} sends too slowly: {got} bytes within {} s, where {least} are the least", .within.as_secs_f32())]
+    Slow {
+        /// Who was asked.
+        registry: String,
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that should have come at least.
+        least: u64,
+        /// In which time.
+        within: Duration,
+    },
     /// The address is not one that a name from a pull request may lead to.
     #[error("{host} is not a public address, and the operator has named no such registry")]
     NotPublic {
@@ -117,9 +129,15 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Mismatch { .. } | Self::Io { .. }) || self.is_of_registry()
+    }
+
+    /// Whether the registry does not work, or does not want to be asked now: nothing can be concluded about the image.
+    #[must_use]
+    pub fn is_of_registry(&self) -> bool {
         matches!(
             self,
-            Self::RateLimited { .. } | Self::Unreachable { .. } | Self::Mismatch { .. } | Self::Io { .. }
+            Self::RateLimited { .. } | Self::Unreachable { .. } | Self::Slow { .. }
         )
     }
 

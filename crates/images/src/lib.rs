@@ -36,7 +36,7 @@ pub use dockerfile::{DockerfileImage, dockerfile_images};
 pub use dockerignore::DockerIgnore;
 pub use error::{Error, Result};
 pub use manifest::{Layer, Platform};
-pub use pull::{Described, Image, Limits, Progress};
+pub use pull::{Described, Image, Limits, Pace, Progress};
 pub use reference::{DEFAULT_REGISTRY, InvalidReference, Reference};
 pub use registries::{Credentials, Registries, Registry};
 pub use user::{ImageUser, UnknownUser};

@@ -11,7 +11,7 @@ use crate::{
 };
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Layers of one image that are fetched at once; what Docker does.
 const AT_ONCE: usize = 3;
@@ -27,6 +27,62 @@ pub struct Limits {
     pub layers: usize,
     /// All layers together as they are fetched, in bytes.
     pub compressed_bytes: u64,
+    /// How slowly a layer may come.
+    pub pace: Pace,
+}
+
+/// The least that a registry has to send: one that sends a byte now and then would hold up a pull for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes of one layer.
+    pub bytes: u64,
+    /// In each such time.
+    pub within: Duration,
+}
+
+impl Default for Pace {
+    /// A mebibyte a minute, for each of some layers at once: what a line of half a megabit a second still gives.
+    fn default() -> Self {
+        Self {
+            bytes: 1 << 20,
+            within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Counts what comes.
+struct Meter {
+    pace: Pace,
+    since: Instant,
+    got: u64,
+}
+
+impl Meter {
+    fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            since: Instant::now(),
+            got: 0,
+        }
+    }
+
+    /// Notes what came. Silence is bounded elsewhere, so looking when something comes suffices.
+    fn note(&mut self, bytes: usize, registry: &str) -> Result<()> {
+        self.got += bytes as u64;
+        if self.since.elapsed() < self.pace.within {
+            return Ok(());
+        }
+        if self.got < self.pace.bytes {
+            return Err(Error::Slow {
+                registry: registry.to_owned(),
+                got: self.got,
+                least: self.pace.bytes,
+                within: self.pace.within,
+            });
+        }
+        *self = Self::new(self.pace);
+        Ok(())
+    }
 }
 
 impl Default for Limits {
@@ -34,6 +90,7 @@ impl Default for Limits {
         Self {
             layers: 200,
             compressed_bytes: 16 << 30,
+            pace: Pace::default(),
         }
     }
 }
@@ -114,7 +171,7 @@ impl Client {
         limits: &Limits,
     ) -> Result<Described> {
         let manifest = manifest::find(self, blobs, &image.at(told), platform, limits).await?;
-        let (config, _) = self.config(blobs, image, &manifest).await?;
+        let (config, _) = self.config(blobs, image, &manifest, limits.pace).await?;
         Ok(Described {
             told,
             digest: manifest.digest,
@@ -128,9 +185,11 @@ impl Client {
         blobs: &Blobs,
         image: &Reference,
         manifest: &manifest::Manifest,
+        pace: Pace,
     ) -> Result<(ImageConfig, Vec<BlobDigest>)> {
         let wanted = &manifest.config;
-        self.blob(blobs, &image.at(manifest.digest), wanted, &Quiet).await?;
+        self.blob(blobs, &image.at(manifest.digest), wanted, pace, &Quiet)
+            .await?;
         let Some(bytes) = blobs.read(&wanted.digest, MAX_MANIFEST)? else {
             return Err(unsupported(
                 image,
@@ -155,7 +214,7 @@ impl Client {
         let manifest = manifest::find(self, blobs, image, platform, limits).await?;
         let pinned = image.at(manifest.digest);
         let config_digest = manifest.config.digest;
-        let (config, diffs) = self.config(blobs, image, &manifest).await?;
+        let (config, diffs) = self.config(blobs, image, &manifest, limits.pace).await?;
         if diffs.len() != manifest.layers.len() {
             return Err(unsupported(
                 image,
@@ -179,7 +238,7 @@ impl Client {
         progress.layers(&layers);
         let mut fetching = Vec::new();
         for layer in &manifest.layers {
-            fetching.push(self.blob(blobs, &pinned, layer, progress));
+            fetching.push(self.blob(blobs, &pinned, layer, limits.pace, progress));
         }
         futures::stream::iter(fetching)
             .buffer_unordered(AT_ONCE)
@@ -193,7 +252,14 @@ impl Client {
         })
     }
 
-    async fn blob(&self, blobs: &Blobs, image: &Reference, wanted: &Descriptor, progress: &dyn Progress) -> Result<()> {
+    async fn blob(
+        &self,
+        blobs: &Blobs,
+        image: &Reference,
+        wanted: &Descriptor,
+        pace: Pace,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let turn = blobs.turn(&wanted.digest);
         let _turn = turn.lock().await;
         if blobs.path(&wanted.digest).is_some() {
@@ -203,7 +269,7 @@ impl Client {
         let mut draft = blobs.draft().await?;
         let mut pause = PAUSE;
         for tried in 1.. {
-            let error = match self.fill(&mut draft, image, wanted, progress).await {
+            let error = match self.fill(&mut draft, image, wanted, pace, progress).await {
                 Ok(registry) => match draft.keep(blobs, &wanted.digest).await? {
                     Ok(()) => return Ok(()),
                     // What came whole and is wrong comes wrong again only if somebody lies; one more try tells.
@@ -219,8 +285,12 @@ impl Client {
                 },
                 Err(error) => error,
             };
-            let again =
-                matches!(error, Error::Unreachable { .. }) || (tried == 1 && matches!(error, Error::Mismatch { .. }));
+            let again = match error {
+                // What has come until then is not fetched again.
+                Error::Unreachable { .. } | Error::Slow { .. } => true,
+                Error::Mismatch { .. } => tried == 1,
+                _ => false,
+            };
             if tried >= TRIES || !again {
                 return Err(error);
             }
@@ -237,6 +307,7 @@ impl Client {
         draft: &mut crate::blobs::Draft,
         image: &Reference,
         wanted: &Descriptor,
+        pace: Pace,
         progress: &dyn Progress,
     ) -> Result<String> {
         let name = wanted.digest.to_string();
@@ -254,6 +325,7 @@ impl Client {
             reqwest::StatusCode::PARTIAL_CONTENT => 0,
             _ => draft.written(),
         };
+        let mut meter = Meter::new(pace);
         loop {
             let part = match response.chunk().await {
                 Ok(Some(part)) => part,
@@ -265,6 +337,7 @@ impl Client {
                     });
                 }
             };
+            meter.note(part.len(), &endpoint.registry)?;
             let skipped = skip.min(part.len() as u64);
             skip -= skipped;
             let part = &part[usize::try_from(skipped).unwrap_or(part.len())..];

@@ -146,6 +146,9 @@ pub struct ServiceStack {
     /// The networks that services name; empty if all share one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<NetworkName, Network>,
+    /// What the Dockerfiles of the stack start from, by name, as it was when they were built. Empty until then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bases: BTreeMap<String, ImageDigest>,
 }
 
 /// What turns a stack of objects into manifests.

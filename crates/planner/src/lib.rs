@@ -15,7 +15,7 @@ use model::{
     Capabilities, DataFact, EnvironmentSpec, Generation, ImageDigest, Observation, Power, ServiceName, SnapshotId,
     SourceName, Timestamp,
 };
-pub use retry::{ATTEMPTS_MAX, GATEWAY, ROOM, backoff, waits_for};
+pub use retry::{ATTEMPTS_MAX, GATEWAY, REGISTRY, ROOM, backoff, waits_for};
 pub use run::kept_snapshot;
 pub use service::{END_DEADLINE, START_DEADLINE_DEFAULT};
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,6 +13,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What a step waits for that found no room.
 pub const ROOM: &str = "room";
 
+/// What a step waits for whose registry is away or does not want to be asked for some time.
+pub const REGISTRY: &str = "the registry";
+
 /// What the last step waits for when there is nothing through which it could ask.
 pub const GATEWAY: &str = "the gateway";
 
@@ -23,10 +26,16 @@ pub fn backoff(count: u32) -> Duration {
     Duration::from_millis(500u64 << doublings).min(PAUSE_MAX)
 }
 
-/// What a step waits for that is not given up.
+/// What a step waits for that is not given up, by why it could not be carried out.
 #[must_use]
-pub fn waits_for(step: &str) -> &'static str {
-    if step == "verify" { GATEWAY } else { ROOM }
+pub fn waits_for(step: &str, failure: &str) -> &'static str {
+    let fetches = step.starts_with("image:") || step.starts_with("build:");
+    match step {
+        "verify" => GATEWAY,
+        // Runtimes say so of themselves.
+        _ if fetches && !failure.starts_with("no room") => REGISTRY,
+        _ => ROOM,
+    }
 }
 
 /// Marks steps that are being carried out, that wait after a failure, and that have failed for good. A removal and a stop are never
@@ -49,7 +58,7 @@ pub(crate) fn apply(plan: &mut Plan, observed: &Observed, patient: bool, now: Ti
         if let (true, Some(next)) = (attempt.waits, attempt.next) {
             if next > now && next.since(now) <= PAUSE_MAX {
                 step.state = StepState::InProgress {
-                    waiting_for: waits_for(&step.id).to_owned(),
+                    waiting_for: waits_for(&step.id, &attempt.failure).to_owned(),
                     until: Some(next),
                 };
             }
@@ -129,6 +138,17 @@ mod tests {
         assert_eq!(after(&attempt).next_look(), Some(Timestamp(105_000)));
         attempt.next = Some(Timestamp(100_000));
         assert_eq!(after(&attempt).ready().count(), 1);
+    }
+
+    #[test]
+    fn a_step_that_waits_says_for_what() {
+        let limits = "ghcr.io limits how often we may ask";
+        let full = "no room for unpacking the image 0123: the pool is full";
+        assert_eq!(waits_for("image:0123", limits), REGISTRY);
+        assert_eq!(waits_for("build:web", limits), REGISTRY);
+        assert_eq!(waits_for("image:0123", full), ROOM);
+        assert_eq!(waits_for("envelope", full), ROOM);
+        assert_eq!(waits_for("verify", "the gateway does not answer"), GATEWAY);
     }
 
     #[test]

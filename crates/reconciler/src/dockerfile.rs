@@ -4,7 +4,10 @@
 use crate::{
     context::Context,
     environment::execute::{StepError, log_tail},
-    image::{self, ImageSource, bring::layers_of},
+    image::{
+        self, ImageSource,
+        bring::{discards_damaged, layers_of},
+    },
     text::chain,
 };
 use blueprint::{Kind, Tree};
@@ -63,6 +66,16 @@ pub(crate) async fn build(
     let made = match context.runtime.build_run(spec, service, &bases, &secrets).await? {
         BuildOutcome::Built(made) => made,
         BuildOutcome::Failed { exit, message } => {
+            let kept = bases.iter().flat_map(|base| base.blobs.keys());
+            let kept = kept.filter_map(|digest| digest.parse().ok()).collect();
+            if discards_damaged(source, kept).await {
+                return Err(StepError::new(
+                    format!(
+                        "a layer that the build of service {service} starts from was damaged here; it is fetched again"
+                    ),
+                    true,
+                ));
+            }
             let why = message.unwrap_or_else(|| format!("status {exit}"));
             let log = log_tail(context, &spec.environment, &format!("build:{service}")).await;
             return Err(
@@ -186,22 +199,65 @@ async fn bases(
             wanted.entry(reference.clone()).or_default().insert(name.clone());
         }
     }
+    let mut pinned = BTreeMap::new();
+    for reference in wanted.keys() {
+        let known = image::stands_for(context, reference, FRESH).await;
+        let known = known.map_err(|refusal| missing(reference, refusal))?;
+        pinned.insert(reference.clone(), known.facts.digest);
+    }
+    note_bases(context, spec, &pinned).await?;
     let mut found = Vec::new();
     for (reference, names) in wanted {
-        let known = image::stands_for(context, &reference, FRESH).await.map_err(|refusal| {
-            let told = StepError::new(format!("{}, which the Dockerfile names", refusal.message), false);
-            match refusal.hint {
-                Some(hint) => told.hint(hint),
-                None => told,
-            }
-        })?;
+        let Some(digest) = pinned.get(&reference) else { continue };
         tracing::debug!(environment = %spec.environment, reference, "fetching what a build starts from");
-        found.push(base(source, &reference, names, &known.facts.digest).await?);
+        found.push(base(context, source, &reference, names, digest).await?);
     }
     Ok(found)
 }
 
+/// As for the image of a service: whoever asks for names regularly asks for this one, too, and what failed for want of it is made
+/// anew when it can be had, whether it was not there yet or its registry was away.
+fn missing(reference: &str, refusal: image::Refusal) -> StepError {
+    // A registry that is away has nothing to say about the image.
+    let message = if refusal.message.contains(reference) {
+        format!("{}, which the Dockerfile names", refusal.message)
+    } else {
+        format!("{reference}, which the Dockerfile names: {}", refusal.message)
+    };
+    let mut told = StepError::new(message, false);
+    told.failure.step = image::step_of(reference);
+    match refusal.hint {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
+}
+
+/// Writes down in the generation what its Dockerfiles start from, also where a build fails: a name that stands for something else
+/// later may mend it.
+async fn note_bases(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    pinned: &BTreeMap<String, ImageDigest>,
+) -> Result<(), StepError> {
+    let _turn = context.completing.lock().await;
+    let row = context.store.generation_get(&spec.environment, spec.generation).await?;
+    let Some(row) = row else { return Ok(()) };
+    let mut whole = row.spec;
+    let Stack::Services(stack) = &mut whole.stack else {
+        return Ok(());
+    };
+    if pinned
+        .iter()
+        .all(|(name, digest)| stack.bases.get(name) == Some(digest))
+    {
+        return Ok(());
+    }
+    stack.bases.extend(pinned.clone());
+    Ok(context.store.generation_complete(&whole).await?)
+}
+
 async fn base(
+    context: &Context,
     source: &ImageSource,
     reference: &str,
     names: BTreeSet<String>,
@@ -213,7 +269,7 @@ async fn base(
             true,
         )
     };
-    let pulled = layers_of(source, digest, reference).await?;
+    let pulled = layers_of(context, source, digest, reference).await?;
     let document = |digest: &BlobDigest, what| {
         let path = source.blobs.path(digest).ok_or_else(|| unreadable(what))?;
         let small = fs::metadata(&path).is_ok_and(|m| m.len() <= DOCUMENT_MAX);

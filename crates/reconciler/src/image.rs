@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FRESH: Duration = Duration::from_secs(15);
 /// How many names are asked for at once.
 const AT_ONCE: usize = 4;
+/// How long a registry is left alone that limits and does not say for how long.
+const REST: Duration = Duration::from_secs(60);
+/// No registry is left alone for longer.
+const REST_MAX: Duration = Duration::from_secs(3600);
 /// What stands before a name in the step at which a generation failed for want of it.
 const STEP: &str = "image-name:";
 
@@ -54,6 +58,8 @@ pub(crate) struct Images {
     looked: Mutex<BTreeMap<String, Looked>>,
     fetching: Mutex<BTreeMap<ImageDigest, bring::Fetch>>,
     turns: Mutex<BTreeMap<ImageDigest, std::sync::Weak<tokio::sync::Mutex<()>>>>,
+    /// Registries that want to be left alone, and until when.
+    resting: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 /// What came of asking for a name.
@@ -106,6 +112,26 @@ impl Images {
             .collect()
     }
 
+    /// Notes that a registry wants to be left alone, if that is what it says.
+    fn rest(&self, registry: &str, error: &images::Error, now: Timestamp) {
+        if let images::Error::RateLimited { retry_after, .. } = error {
+            let until = now.plus(retry_after.unwrap_or(REST));
+            lock(&self.resting).insert(registry.to_owned(), until);
+        }
+    }
+
+    /// That a registry still wants to be left alone.
+    fn resting(&self, registry: &str, now: Timestamp) -> Option<images::Error> {
+        let mut resting = lock(&self.resting);
+        // One that lies further ahead than any registry is believed was noted before the clock was set back.
+        resting.retain(|_, until| *until > now && until.since(now) <= REST_MAX);
+        let until = resting.get(registry)?;
+        Some(images::Error::RateLimited {
+            registry: registry.to_owned(),
+            retry_after: Some(until.since(now)),
+        })
+    }
+
     /// Forgets what was learned of names that nobody asks for any more.
     pub(crate) fn retain(&self, names: &BTreeSet<String>) {
         lock(&self.looked).retain(|name, _| names.contains(name));
@@ -124,9 +150,11 @@ pub(crate) async fn stands_for(context: &Context, name: &str, age: Duration) -> 
     let now = context.now();
     if let Some(looked) = context.images.looked(name)
         && looked.at <= now
-        && now.since(looked.at) < age
     {
-        return looked.result;
+        let pause = looked.result.as_ref().err().and_then(|refusal| refusal.pause);
+        if now.since(looked.at) < pause.map_or(age, |pause| pause.max(age)) {
+            return looked.result;
+        }
     }
     let result = ask(context, name).await;
     let looked = Looked {
@@ -158,7 +186,11 @@ async fn ask(context: &Context, name: &str) -> Result<Known, Refusal> {
     if let (Some(row), Some(_)) = (&before, image.digest()) {
         return Ok(known(row.facts.clone()));
     }
-    let asked = timeout(PATIENCE, ask_registry(source, &image, before.as_ref())).await;
+    let registry = image.registry();
+    let asked = match context.images.resting(registry, context.now()) {
+        Some(limited) => Ok(Err(limited)),
+        None => timeout(PATIENCE, ask_registry(source, &image, before.as_ref())).await,
+    };
     let error = match asked {
         Ok(Ok((told, facts))) => {
             let row = ImageNameRow {
@@ -178,10 +210,13 @@ async fn ask(context: &Context, name: &str) -> Result<Known, Refusal> {
         }
         Ok(Err(error)) => error,
         Err(_) => images::Error::Unreachable {
-            registry: image.registry().to_owned(),
+            registry: registry.to_owned(),
             reason: format!("no answer within {} s", PATIENCE.as_secs()),
         },
     };
+    if context.images.resting(registry, context.now()).is_none() {
+        context.images.rest(registry, &error, context.now());
+    }
     match before.filter(|_| error.is_transient()) {
         Some(row) => Ok(Known {
             facts: row.facts,
@@ -197,7 +232,7 @@ fn known(facts: ImageFacts) -> Known {
 
 fn refusal(error: &images::Error) -> Refusal {
     let pause = match error {
-        images::Error::RateLimited { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(60))),
+        images::Error::RateLimited { retry_after, .. } => Some(retry_after.unwrap_or(REST)),
         _ => None,
     };
     Refusal {
@@ -233,7 +268,7 @@ pub(crate) fn names(spec: &EnvironmentSpec) -> BTreeMap<String, (Option<ImageDig
     spec.services().map(names_of).unwrap_or_default()
 }
 
-/// The same of a stack.
+/// The same of a stack; of Dockerfiles what they name is known once they are built.
 pub(crate) fn names_of(stack: &ServiceStack) -> BTreeMap<String, (Option<ImageDigest>, String)> {
     let services = stack
         .services
@@ -245,6 +280,10 @@ pub(crate) fn names_of(stack: &ServiceStack) -> BTreeMap<String, (Option<ImageDi
         if let Root::Image { reference, pinned } = &workload.root {
             found.entry(reference.clone()).or_insert((pinned.clone(), who));
         }
+    }
+    for (name, pinned) in &stack.bases {
+        let known = || (Some(pinned.clone()), "a Dockerfile".to_owned());
+        found.entry(name.clone()).or_insert_with(known);
     }
     found
 }
@@ -283,7 +322,7 @@ pub(crate) async fn all(
                     Some(missing) => missing.lines.extend(lines),
                     None => {
                         missing = Some(Missing {
-                            step: format!("{STEP}{name}"),
+                            step: step_of(&name),
                             lines: lines.collect(),
                             message,
                             hint: refusal.hint,
@@ -294,6 +333,11 @@ pub(crate) async fn all(
         }
     }
     missing.map_or(Ok(known), Err)
+}
+
+/// The step at which a generation fails for want of a name: it is made anew when the name can be had.
+pub(crate) fn step_of(name: &str) -> String {
+    format!("{STEP}{name}")
 }
 
 /// The name for want of which a generation failed.

@@ -157,6 +157,7 @@ fn engines(stack: &ServiceStack) -> ServiceStack {
         volumes: of_keys(&stack.volumes, |name| mounted.contains(name)),
         data: of_keys(&stack.data, |name| services.contains_key(name)),
         networks: of_keys(&stack.networks, |name| networks.contains(name)),
+        bases: BTreeMap::new(),
         services,
     }
 }

@@ -199,6 +199,8 @@ fn whole(order: &Order<'_>, findings: &mut Findings) {
         volumes: _,
         data,
         networks,
+        // They are looked at where images are built.
+        bases: _,
     } = order.stack;
     findings.note_if(limits.pids.is_some(), &Place::Environment, Decision::AllPids);
     findings.note_if(!limits::Shares::of(order).fit, &Place::Environment, Decision::NoRoom);

@@ -12,7 +12,12 @@ use tempfile::TempDir;
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-/// A running registry without TLS and without accounts, on a port of 127.0.0.1. It is ended, and its directory removed, when it is
+/// Name and password of the one account of a registry that [`Registry::lock`] has locked.
+pub const ACCOUNT: (&str, &str) = ("me", "secret");
+/// The same as the registry wants it, with as few rounds as there may be.
+const HTPASSWD: &str = "me:$2b$04$fjknF8gFAMkyxwt3wWxouerXy.S/QCsQXSVtO.wtjO5mV9XhhgeB2\n";
+
+/// A running registry without TLS and, until it is locked, without accounts, on a port of 127.0.0.1. It is ended, and its directory removed, when it is
 /// dropped.
 #[derive(Debug)]
 pub struct Registry {
@@ -64,6 +69,21 @@ impl Registry {
         }
     }
 
+    /// Starts it again at the same address, where from now on it lets in nobody but [`ACCOUNT`].
+    ///
+    /// # Errors
+    /// As for [`Registry::start`].
+    pub fn lock(&mut self) -> Result<(), Error> {
+        self.pause();
+        let path = self.accounts();
+        fs::write(&path, HTPASSWD).map_err(|error| Error(format!("{}: {error}", path.display())))?;
+        self.resume()
+    }
+
+    fn accounts(&self) -> PathBuf {
+        self.dir.path().join("htpasswd")
+    }
+
     /// Starts it again at the same address.
     ///
     /// # Errors
@@ -74,12 +94,17 @@ impl Registry {
 
     fn resume_with(&mut self, program: &Path) -> Result<(), Error> {
         let config = self.dir.path().join("config.yml");
-        let text = format!(
+        let mut text = format!(
             "version: 0.1\nlog: {{ level: error }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\n  delete: {{ enabled: true }}\nhttp: \
              {{ addr: {}, secret: a-test }}\n",
             self.data().display(),
             self.address
         );
+        if self.accounts().exists() {
+            let path = self.accounts();
+            let locked = format!("auth: {{ htpasswd: {{ realm: a-test, path: {} }} }}\n", path.display());
+            text.push_str(&locked);
+        }
         fs::write(&config, text).map_err(|error| Error(format!("config.yml: {error}")))?;
         let child = Command::new(program)
             .arg("serve")

@@ -8,7 +8,8 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
     routing::get,
 };
-use images::{BlobDigest, Client, Credentials, Error, Reference, Registries, Registry};
+use futures::StreamExt as _;
+use images::{BlobDigest, Client, Credentials, Error, Limits, Pace, Reference, Registries, Registry};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -35,7 +36,13 @@ enum Fault {
     /// As `Breaks`, and ranges are not understood.
     BreaksWithoutRanges,
     Limits,
+    /// Manifests are given, layers not now.
+    LimitsLayers,
     Fails,
+    /// A layer comes byte by byte, until the third request for it.
+    Trickles,
+    /// It never comes otherwise.
+    TricklesOn,
     /// The blob is elsewhere: at an address of this machine's network.
     RedirectInside,
 }
@@ -123,17 +130,19 @@ impl Server {
                         .unwrap(),
                 )
             }
-            Fault::Limits => Some(
-                Response::builder()
-                    .status(429)
-                    .header("retry-after", "17")
-                    .body(Body::empty())
-                    .unwrap(),
-            ),
+            Fault::Limits => Some(limited()),
             Fault::Fails => Some(answer(503, "")),
             _ => None,
         }
     }
+}
+
+fn limited() -> Asked {
+    Response::builder()
+        .status(429)
+        .header("retry-after", "17")
+        .body(Body::empty())
+        .unwrap()
 }
 
 async fn manifest(State(server): State<Arc<Server>>, Path(name): Path<String>, headers: HeaderMap) -> Asked {
@@ -183,6 +192,16 @@ async fn blob(State(server): State<Arc<Server>>, Path(name): Path<String>, heade
         .unwrap_or(0);
     let request = server.blob_requests.fetch_add(1, Ordering::SeqCst);
     match server.fault {
+        Fault::LimitsLayers => limited(),
+        Fault::Trickles | Fault::TricklesOn if request < 2 || server.fault == Fault::TricklesOn => {
+            let rest = bytes[from..].to_vec();
+            let slowly = futures::stream::iter(rest).then(|byte| async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok::<_, std::io::Error>(vec![byte])
+            });
+            answer(if from > 0 { 206 } else { 200 }, Body::from_stream(slowly))
+        }
+        Fault::Trickles => answer(206, bytes[from..].to_vec()),
         Fault::LongBlob => answer(200, [bytes.clone(), vec![0; 10]].concat()),
         Fault::Breaks | Fault::BreaksWithoutRanges if request < 2 => {
             let from = if server.fault == Fault::Breaks { from } else { 0 };
@@ -250,6 +269,63 @@ async fn a_registry_that_limits_is_not_asked_again_at_once() {
             .to_string()
             .ends_with("it answers 503 Service Unavailable")
     );
+}
+
+#[tokio::test]
+async fn a_registry_that_limits_in_the_middle_says_for_how_long_and_is_left_alone() {
+    let (result, server, store) = pull(Fault::LimitsLayers).await;
+    let error = result.unwrap_err();
+    assert!(
+        matches!(&error, Error::RateLimited { retry_after: Some(after), .. } if *after == Duration::from_secs(17)),
+        "{error:?}"
+    );
+    assert!(error.is_transient() && error.is_of_registry());
+    assert_eq!(server.blob_requests.load(Ordering::SeqCst), 1);
+    assert_eq!(store.drafts(), 0);
+}
+
+/// What such a registry has to send.
+fn lively() -> Limits {
+    Limits {
+        pace: Pace {
+            bytes: 10_000,
+            within: Duration::from_millis(300),
+        },
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_sends_a_byte_now_and_then_is_asked_anew_and_what_came_is_kept() {
+    let (name, server) = start(Fault::Trickles).await;
+    let store = Store::new();
+    let pulled = store
+        .pull_within(&client(&[&name]), &format!("{name}/acme/web:1"), &lively())
+        .await;
+    let image = pulled.unwrap();
+    assert!(store.blobs.path(&image.layers[0].digest).is_some());
+    assert_eq!(server.blob_requests.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_registry_that_only_ever_trickles_is_given_up_and_that_is_told() {
+    let (name, server) = start(Fault::TricklesOn).await;
+    let store = Store::new();
+    let since = std::time::Instant::now();
+    let pulled = store
+        .pull_within(&client(&[&name]), &format!("{name}/acme/web:1"), &lively())
+        .await;
+    let error = pulled.unwrap_err();
+    assert!(matches!(&error, Error::Slow { least: 10_000, .. }), "{error:?}");
+    assert!(error.is_transient() && error.is_of_registry());
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("{name} sends too slowly: ")) && text.ends_with("where 10000 are the least"),
+        "{text}"
+    );
+    assert_eq!(server.blob_requests.load(Ordering::SeqCst), 4);
+    assert_eq!(store.drafts(), 0);
+    assert!(since.elapsed() < Duration::from_secs(60), "{:?}", since.elapsed());
 }
 
 #[tokio::test]

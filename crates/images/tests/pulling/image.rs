@@ -133,13 +133,17 @@ impl Store {
     }
 
     pub(crate) async fn pull(&self, client: &Client, name: &str) -> images::Result<Image> {
+        self.pull_within(client, name, &Limits::default()).await
+    }
+
+    pub(crate) async fn pull_within(&self, client: &Client, name: &str, limits: &Limits) -> images::Result<Image> {
         let image: Reference = name.parse().unwrap();
         let platform = Platform {
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),
         };
         client
-            .pull(&self.blobs, &image, &platform, &Limits::default(), &Told::default())
+            .pull(&self.blobs, &image, &platform, limits, &Told::default())
             .await
     }
 }

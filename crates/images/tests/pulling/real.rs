@@ -1,9 +1,9 @@
 //! A real registry: what a user has.
 
 use super::image::{Store, Told, client, parts, push};
-use images::{BlobDigest, Limits, Platform, Reference, layer};
-use std::os::fd::AsFd;
-use test_support::registry::Registry;
+use images::{BlobDigest, Client, Credentials, Limits, Platform, Reference, Registries, layer};
+use std::{collections::BTreeMap, os::fd::AsFd};
+use test_support::registry::{ACCOUNT, Registry};
 
 #[tokio::test]
 async fn an_image_is_pulled_unpacked_and_not_fetched_twice() {
@@ -81,6 +81,45 @@ async fn what_does_not_exist_is_told() {
     );
     assert_eq!(error.hint(), Some("check the name and the tag; was the image pushed?"));
     assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn a_registry_with_accounts_lets_in_whoever_the_operator_names_and_nobody_else() {
+    let mut registry = Registry::start().unwrap();
+    let image = parts(&[("f", b"content")]);
+    push(&registry.name(), "acme/web", "1", &image).await;
+    registry.lock().unwrap();
+    let name = format!("{}/acme/web:1", registry.name());
+    let with = |password: &str| {
+        let registered = images::Registry {
+            credentials: Some(Credentials::new(ACCOUNT.0.to_owned(), password.to_owned())),
+            plain_http: true,
+            private: true,
+            ..images::Registry::default()
+        };
+        Client::new(Registries(BTreeMap::from([(registry.name(), registered)]))).unwrap()
+    };
+    let store = Store::new();
+    for (client, wanted) in [
+        (
+            client(&[&registry.name()]),
+            "it wants credentials, or there is no such image",
+        ),
+        (
+            with("another"),
+            "the credentials do not suffice, or there is no such image",
+        ),
+    ] {
+        let error = store.pull(&client, &name).await.unwrap_err();
+        assert!(error.to_string().ends_with(wanted), "{error}");
+        assert!(
+            !error.is_transient() && !format!("{error:?}").contains("another"),
+            "{error:?}"
+        );
+    }
+    let pulled = store.pull(&with(ACCOUNT.1), &name).await.unwrap();
+    assert_eq!(pulled.digest, BlobDigest::of(&image.manifest));
+    assert!(store.blobs.path(&pulled.layers[0].digest).is_some());
 }
 
 #[tokio::test]

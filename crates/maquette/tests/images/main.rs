@@ -10,6 +10,7 @@
 #[path = "../program/bench.rs"]
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod bench;
+mod built;
 #[path = "../refused/rig.rs"]
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod rig;
@@ -77,9 +78,18 @@ async fn started(registry: &Registry) -> Rig {
         compose(&registry.name(), "1"),
         FileChange::write("maquette.yaml", "policy: { baseline: none }\n"),
     ];
-    let mut rig = Rig::new(&files).await;
+    started_with(registry, &files).await
+}
+
+/// With these files on the base branch.
+async fn started_with(registry: &Registry, files: &[FileChange]) -> Rig {
+    started_beside(registry, Rig::new(files).await, "").await
+}
+
+/// With a further source, as the configuration has it.
+async fn started_beside(registry: &Registry, mut rig: Rig, source: &str) -> Rig {
     let config = rig.config();
-    let text = fs::read_to_string(&config).unwrap();
+    let text = fs::read_to_string(&config).unwrap() + source;
     let images = format!(
         "images: {{ poll_seconds: 1, registries: {{ \"{}\": {{ private: true, insecure: true }} }} }}\nspares: {{ per_project: 0 }}\n",
         registry.name()
@@ -133,9 +143,21 @@ async fn a_stack_of_images_is_live_follows_its_tags_and_is_told_what_is_missing(
         "{titles}"
     );
 
-    // A tag that moves is noticed without a push, and rolled out like one.
-    web("the second page").push(&name, "team/web", "1").await.unwrap();
+    // A tag that moves is noticed without a push, and rolled out like one. What was kept of a layer that both images have is damaged
+    // by then: it is fetched once more.
+    let second = web("the second page");
+    let digest = test_support::image::digest(&second.layers[0]);
+    let kept = rig
+        .state()
+        .join("images/sha256")
+        .join(digest.trim_start_matches("sha256:"));
+    let mut bytes = fs::read(&kept).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    second.push(&name, "team/web", "1").await.unwrap();
     page(&rig, &label, "the second page").await;
+    assert_eq!(test_support::image::digest(&fs::read(&kept).unwrap()), digest);
     let said = rig.says(&["why", &label], &["has moved"]).await;
     assert!(said.contains("team/web:1"), "{said}");
 

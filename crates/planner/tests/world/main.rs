@@ -125,7 +125,7 @@ fn spec(generation: u64, line: usize, code: &str, migrations: &[&str], incarnati
             jobs: BTreeMap::from([(job.name.clone(), job)]),
             volumes: BTreeMap::from([("db-data".parse().unwrap(), volume)]),
             data: BTreeMap::from([("db".parse().unwrap(), set)]),
-            networks: BTreeMap::new(),
+            ..ServiceStack::default()
         }),
         limits: Limits::default(),
         egress: model::Egress::default(),

@@ -183,6 +183,8 @@ async fn assemble(
             row.notes.extend(notes);
             row.notes.extend(egress::notes(context, granted.trust, policy));
             row.notes.extend(moved_images(newest, &stack));
+            row.notes
+                .extend(newest.into_iter().flat_map(|newest| moved_bases(context, &newest.spec)));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
                 Some(spare) => adopt::volumes(
                     context.runtime.capabilities(),
@@ -235,6 +237,22 @@ fn moved_images(newest: Option<&GenerationRow>, stack: &ServiceStack) -> Vec<Str
         }
     }
     notes
+}
+
+/// The same of names in Dockerfiles, which are read again only when they are built.
+fn moved_bases(context: &Context, before: &EnvironmentSpec) -> Vec<String> {
+    let moved = image::moved(context, before);
+    let bases = before.services().map(|stack| &stack.bases);
+    moved
+        .filter(|(name, ..)| bases.is_some_and(|bases| bases.contains_key(name)))
+        .map(|(name, was, now)| {
+            format!(
+                "The image {name}, which a Dockerfile names, has moved: it was {}, it is {}.",
+                was.short(),
+                now.short()
+            )
+        })
+        .collect()
 }
 
 /// Decides for every volume whether what is in it stays. Returns what people should know.

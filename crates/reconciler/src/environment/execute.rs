@@ -22,7 +22,7 @@ const LOG_LINES: usize = 20;
 pub(crate) struct StepError {
     pub(crate) failure: Failure,
     pub(crate) transient: bool,
-    /// Whether there was no room, or no gateway: it is tried again until there is.
+    /// Whether there was no room, no registry, or no gateway: it is tried again until there is.
     pub(crate) waits: bool,
 }
 
@@ -49,6 +49,12 @@ impl StepError {
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.failure.hint = Some(hint.into());
+        self
+    }
+
+    /// It is tried again until it succeeds.
+    pub(crate) fn wait(mut self) -> Self {
+        self.waits = true;
         self
     }
 

@@ -361,7 +361,7 @@ impl Worker {
         }
     }
 
-    /// A step that finds no room or no gateway costs nothing and is not what its author can mend: it is not given up, and says what
+    /// A step that finds no room, no registry or no gateway costs nothing and is not what its author can mend: it is not given up, and says what
     /// it waits for.
     async fn wait_for_room(
         &self,
@@ -379,7 +379,11 @@ impl Worker {
             return Ok(());
         }
         if let Some(row) = store.environment_get(&self.id).await? {
-            let text = format!("waits for {}: {}", planner::waits_for(step), failure.message);
+            let text = format!(
+                "waits for {}: {}",
+                planner::waits_for(step, &failure.message),
+                failure.message
+            );
             store
                 .event_add(Some(&self.id), &row.project, now, "waits", &text)
                 .await?;
@@ -431,7 +435,10 @@ impl Worker {
             Ok(()) if step == "wake" => self.forget_stop(generation).await?,
             Ok(()) => {}
             Err(mut error) => {
-                error.failure.step = step.to_owned();
+                // Another one is named where what is wanted is looked after elsewhere.
+                if error.failure.step.is_empty() {
+                    error.failure.step = step.to_owned();
+                }
                 let rows = self.context.store.attempt_list(&self.id, generation).await?;
                 if error.waits {
                     let known = rows.get(step).is_some_and(|attempt| attempt.waits);

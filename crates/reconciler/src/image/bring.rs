@@ -5,7 +5,7 @@ use crate::{context::Context, environment::execute::StepError};
 use images::{BlobDigest, Layer, Progress, Reference};
 use model::ImageDigest;
 use runtime::{ImageLayer, Sake};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use store::ImageRow;
 
 /// How far an image is.
@@ -103,12 +103,23 @@ pub(crate) async fn bring(
         return Ok(());
     }
     let shown = Shown::new(context, image);
-    let layers = fetch(source, &shown, image, reference).await?;
+    let mut layers = fetch(context, source, &shown, image, reference).await?;
     let resources: Vec<_> = resource(image).into_iter().collect();
     context.store.ledger_intend(&resources, context.now()).await?;
     shown.change(|fetch| fetch.unpacking = true);
     let files: Vec<ImageLayer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
-    context.runtime.image_put(sake, image, &files).await?;
+    if let Err(error) = context.runtime.image_put(sake, image, &files).await {
+        let kept = layers.iter().filter_map(|(layer, _)| digest_of(&layer.blob)).collect();
+        if !discards_damaged(source, kept).await {
+            return Err(error.into());
+        }
+        // What was kept of it was damaged here: what the registry has is another matter.
+        shown.change(|fetch| fetch.unpacking = false);
+        layers = fetch(context, source, &shown, image, reference).await?;
+        shown.change(|fetch| fetch.unpacking = true);
+        let files: Vec<ImageLayer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
+        context.runtime.image_put(sake, image, &files).await?;
+    }
     let now = context.now();
     let row = ImageRow {
         digest: image.clone(),
@@ -120,13 +131,34 @@ pub(crate) async fn bring(
     Ok(context.store.image_put(&row).await?)
 }
 
+/// The digest that is a blob's name.
+fn digest_of(blob: &Path) -> Option<BlobDigest> {
+    format!("sha256:{}", blob.file_name()?.to_str()?).parse().ok()
+}
+
+/// Whether some of these were kept and were damaged since: they are gone now, and come anew.
+pub(crate) async fn discards_damaged(source: &Arc<ImageSource>, kept: Vec<BlobDigest>) -> bool {
+    let source = Arc::clone(source);
+    // All of them are read.
+    let looked = tokio::task::spawn_blocking(move || source.blobs.discard_damaged(kept)).await;
+    match looked {
+        Ok(Ok(discarded)) => discarded > 0,
+        Ok(Err(error)) => {
+            tracing::warn!(why = crate::text::chain(&error), "could not look after kept layers");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 /// Fetches an image to here, without bringing it anywhere.
 pub(crate) async fn layers_of(
+    context: &Context,
     source: &ImageSource,
     image: &ImageDigest,
     reference: &str,
 ) -> Result<images::Image, StepError> {
-    pull(source, &Unseen, image, reference).await
+    pull(context, source, &Unseen, image, reference).await
 }
 
 struct Unseen;
@@ -137,12 +169,13 @@ impl Progress for Unseen {
 }
 
 async fn fetch(
+    context: &Context,
     source: &ImageSource,
     shown: &Shown,
     image: &ImageDigest,
     reference: &str,
 ) -> Result<Vec<(ImageLayer, u64)>, StepError> {
-    let pulled = pull(source, shown, image, reference).await?;
+    let pulled = pull(context, source, shown, image, reference).await?;
     let named = reference.escape_debug();
     let mut layers = Vec::new();
     for layer in &pulled.layers {
@@ -156,6 +189,7 @@ async fn fetch(
 }
 
 async fn pull(
+    context: &Context,
     source: &ImageSource,
     progress: &dyn Progress,
     image: &ImageDigest,
@@ -164,21 +198,57 @@ async fn pull(
     let unreadable = || StepError::new(format!("the image {} has no name", reference.escape_debug()), false);
     let digest: BlobDigest = image.to_string().parse().map_err(|_| unreadable())?;
     let named: Reference = reference.parse().map_err(|_| unreadable())?;
-    source
+    let told = |error: images::Error| {
+        let told = StepError::new(crate::text::chain(&error), error.is_transient());
+        let told = if error.is_of_registry() { told.wait() } else { told };
+        match error.hint() {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
+    };
+    let registry = named.registry();
+    if let Some(limited) = context.images.resting(registry, context.now()) {
+        return Err(told(limited));
+    }
+    let (blobs, at) = (&source.blobs, named.at(digest));
+    let pulled = source
         .client
-        .pull(
-            &source.blobs,
-            &named.at(digest),
-            &source.platform,
-            &source.limits,
-            progress,
-        )
-        .await
-        .map_err(|error| {
-            let told = StepError::new(crate::text::chain(&error), error.is_transient());
-            match error.hint() {
-                Some(hint) => told.hint(hint),
-                None => told,
-            }
-        })
+        .pull(blobs, &at, &source.platform, &source.limits, progress);
+    pulled.await.map_err(|error| {
+        context.images.rest(registry, &error, context.now());
+        told(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_how_far_each_layer_is() {
+        let digest = |text: &str| BlobDigest::of(text.as_bytes());
+        let mut fetch = Fetch::default();
+        let mut seen = vec![fetch.to_string()];
+        fetch.layers = [("a", 40_000_000), ("b", 1_200_000), ("c", 9_000_000)]
+            .map(|(name, size)| (digest(name), (0, size)))
+            .into();
+        let steps = [("b", 1_200_000), ("a", 12_345_678), ("a", 40_000_000), ("c", 9_000_000)];
+        seen.push(fetch.to_string());
+        for (name, bytes) in steps {
+            fetch.layers.get_mut(&digest(name)).unwrap().0 = bytes;
+            seen.push(fetch.to_string());
+        }
+        fetch.unpacking = true;
+        seen.push(fetch.to_string());
+        let expected = [
+            "the registry",
+            "0 of 3 layers, 0 of 51 MB",
+            "1 of 3 layers, 2 of 51 MB",
+            "1 of 3 layers, 14 of 51 MB",
+            "2 of 3 layers, 42 of 51 MB",
+            "3 of 3 layers, 51 of 51 MB",
+            "3 layers (51 MB) to be unpacked",
+        ];
+        assert_eq!(seen, expected);
+    }
 }

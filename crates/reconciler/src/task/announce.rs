@@ -356,11 +356,11 @@ async fn took(context: &Context, live: Option<&GenerationRow>) -> Result<Option<
     Ok(end.map(|end| u64::try_from(end.since(row.created).as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// What a step waits for that is tried until it is there, room or a gateway: also at the moment at which it is tried once more. Anything
+/// What a step waits for that is tried until it is there, room, a registry or a gateway: also at the moment at which it is tried once more. Anything
 /// else that is awaited is over soon.
 fn awaited(step: &Step, attempts: &BTreeMap<String, Attempt>) -> Option<&'static str> {
-    let waits = attempts.get(&step.id).is_some_and(|attempt| attempt.waits);
-    (waits && step.state != StepState::Done).then(|| planner::waits_for(&step.id))
+    let attempt = attempts.get(&step.id).filter(|attempt| attempt.waits)?;
+    (step.state != StepState::Done).then(|| planner::waits_for(&step.id, &attempt.failure))
 }
 
 /// The real steps, while there is something to wait for.

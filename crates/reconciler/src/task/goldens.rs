@@ -245,7 +245,7 @@ async fn build(
         jobs: BTreeMap::new(),
         volumes: BTreeMap::from([(set.volume.clone(), volume)]),
         data: BTreeMap::from([(service.clone(), set)]),
-        networks: BTreeMap::new(),
+        ..ServiceStack::default()
     };
     let spec = EnvironmentSpec {
         environment: id.clone(),

@@ -77,6 +77,17 @@ impl Bench {
 
     /// With other settings than the intervals, which are short here.
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::on(Simulator::new(), settings).await
+    }
+
+    /// The same on a runtime that builds from Dockerfiles.
+    pub(crate) async fn with_builds(settings: Settings) -> Self {
+        let mut capabilities = Simulator::new().capabilities().clone();
+        capabilities.features.insert(model::Feature::Builds);
+        Self::on(Simulator::with(capabilities), settings).await
+    }
+
+    async fn on(simulator: Simulator, settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = "developer/shop".parse().unwrap();
         let forge = Arc::new(
@@ -89,7 +100,6 @@ impl Bench {
             FileChange::write("maquette.yaml", SETTINGS),
         ];
         forge.commit(&branch("main"), None, &files, "Begin").await.unwrap();
-        let simulator = Simulator::new();
         let ticking = simulator.clone();
         let clock = tokio::spawn(async move {
             loop {

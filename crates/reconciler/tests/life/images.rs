@@ -19,7 +19,7 @@ use test_support::{
 };
 use tokio::time::sleep;
 
-fn image(says: &str) -> Image {
+pub(crate) fn image(says: &str) -> Image {
     let config = json!({
         "Entrypoint": ["serve"],
         "Cmd": [format!("HTTP/1.1 200 OK\r\n\r\n{says}")],
@@ -29,12 +29,17 @@ fn image(says: &str) -> Image {
 }
 
 fn settings(registry: &Registry, directory: &tempfile::TempDir) -> Settings {
+    settings_for(&registry.name(), directory)
+}
+
+/// Images come from a registry of this name.
+pub(crate) fn settings_for(registry: &str, directory: &tempfile::TempDir) -> Settings {
     let named = images::Registry {
         plain_http: true,
         private: true,
         ..images::Registry::default()
     };
-    let registries = images::Registries(BTreeMap::from([(registry.name(), named)]));
+    let registries = images::Registries(BTreeMap::from([(registry.to_owned(), named)]));
     let source = ImageSource {
         client: images::Client::new(registries).unwrap(),
         blobs: images::Blobs::open(directory.path()).unwrap(),
@@ -72,7 +77,7 @@ async fn push(bench: &Bench, registry: &str, tag: &str) -> CommitId {
         .unwrap()
 }
 
-async fn open(bench: &Bench) -> PullRequestNumber {
+pub(crate) async fn open(bench: &Bench) -> PullRequestNumber {
     let new = NewPullRequest::new(branch("topic"), branch("main"), "A change");
     bench.forge.open_pull_request(new).await.unwrap().number
 }

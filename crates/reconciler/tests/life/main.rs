@@ -19,6 +19,7 @@ mod keeping;
 mod lost_store;
 mod policy;
 mod refused;
+mod registries;
 mod secrets;
 mod sources;
 mod spares;

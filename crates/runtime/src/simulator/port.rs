@@ -14,8 +14,8 @@ use crate::{
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::{
-    Capabilities, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobEvent, JobName, Observation, Power,
-    Resource, Root, ServiceName, SnapshotId, Stack, Stage, VolumeName, Workload,
+    Capabilities, Digest, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobEvent, JobName, Observation,
+    Power, Resource, Root, ServiceName, SnapshotId, Stack, Stage, VolumeName, Workload,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -307,7 +307,7 @@ impl Runtime for Simulator {
         &self,
         spec: &EnvironmentSpec,
         service: &ServiceName,
-        _bases: &[BaseImage],
+        bases: &[BaseImage],
         _secrets: &dyn Secrets,
     ) -> Result<BuildOutcome> {
         let call = self.enter(Operation::BuildRun, Some(&spec.environment), service.to_string())?;
@@ -317,13 +317,15 @@ impl Runtime for Simulator {
         let digest = spec
             .service_digest(service)
             .ok_or_else(|| not_found(format!("service {service}")))?;
+        let below = bases.iter().map(|base| base.manifest.as_slice());
+        let digest = Digest::of_parts(std::iter::once(digest.as_str().as_bytes()).chain(below));
         let image: ImageDigest = format!("sha256:{}", digest.as_str())
             .parse()
             .map_err(|error: model::InvalidImageDigest| invalid("a build", error.to_string()))?;
         self.world().images.insert(image.clone());
         call.leave(Ok(BuildOutcome::Built(BuiltImage {
             image,
-            config: "{}".to_owned(),
+            config: r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#.to_owned(),
         })))
     }
 
