@@ -11,6 +11,7 @@
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod bench;
 mod built;
+mod official;
 #[path = "../refused/rig.rs"]
 #[allow(dead_code, reason = "the other test program uses more of it")]
 mod rig;
