@@ -1,5 +1,6 @@
 //! Errors of the store. Callers branch on the variant.
 
+use crate::instance::instance_file;
 use model::InstanceId;
 use std::path::{Path, PathBuf};
 
@@ -47,15 +48,13 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The store is that of another installation than the file beside it says.
-    #[error("the store {} is of the installation {has}, and {} says {noted}", store.display(), file.display())]
+    #[error("the store {} is of the installation {has}, and {} says {noted}", store.display(), instance_file(store).display())]
     OtherInstance {
         /// The store.
-        store: PathBuf,
+        store: Box<Path>,
         /// Whose it is.
         has: InstanceId,
-        /// The file beside it.
-        file: PathBuf,
-        /// The id in that file.
+        /// The id in the file beside it.
         noted: InstanceId,
     },
     /// A migration failed, or the file was written by a newer version.

@@ -81,9 +81,8 @@ fn agreed(store: &Path, known: Option<&InstanceId>) -> Result<InstanceId> {
     };
     match known {
         Some(known) if *known != noted => Err(StoreError::OtherInstance {
-            store: store.to_owned(),
+            store: store.into(),
             has: known.clone(),
-            file: path,
             noted,
         }),
         _ => Ok(noted),

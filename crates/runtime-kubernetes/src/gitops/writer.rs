@@ -25,6 +25,9 @@ const RACES: Duration = Duration::from_secs(120);
 /// How long a repository that can not be reached is tried before those who wait are told.
 const ABSENCE: Duration = Duration::from_secs(15);
 
+/// How many requests are taken in; who comes then waits for the next push.
+const QUEUE: usize = 256;
+
 /// Bounds of an environment's folder: files, and bytes of one of them.
 const FILES: TreeLimits = TreeLimits { entries: 10_000 };
 const FILE_MAX: u64 = 4 << 20;
@@ -57,7 +60,7 @@ enum Request {
 
 /// The queue of one repository.
 pub(crate) struct Writer {
-    queue: mpsc::UnboundedSender<Request>,
+    queue: mpsc::Sender<Request>,
     task: JoinHandle<()>,
 }
 
@@ -82,7 +85,7 @@ pub(crate) struct Place {
 
 impl Writer {
     pub(crate) fn start(branch: Branch, place: Place) -> Self {
-        let (queue, asked) = mpsc::unbounded_channel();
+        let (queue, asked) = mpsc::channel(QUEUE);
         let task = tokio::spawn(Task { branch, place }.run(asked));
         Self { queue, task }
     }
@@ -107,7 +110,7 @@ impl Writer {
 
     async fn ask<T>(&self, request: Request, told: oneshot::Receiver<Result<T>>) -> Result<T> {
         let ended = || unreachable("the writer of the GitOps repository has ended".to_owned());
-        self.queue.send(request).map_err(|_| ended())?;
+        self.queue.send(request).await.map_err(|_| ended())?;
         told.await.map_err(|_| ended())?
     }
 }
@@ -131,7 +134,7 @@ enum At {
 }
 
 impl Task {
-    async fn run(self, mut asked: mpsc::UnboundedReceiver<Request>) {
+    async fn run(self, mut asked: mpsc::Receiver<Request>) {
         let mut pushed: Option<Instant> = None;
         while let Some(request) = asked.recv().await {
             let mut waiting = Vec::new();
@@ -169,7 +172,7 @@ impl Task {
     }
 
     /// Writes what is wanted, and what comes to be wanted meanwhile, until it is there or it is told why not.
-    async fn carry_out(&self, mut waiting: Vec<Waiting>, asked: &mut mpsc::UnboundedReceiver<Request>) {
+    async fn carry_out(&self, mut waiting: Vec<Waiting>, asked: &mut mpsc::Receiver<Request>) {
         let from = Instant::now();
         let mut pause = PAUSE;
         loop {
