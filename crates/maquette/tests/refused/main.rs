@@ -21,3 +21,4 @@ mod ports;
 mod rig;
 mod taken;
 mod told;
+mod updates;

@@ -21,7 +21,7 @@ use std::{
 use tokio::time::sleep;
 
 /// Nothing takes longer on a machine that is busy with other tests, too.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 /// Its processes end within this, or are killed.
 const STOP: Duration = Duration::from_secs(20);
 /// Ports of rigs, in number: they lie right below those that the kernel chooses itself.

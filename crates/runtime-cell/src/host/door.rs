@@ -278,7 +278,14 @@ impl Record {
     pub(crate) fn allow(&mut self, spec: &EnvironmentSpec) {
         self.exits = Exits::of(spec, &self.exits);
         let egress = &self.exits.egress;
+        let named = |address: Ipv4Addr, port: Option<u16>| {
+            let mut endpoints = egress.private.values().flatten();
+            endpoints.any(|endpoint| endpoint.ip() == address && Some(endpoint.port()) == port)
+        };
         self.told.settle(|name, port| {
+            if let Ok(address) = name.parse() {
+                return named(address, port);
+            }
             let found = name.parse().ok().and_then(|name: HostName| egress.find(&name));
             found.is_some_and(|found| {
                 let target = crate::door::wire::Target::from(found);

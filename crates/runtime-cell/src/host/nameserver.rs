@@ -152,6 +152,8 @@ async fn serve_tcp<F: Future<Output = io::Result<()>> + Send + 'static>(
 ) {
     let slots = Arc::new(Semaphore::new(TCP_AT_ONCE));
     let seats = Seats::default();
+    // Of its own: who comes too often takes no turns of those who ask.
+    let mut pace = Pace::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
@@ -162,6 +164,7 @@ async fn serve_tcp<F: Future<Output = io::Result<()>> + Send + 'static>(
         };
         // What is one too many is closed at once.
         let Some(seat) = Seat::take(&seats, from.ip()) else {
+            pace.turn().await;
             continue;
         };
         let conversation = converse(stream, from.ip());

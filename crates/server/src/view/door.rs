@@ -15,8 +15,9 @@ pub(super) fn door(fact: &DoorFact, trusted: bool) -> DoorView {
         received: passed.received,
     };
     let refused = |refused: &RefusedFact| {
+        // Also over what the runtime says: nobody is told how to open something for a stranger's commit.
         let untrusted = (!trusted).then(|| "nobody who may push has pushed this commit: it reaches nothing".to_owned());
-        let why = refused.why.clone().or(untrusted);
+        let why = untrusted.or_else(|| refused.why.clone());
         RefusedView {
             allow: why.is_none().then(|| line(&refused.name, refused.port)),
             name: refused.name.clone(),
@@ -74,5 +75,13 @@ mod tests {
         assert_eq!(lines(true)[..2], told);
         assert_eq!(lines(true)[2], None);
         assert_eq!(lines(false), [None, None, None]);
+        let strangers = door(&fact, false).refused;
+        let reaches_nothing = |refused: &RefusedView| {
+            refused
+                .why
+                .as_deref()
+                .is_some_and(|why| why.contains("it reaches nothing"))
+        };
+        assert!(strangers.iter().all(reaches_nothing), "{strangers:?}");
     }
 }

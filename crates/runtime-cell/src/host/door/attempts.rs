@@ -7,8 +7,10 @@ use crate::{
         refused::{Attempt, READ, parse},
     },
 };
+use model::Reachable;
 use std::{
     io,
+    net::SocketAddrV4,
     os::fd::OwnedFd,
     sync::{Arc, Weak},
     time::Duration,
@@ -16,18 +18,33 @@ use std::{
 use tokio::{io::unix::AsyncFd, task::AbortHandle, time::sleep};
 
 /// So many are told at once, then no more before this time is over: the work is the host's, and no limit of the environment counts it.
-const BURST: u32 = 256;
+const BURST: u32 = 32;
 const BURST_TIME: Duration = Duration::from_millis(64);
+/// The port of name servers.
+const NAMES: u16 = 53;
 
 /// Tells of an environment's attempts until the task is aborted or the environment is dropped.
 pub(crate) fn watch(socket: OwnedFd, environment: &Arc<Environment>, host: &Arc<Host>) -> io::Result<AbortHandle> {
-    let socket = crate::sys::watch_readable(socket)?;
+    let socket = Ears(Some(crate::sys::watch_readable(socket)?));
     let told = tell(socket, Arc::downgrade(environment), Arc::clone(host));
     Ok(tokio::spawn(told).abort_handle())
 }
 
-async fn tell(socket: AsyncFd<OwnedFd>, environment: Weak<Environment>, host: Arc<Host>) {
+/// A packet socket. The kernel waits for all processors when one is closed, which is not to hold up who waits for this thread.
+struct Ears(Option<AsyncFd<OwnedFd>>);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        let socket = self.0.take().map(AsyncFd::into_inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(socket));
+        }
+    }
+}
+
+async fn tell(ears: Ears, environment: Weak<Environment>, host: Arc<Host>) {
     let mut packet = [0; READ];
+    let Some(socket) = &ears.0 else { return };
     loop {
         for _ in 0..BURST {
             let Ok(mut ready) = socket.readable().await else {
@@ -51,6 +68,26 @@ async fn tell(socket: AsyncFd<OwnedFd>, environment: Weak<Environment>, host: Ar
     }
 }
 
+/// Why nothing is reached by an address, and what would help.
+fn of_address(who: &str, to: SocketAddrV4) -> String {
+    let address = to.ip();
+    if address.is_link_local() {
+        return format!("{who} asked for a link-local address, which no policy opens");
+    }
+    if address.octets()[0] == 0 || address.octets()[0] >= 224 {
+        return format!("{who} asked for an address at which nobody is");
+    }
+    let caution = if address.is_private() {
+        "; it is an address of a private network: only if you know what is there"
+    } else {
+        ""
+    };
+    format!(
+        "{who} asked for it by its address, and only names are reached: `private: {{ NAME: \"{to}\" }}` in the policy would open it \
+         under a name{caution}"
+    )
+}
+
 impl Host {
     fn note_attempt(self: &Arc<Self>, environment: &Environment, attempt: Attempt) {
         let (address, port) = (*attempt.to.ip(), attempt.to.port());
@@ -67,23 +104,26 @@ impl Host {
                 .as_ref()
                 .is_some_and(|service| record.exits.shut.contains(service));
             let who = service.map_or_else(|| "a job".to_owned(), |service| format!("`{service}`"));
-            let (name, why) = match record.exits.named(address) {
-                _ if shut => (None, Some("all networks of the service are `internal`".to_owned())),
-                Some(name) => (Some(name.to_string()), None),
-                None if address.is_link_local() => {
-                    let why = format!("{who} asked for a link-local address, which no policy opens");
-                    (None, Some(why))
-                }
-                None => {
-                    let why = format!(
-                        "{who} asked for it by its address, and only names are reached: `private: {{ NAME: \"{}\" }}` in \
-                         the policy would open it under a name",
-                        attempt.to
-                    );
-                    (None, Some(why))
+            let named = record.exits.named(address);
+            let name = named.map_or_else(|| address.to_string(), ToString::to_string);
+            let why = if shut {
+                Some("all networks of the service are `internal`".to_owned())
+            } else if port == NAMES {
+                Some(format!(
+                    "{who} asked for it at the port of name servers, which no policy opens"
+                ))
+            } else {
+                match named.map(|name| record.exits.egress.behind(name)) {
+                    Some(Some((outside, Reachable::Public(_)))) if Some(&outside) == named => None,
+                    Some(Some((outside, Reachable::Public(_)))) => Some(format!("it stands for {outside}")),
+                    Some(Some((_, Reachable::Private(_)))) => {
+                        Some("the policy names an endpoint for it, at other ports".to_owned())
+                    }
+                    // The list has changed meanwhile.
+                    Some(None) => None,
+                    None => Some(of_address(&who, attempt.to)),
                 }
             };
-            let name = name.unwrap_or_else(|| address.to_string());
             record.told.refuse(&name, Some(port), 1, why, now());
         }
         self.save_told_soon(&environment.id);

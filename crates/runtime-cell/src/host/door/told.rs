@@ -3,9 +3,12 @@
 use crate::door::wire::{Report, Tally};
 use model::{DoorFact, HostName, PassedFact, RefusedFact, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// Names and ports of which refusals are told apart.
 const REFUSED_MAX: usize = 64;
+/// Addresses and ports of which refusals are told apart, beside the names: whoever tries all that there are drives no name out.
+const ADDRESSES_MAX: usize = 24;
 /// Names and ports of which what passed is told apart.
 const PASSED_MAX: usize = 1024;
 /// Bytes of a reason.
@@ -33,7 +36,7 @@ impl Told {
             known.count = known.count.saturating_add(count);
             known.last = now;
             known.why = why;
-        } else if self.refused.len() < REFUSED_MAX {
+        } else if self.has_room(is_address(name)) {
             self.refused.push(RefusedFact {
                 name: name.to_owned(),
                 port,
@@ -44,6 +47,22 @@ impl Told {
         } else {
             self.refused_more = self.refused_more.saturating_add(count);
         }
+    }
+
+    /// Whether another name, or another address, is told apart. Of addresses it is the last ones: the oldest makes room.
+    fn has_room(&mut self, address: bool) -> bool {
+        let of_kind = |known: &&RefusedFact| is_address(&known.name) == address;
+        let count = self.refused.iter().filter(of_kind).count();
+        if !address {
+            return count < REFUSED_MAX;
+        }
+        let addresses = self.refused.iter().enumerate().filter(|(_, known)| of_kind(known));
+        let oldest = addresses.min_by_key(|(_, known)| known.last).map(|(index, _)| index);
+        if let Some(oldest) = oldest.filter(|_| count >= ADDRESSES_MAX) {
+            let gone = self.refused.remove(oldest);
+            self.refused_more = self.refused_more.saturating_add(gone.count);
+        }
+        true
     }
 
     /// Adds what the door has counted. It is the door's word only: numbers, and texts that are cut.
@@ -119,6 +138,10 @@ impl Told {
     }
 }
 
+fn is_address(name: &str) -> bool {
+    name.parse::<Ipv4Addr>().is_ok()
+}
+
 /// A text of the door's, without what could confuse a terminal.
 fn cut(text: &str) -> String {
     let plain = text.chars().filter(|c| !c.is_control());
@@ -151,6 +174,23 @@ mod tests {
         assert_eq!(fact.refused_more, 15);
         told.settle(|name, _| name == "n0.example.com");
         assert_eq!(told.fact(None).refused.len(), REFUSED_MAX - 1);
+    }
+
+    #[test]
+    fn addresses_drive_out_addresses_and_no_name() {
+        let mut told = Told::default();
+        told.refuse("a.example.com", None, 1, None, Timestamp(0));
+        for n in 0..ADDRESSES_MAX as u64 + 3 {
+            told.refuse(&format!("192.0.2.{n}"), Some(443), 2, None, Timestamp(n + 1));
+        }
+        let fact = told.fact(None);
+        let has = |name: &str| fact.refused.iter().any(|known| known.name == name);
+        assert_eq!(fact.refused.len(), ADDRESSES_MAX + 1);
+        assert!(
+            has("a.example.com") && has("192.0.2.3") && !has("192.0.2.2"),
+            "{fact:?}"
+        );
+        assert_eq!(fact.refused_more, 6);
     }
 
     #[test]
