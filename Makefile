@@ -146,7 +146,7 @@ bench: rust ## measure; writes ratios, losses included
 	bench/run
 
 .PHONY: compose-diff
-compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n generated applications, SEED=n the same again
+compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n generated applications, SEED=0 others than always
 	@$(call say,building the two readers)
 	$(CARGO) build --locked --package blueprint --example resolved
 	mkdir -p target/compose-diff
@@ -154,7 +154,7 @@ compose-diff: rust ## compare the Compose reader with Docker's own; COUNT=n gene
 	cd tools/compose-diff && PATH="$$programs:$$PATH" go build -o ../../target/compose-diff/compose-diff .
 	cd ../..
 	$(call say,comparing)
-	target/compose-diff/compose-diff -random $(or $(COUNT),200) -seed $(or $(SEED),0) \
+	target/compose-diff/compose-diff -random $(or $(COUNT),200) -seed $(or $(SEED),1) \
 		target/debug/examples/resolved examples/shop crates/blueprint/tests/corpus/*
 
 .PHONY: rust
