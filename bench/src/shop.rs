@@ -36,6 +36,9 @@ pub(crate) struct ShopArgs {
     /// How often each variant is opened, pushed and closed; a first round more is not counted
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Only this variant, without spares
+    #[arg(long)]
+    only: Option<Variant>,
 }
 
 /// One step of a generation: from the news until it began, and how long it took, in milliseconds.
@@ -118,7 +121,7 @@ pub(crate) async fn run(args: &ShopArgs) -> Result<()> {
     let machine = Machine::look();
     let world = World::start(&args.shop).await?;
     let measured = tokio::select! {
-        measured = measure(&world, args.rounds) => measured,
+        measured = measure(&world, args) => measured,
         interrupted = crate::shop::interrupted() => Err(interrupted),
     };
     world.end().await;
@@ -143,14 +146,17 @@ pub(crate) async fn interrupted() -> anyhow::Error {
     }
 }
 
-async fn measure(world: &World, rounds: usize) -> Result<(f64, Vec<VariantResult>)> {
+async fn measure(world: &World, args: &ShopArgs) -> Result<(f64, Vec<VariantResult>)> {
     let goldens_ms = world.goldens().await.context("building the goldens")?;
     tracing::info!("goldens after {goldens_ms:.0} ms");
     let floor = Floor::new()?;
     let mut all: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
     let mut with_spare: BTreeMap<&str, Vec<SpareRound>> = BTreeMap::new();
-    for number in 0..=rounds {
-        for variant in Variant::ALL {
+    for number in 0..=args.rounds {
+        for variant in Variant::ALL
+            .into_iter()
+            .filter(|each| args.only.is_none_or(|only| only == *each))
+        {
             let round = round(world, &floor, variant, number).await;
             let round = round.with_context(|| format!("round {number} of {}", variant.name()))?;
             tracing::info!(
@@ -166,6 +172,9 @@ async fn measure(world: &World, rounds: usize) -> Result<(f64, Vec<VariantResult
             if number > 0 {
                 all.entry(variant.name()).or_default().push(round);
             }
+        }
+        if args.only.is_some() {
+            continue;
         }
         let spares = spare::round(world, number).await;
         for (name, round) in spares.with_context(|| format!("round {number} with spares"))? {

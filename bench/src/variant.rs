@@ -5,11 +5,13 @@ use anyhow::{Context, Result, ensure};
 use std::{fs, path::Path};
 
 /// A shop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Variant {
     /// All nine services.
+    #[value(name = "shop")]
     Whole,
     /// web, catalog, cart, PostgreSQL and Redis.
+    #[value(name = "shop-small")]
     Small,
 }
 

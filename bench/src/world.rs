@@ -360,9 +360,9 @@ impl World {
         .await
     }
 
-    /// Looks whenever the store was written to.
+    /// Looks whenever something of what is looked for was written. Whoever looks more often measures himself.
     async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-        let mut changes = self.store.changes();
+        let mut changes = self.store.subject_changes();
         let found = timeout(PATIENCE, async {
             loop {
                 changes.borrow_and_update();

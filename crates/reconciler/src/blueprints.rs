@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use store::EnvironmentRow;
+use store::{EnvironmentRow, PullRequestRow};
 
 /// What an environment is made from, or the problems that keep it from being made.
 pub(crate) type Reading = Result<ReadBlueprint, Unusable>;
@@ -197,7 +197,8 @@ pub(crate) async fn of_environment(
             ..format!("source {name}, which carries the blueprint, {why}").into()
         }));
     };
-    let about = about_environment(context, environment, project, (source, commit), granted).await?;
+    let pulls = pulls::pull_requests(&context.store, project, environment).await?;
+    let about = about_environment(environment, project, &pulls, (source, commit), granted);
     // Commits outlive the mirror's last fetch only while something holds them; fetching again costs nothing if they are here.
     context.repositories.ensure(&project.name, source, commit, None).await?;
     let via = format!("refs/heads/{}", source.policy_branch);
@@ -252,9 +253,10 @@ pub(crate) async fn of_environment(
 }
 
 /// A digest of all that a stack can see of what an environment is for: title, base branch, address and so on.
-pub(crate) async fn visible(
+pub(crate) fn visible(
     context: &Context,
     environment: &EnvironmentRow,
+    pulls: &[PullRequestRow],
     granted: &Versions,
 ) -> Result<Digest, Trouble> {
     let project = context.project(&environment.project)?;
@@ -264,19 +266,17 @@ pub(crate) async fn visible(
     let Some(pinned) = pinned else {
         return Ok(Digest::of(b""));
     };
-    Ok(about_environment(context, environment, project, pinned, granted)
-        .await?
-        .fingerprint())
+    Ok(about_environment(environment, project, pulls, pinned, granted).fingerprint())
 }
 
 /// What the stack of an environment may know.
-async fn about_environment(
-    context: &Context,
+fn about_environment(
     environment: &EnvironmentRow,
     project: &Project,
+    pulls: &[PullRequestRow],
     (source, commit): (&Source, &CommitId),
     granted: &Versions,
-) -> Result<blueprint::Context, Trouble> {
+) -> blueprint::Context {
     let mut about = about(project, source, commit, &environment.label);
     let Scope {
         without,
@@ -285,16 +285,12 @@ async fn about_environment(
     } = Scope::of(environment);
     (about.without, about.with, about.endpoints) = (without, with, endpoints);
     about.secrets = granted.keys().map(|name| name.0.clone()).collect();
-    let pull = pulls::pull_requests(&context.store, project, environment)
-        .await?
-        .into_iter()
-        .next();
-    if let Some(pull) = pull {
+    if let Some(pull) = pulls.first() {
         about.branch = pull.branch.parse().ok();
         about.base = pull.base.parse().ok();
         about.pull_request = Some(blueprint::PullRequest {
             number: pull.number,
-            title: pull.title,
+            title: pull.title.clone(),
         });
     } else if let Some((_, number)) = project.pull_request_of(&environment.origin) {
         let title = String::new();
@@ -305,7 +301,7 @@ async fn about_environment(
     {
         about.branch = Some(branch.clone());
     }
-    Ok(about)
+    about
 }
 
 /// The files of a commit that can be checked out, and what people should know of them.

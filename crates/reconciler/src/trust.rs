@@ -7,7 +7,7 @@ use crate::{
     pulls,
 };
 use model::{CommitId, EnvironmentId, Limits, Origin, Root, ServiceStack, SourceName};
-use store::EnvironmentRow;
+use store::{EnvironmentRow, PullRequestRow};
 
 /// How far a commit is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,32 +70,44 @@ pub(crate) const TRUSTED: &str = "trusted";
 
 /// How far the commit that an environment has now is trusted.
 pub(crate) async fn of(context: &Context, environment: &EnvironmentRow) -> Result<Trust, Trouble> {
-    let trusted = is_trusted(context, environment).await?;
+    let project = context.project(&environment.project)?;
+    let pulls = pulls::pull_requests(&context.store, project, environment).await?;
+    by(context, environment, &pulls).await
+}
+
+/// The same, by the pull requests that the environment is for.
+pub(crate) async fn by(
+    context: &Context,
+    environment: &EnvironmentRow,
+    pulls: &[PullRequestRow],
+) -> Result<Trust, Trouble> {
+    let trusted = is_trusted(context, environment, pulls).await?;
     Ok(if trusted { Trust::Full } else { Trust::Approved })
 }
 
 /// Whether a push to the pull request is known that its environment has not followed yet. What is noted of the pull request is about
 /// that commit then, so it says nothing of the one that the environment has.
-pub(crate) async fn is_outrun(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
-    let project = context.project(&environment.project)?;
-    let Some((source, number)) = project.pull_request_of(&environment.origin) else {
-        return Ok(false);
+pub(crate) fn is_outrun(project: &Project, environment: &EnvironmentRow, pulls: &[PullRequestRow]) -> bool {
+    let Some((source, _)) = project.pull_request_of(&environment.origin) else {
+        return false;
     };
-    let store = &context.store;
-    let known = store.pull_request_get(&project.name, &source.name, number).await?;
     let followed = environment.overrides.get("followed").and_then(|commit| commit.as_str());
     let head = environment.head.get(&source.name).map(model::CommitId::as_str);
-    Ok(known.is_some_and(|pull| followed.or(head) != Some(pull.head.as_str())))
+    pulls.iter().any(|pull| followed.or(head) != Some(pull.head.as_str()))
 }
 
 /// Whether all commits are.
-async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<bool, Trouble> {
+async fn is_trusted(
+    context: &Context,
+    environment: &EnvironmentRow,
+    pulls: &[PullRequestRow],
+) -> Result<bool, Trouble> {
     let project = context.project(&environment.project)?;
     if matches!(environment.origin, Origin::PullRequests { .. }) {
-        if !approved_only(context, project, environment).await?.is_empty() {
+        if !approved_only(environment, pulls).is_empty() {
             return Ok(false);
         }
-    } else if !is_leading_trusted(context, project, environment).await? {
+    } else if !is_leading_trusted(context, project, environment, pulls).await? {
         return Ok(false);
     }
     // Further sources are at branches of their own repository, unless somebody asked for a commit, which may be anybody's.
@@ -112,24 +124,19 @@ async fn is_trusted(context: &Context, environment: &EnvironmentRow) -> Result<b
 }
 
 /// The sources of an environment that several pull requests share whose commits run by approval only.
-async fn approved_only(
-    context: &Context,
-    project: &Project,
-    environment: &EnvironmentRow,
-) -> Result<Vec<SourceName>, Trouble> {
+fn approved_only(environment: &EnvironmentRow, pulls: &[PullRequestRow]) -> Vec<SourceName> {
     let mut only = Vec::new();
     let approved = pins::approved(environment);
-    let pulls = pulls::pull_requests(&context.store, project, environment).await?;
     for (source, commit) in approved {
         if environment.head.get(&source) != Some(&commit) {
             continue;
         }
-        let trusted = |pull: &store::PullRequestRow| pull.source == source && pull.head == commit && pull.trusted;
+        let trusted = |pull: &PullRequestRow| pull.source == source && pull.head == commit && pull.trusted;
         if !pulls.iter().any(trusted) {
             only.push(source);
         }
     }
-    Ok(only)
+    only
 }
 
 /// Whether the commit is, or is in the history of, one whose branch lives in the base repository and that somebody pushed who
@@ -138,6 +145,7 @@ async fn is_leading_trusted(
     context: &Context,
     project: &Project,
     environment: &EnvironmentRow,
+    pulls: &[PullRequestRow],
 ) -> Result<bool, Trouble> {
     let Some(source) = project.leading(&environment.origin) else {
         return Ok(false);
@@ -148,8 +156,7 @@ async fn is_leading_trusted(
     let named = |key: &str| environment.overrides.get(key).and_then(serde_json::Value::as_str);
     let trusted: Option<CommitId> = match &environment.origin {
         Origin::PullRequest { .. } | Origin::FurtherPullRequest { .. } => {
-            let known = pulls::pull_requests(&context.store, project, environment).await?;
-            known.into_iter().find(|pull| pull.trusted).map(|pull| pull.head)
+            pulls.iter().find(|pull| pull.trusted).map(|pull| pull.head.clone())
         }
         // Whoever deploys a commit need not know whose it is.
         Origin::Branch { .. } | Origin::Baseline { .. } => {

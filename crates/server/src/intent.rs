@@ -221,7 +221,7 @@ pub(crate) async fn recreate(app: &App, caller: &Caller, row: &EnvironmentRow) -
 /// The forge is read anyway from time to time; this only makes it sooner.
 fn look_again_when_ended(app: &App, row: &EnvironmentRow) {
     let (app, id, project) = (app.clone(), row.id.clone(), row.project.clone());
-    let mut changes = app.store.changes();
+    let mut changes = app.store.subject_changes();
     tokio::spawn(async move {
         while changes.changed().await.is_ok() {
             match app.store.environment_get(&id).await {

@@ -77,7 +77,7 @@ impl Store {
         .bind(row.status_digest.as_ref().map(Digest::as_str))
         .execute(&self.write)
         .await
-        .inspect(|_| self.wrote())
+        .inspect(|_| self.noted())
         .map_err(failed("announcement_put"))?;
         Ok(())
     }

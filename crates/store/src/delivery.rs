@@ -26,7 +26,7 @@ impl Store {
         .bind(column::time(at))
         .execute(&self.write)
         .await
-        .inspect(|_| self.wrote())
+        .inspect(|_| self.noted())
         .map_err(failed("delivery_record"))?;
         Ok(done.rows_affected() == 1)
     }

@@ -70,7 +70,7 @@ impl Store {
         transaction
             .commit()
             .await
-            .inspect(|()| self.wrote())
+            .inspect(|()| self.noted())
             .map_err(failed("event_add"))
     }
 

@@ -36,7 +36,7 @@ impl Store {
         transaction
             .commit()
             .await
-            .inspect(|()| self.wrote())
+            .inspect(|()| self.noted())
             .map_err(failed("ledger_intend"))
     }
 
@@ -63,7 +63,7 @@ impl Store {
         transaction
             .commit()
             .await
-            .inspect(|()| self.wrote())
+            .inspect(|()| self.noted())
             .map_err(failed("ledger_gone"))
     }
 

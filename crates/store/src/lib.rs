@@ -74,6 +74,8 @@ pub struct Store {
     read: SqlitePool,
     write: SqlitePool,
     changes: watch::Sender<u64>,
+    /// The same without what [`Self::noted`] counts.
+    subjects: watch::Sender<u64>,
     /// What was written last is in this file; none for a store in memory.
     log: Option<Arc<Path>>,
 }
@@ -106,6 +108,7 @@ impl Store {
             read,
             write,
             changes: watch::Sender::new(0),
+            subjects: watch::Sender::new(0),
             log: Some(log_of(path).into()),
         }
         .with_instance(Some(path))
@@ -130,6 +133,7 @@ impl Store {
             read: pool.clone(),
             write: pool,
             changes: watch::Sender::new(0),
+            subjects: watch::Sender::new(0),
             log: None,
         }
         .with_instance(None)
@@ -142,7 +146,20 @@ impl Store {
         self.changes.subscribe()
     }
 
+    /// The same without the books that are kept of a generation's way: ledger, steps, attempts, events, deliveries and what was told
+    /// to a forge. An environment that starts writes many of those, and few others.
+    #[must_use]
+    pub fn subject_changes(&self) -> watch::Receiver<u64> {
+        self.subjects.subscribe()
+    }
+
     fn wrote(&self) {
+        self.subjects.send_modify(|count| *count += 1);
+        self.noted();
+    }
+
+    /// After a write to the books.
+    fn noted(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -71,7 +71,7 @@ impl Store {
         .bind(result.is_ok())
         .execute(&self.write)
         .await
-        .inspect(|_| self.wrote())
+        .inspect(|_| self.noted())
         .map_err(failed("attempt_record"))?;
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Store {
         .bind(column::json("failure", failure)?)
         .execute(&self.write)
         .await
-        .inspect(|_| self.wrote())
+        .inspect(|_| self.noted())
         .map_err(failed("attempt_wait"))?;
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Store {
             .bind(column::time(at))
             .execute(&self.write)
             .await
-            .inspect(|_| self.wrote())
+            .inspect(|_| self.noted())
             .map_err(failed("step_began"))?;
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Store {
         .bind(ok)
         .execute(&self.write)
         .await
-        .inspect(|_| self.wrote())
+        .inspect(|_| self.noted())
         .map_err(failed("step_ended"))?;
         Ok(())
     }

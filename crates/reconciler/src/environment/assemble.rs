@@ -7,7 +7,7 @@ use crate::{
     egress,
     golden::is_mended,
     heads::PolicyHead,
-    image,
+    image, pulls,
     secret::{self, Versions},
     spare::origin_of_new,
     task::forges::BOOKKEEPING,
@@ -44,15 +44,17 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
         // What was made for a spare is not this environment's, although it has adopted the spare.
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     };
-    if newest.is_some() && trust::is_outrun(context, environment).await? {
+    let project = context.project(&environment.project)?;
+    let pulls = pulls::pull_requests(&context.store, project, environment).await?;
+    if newest.is_some() && trust::is_outrun(project, environment, &pulls) {
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     }
-    let trust = trust::of(context, environment).await?;
+    let trust = trust::by(context, environment, &pulls).await?;
     let granted = Granted {
         trust,
         secrets: secret::granted(context, &environment.project, &policy, trust),
     };
-    let visible = blueprints::visible(context, environment, &granted.secrets).await?;
+    let visible = blueprints::visible(context, environment, &pulls, &granted.secrets)?;
     let inputs = inputs(context, environment, &policy, &visible, &granted);
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?

@@ -17,7 +17,7 @@ use store::{EnvironmentRow, Failure, GenerationRow, Outcome};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 type Finished = (String, Generation, Result<(), StepError>);
@@ -26,6 +26,8 @@ struct Worker {
     context: Arc<Context>,
     id: EnvironmentId,
     nudged: Arc<Notify>,
+    /// When it was looked last.
+    looked: Instant,
     steps: JoinSet<Finished>,
     running: BTreeMap<Id, (String, Generation)>,
     /// Steps that succeeded: in which generation, how often, when last.
@@ -37,6 +39,9 @@ struct Worker {
     telling: JoinSet<()>,
 }
 
+/// A container that starts is in the news several times within moments. What comes this soon after a look waits for the rest of it; the
+/// end of a step does not wait.
+const GATHER: Duration = Duration::from_millis(6);
 /// The pause before a step that found no room looks for it again.
 const ROOM_PAUSE: Duration = Duration::from_secs(3);
 
@@ -57,6 +62,7 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
         context,
         id,
         nudged,
+        looked: Instant::now(),
         steps: JoinSet::new(),
         running: BTreeMap::new(),
         succeeded: BTreeMap::new(),
@@ -66,6 +72,7 @@ pub(crate) async fn run(context: Arc<Context>, id: EnvironmentId) {
     };
     let mut troubles = 0;
     loop {
+        worker.looked = Instant::now();
         match worker.turn().await {
             Ok(Turn::Ended) => break,
             Ok(Turn::Again) => troubles = 0,
@@ -100,6 +107,12 @@ fn coming(plan: &Plan) -> Vec<ServiceName> {
         _ => None,
     });
     services.flatten().cloned().collect()
+}
+
+/// Waits for a nudge. One that is taken and not looked into, because a step ended meanwhile, is looked into with the step.
+async fn news(nudged: &Notify, looked: Instant) {
+    nudged.notified().await;
+    sleep(GATHER.saturating_sub(looked.elapsed())).await;
 }
 
 impl Worker {
@@ -332,7 +345,7 @@ impl Worker {
         });
         let nudged = Arc::clone(&self.nudged);
         tokio::select! {
-            () = nudged.notified() => {}
+            () = news(&nudged, self.looked) => {}
             Some(finished) = self.steps.join_next_with_id() => self.finished(finished).await,
             () = sleep(pause) => {}
         }

@@ -65,7 +65,7 @@ impl Spares {
 }
 
 pub(crate) async fn run(context: Arc<Context>) {
-    let mut changes = context.store.changes();
+    let mut changes = context.store.subject_changes();
     loop {
         changes.mark_unchanged();
         if let Err(trouble) = look(&context).await {

@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 const GATHER: Duration = Duration::from_millis(4);
 /// The table is not made more often than this.
 const PAUSE: Duration = Duration::from_millis(25);
+/// What is written on the way of a generation changes no route, but the steps that a waiting visitor sees.
+const STEPS: Duration = Duration::from_millis(200);
 /// It is made anew this often although nothing was written.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// And this often while something that was asleep wakes: that it is awake is written nowhere.
@@ -52,13 +54,14 @@ type Settled = BTreeMap<EnvironmentId, Made>;
 
 /// Keeps the table up to date until it is told to end.
 pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: CancellationToken) {
-    let mut changes = app.store.changes();
+    let (mut changes, mut steps) = (app.store.subject_changes(), app.store.changes());
     let mut settled = Settled::new();
     loop {
         changes.mark_unchanged();
+        steps.mark_unchanged();
         let mut interval = INTERVAL;
-        match (routes(&app, &mut settled).await, awaited(&app).await) {
-            (Ok((routes, waking)), Ok(awaited)) => {
+        match look(&app, &mut settled).await {
+            Ok((routes, awaited, waking)) => {
                 interval = if waking { WAKING } else { INTERVAL };
                 table.send_if_modified(|table| {
                     let differs = table.version == 0 || *table.routes != routes || *table.awaited != awaited;
@@ -72,7 +75,7 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
                     differs
                 });
             }
-            (Err(problem), _) | (_, Err(problem)) => {
+            Err(problem) => {
                 tracing::warn!(why = problem.0.detail, "the routes could not be made");
             }
         }
@@ -83,15 +86,32 @@ pub(super) async fn keep(app: App, table: watch::Sender<Table>, end: Cancellatio
         tokio::select! {
             () = end.cancelled() => return,
             _ = changes.changed() => sleep(GATHER).await,
+            () = stepped(&mut steps) => {}
             () = sleep(interval) => {}
         }
     }
 }
 
+/// Waits for a write, and some time more.
+async fn stepped(steps: &mut watch::Receiver<u64>) {
+    if steps.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    sleep(STEPS).await;
+}
+
+/// Everything that the table is made of, and whether something is about to wake.
+async fn look(app: &App, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Route)>, Vec<(RouteKey, Target)>, bool)> {
+    let rows = app.store.environment_list(None, false).await?;
+    let awaited = awaited(app, &rows).await?;
+    let (routes, waking) = routes(app, rows, settled).await?;
+    Ok((routes, awaited, waking))
+}
+
 /// Where the hosts of generations will lead that are not live yet.
-async fn awaited(app: &App) -> Answer<Vec<(RouteKey, Target)>> {
+async fn awaited(app: &App, rows: &[EnvironmentRow]) -> Answer<Vec<(RouteKey, Target)>> {
     let mut awaited = Vec::new();
-    for row in app.store.environment_list(None, false).await? {
+    for row in rows {
         let at_rest = !row.wanted || row.live.is_some() && row.live == row.newest;
         let Some(project) = app
             .project(&row.project)
@@ -105,7 +125,7 @@ async fn awaited(app: &App) -> Answer<Vec<(RouteKey, Target)>> {
         for (index, (service, port)) in stack.map_or_else(Vec::new, public_services).into_iter().enumerate() {
             let key = RouteKey {
                 base: project.base.domain.as_str().into(),
-                label: label(&row, index, service),
+                label: label(row, index, service),
             };
             let target = Target {
                 environment: row.id.clone(),
@@ -128,10 +148,10 @@ fn label(row: &EnvironmentRow, index: usize, service: &ServiceName) -> HostLabel
 }
 
 /// All routes, and whether one of them is about to wake.
-async fn routes(app: &App, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Route)>, bool)> {
+async fn routes(app: &App, rows: Vec<EnvironmentRow>, settled: &mut Settled) -> Answer<(Vec<(RouteKey, Route)>, bool)> {
     let (mut routes, mut waking) = (BTreeMap::new(), false);
     let mut before = std::mem::take(settled);
-    for row in app.store.environment_list(None, false).await? {
+    for row in rows {
         let Some(project) = app.project(&row.project).filter(|_| row.origin.is_for_people()) else {
             continue;
         };
