@@ -146,10 +146,12 @@ impl<'a> Wanted<'a> {
         } else {
             String::new()
         };
-        let message = fact
+        // A runtime that knows nothing more says the same in the same words.
+        let more = fact
             .message
             .as_deref()
-            .map_or_else(String::new, |text| format!(" ({text})"));
+            .filter(|text| *text != format!("ended with status {code}"));
+        let message = more.map_or_else(String::new, |text| format!(" ({text})"));
         format!("{name} ended with status {code}{times}{message}{}", self.held_up())
     }
 }

@@ -144,6 +144,17 @@ fn a_one_shot_that_fails_keeps_others_from_starting_and_says_so() {
     let failure = "once ended with status 3; s0 waits for it to complete".to_owned();
     assert_eq!(failed.state, StepState::Failed { failure });
     assert!(matches!(state(&world, "service:s0"), StepState::Blocked { .. }));
+
+    // What the runtime says is added if it is more than that.
+    for (message, added) in [
+        ("ended with status 3", ""),
+        ("over its memory limit", " (over its memory limit)"),
+    ] {
+        let fact = world.observed.runtime.as_mut().unwrap().services.get_mut(&once);
+        fact.unwrap().message = Some(message.to_owned());
+        let failure = format!("once ended with status 3{added}; s0 waits for it to complete");
+        assert_eq!(state(&world, "service:once"), StepState::Failed { failure });
+    }
 }
 
 #[test]
