@@ -1,7 +1,8 @@
 //! Serves a gateway in front of nothing much, so that its pages can be looked at in a browser:
 //! `cargo run -p gateway --example pages`, then open what it prints.
 //!
-//! `pr-1` is live, `pr-2` starts (and is live after some seconds), `pr-3` has failed, `pr-4` sleeps, `pr-5` does not listen.
+//! `pr-1` is live, `pr-2` starts (and is live after some seconds), `pr-3` has failed, `pr-4` sleeps, `pr-5` does not listen,
+//! `pr-6` waits for an approval.
 
 // A program for a terminal, and a short one: what goes wrong here ends it.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
@@ -138,7 +139,7 @@ async fn main() {
     let gateway = Gateway::new(config, routes.clone(), auth, dial);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    for number in 1..=5 {
+    for number in 1..=6 {
         println!(
             "{}",
             sign_in_address(&format!("http://pr-{number}.localhost:{port}"), &link)
@@ -151,6 +152,8 @@ async fn main() {
             } else {
                 RouteState::Live
             };
+            let waits =
+                vec!["Nothing runs until somebody who may push to the repository approves the commit.".to_owned()];
             let reason = LOG.iter().map(|line| (*line).to_owned()).collect();
             routes.replace([
                 entry(1, RouteState::Live),
@@ -158,6 +161,7 @@ async fn main() {
                 entry(3, RouteState::Failed { reason }),
                 entry(4, RouteState::Sleeping),
                 entry(5, RouteState::Live),
+                entry(6, RouteState::Held { reason: waits }),
             ]);
             sleep(Duration::from_secs(1)).await;
         }

@@ -97,6 +97,12 @@ fn not_live(route: &Route, audience: Audience) -> Response<Reply> {
             let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "Start failed", detail);
             answer.lines(reason.clone()).response(audience)
         }
+        (RouteState::Held { .. }, Audience::Page) => pages::held(route),
+        (RouteState::Held { reason }, Audience::Program) => {
+            let detail = "The environment is kept from running.";
+            let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "Not running", detail);
+            answer.lines(reason.clone()).response(audience)
+        }
         _ => {
             let detail = "The environment that was here has ended, and nothing of it is left.";
             Answer::new(StatusCode::GONE, "Ended", detail).response(audience)

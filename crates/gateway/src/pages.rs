@@ -230,6 +230,20 @@ pub(crate) fn failed(route: &Route) -> Response<Reply> {
     )
 }
 
+/// Why the environment does not run although nothing is wrong with it.
+pub(crate) fn held(route: &Route) -> Response<Reply> {
+    let mut main = format!("{}<h1>It does not run now</h1>\n", about(route));
+    if let RouteState::Held { reason } = &route.state {
+        for line in reason {
+            let _ = writeln!(main, "<p>{}</p>", Escaped(line));
+        }
+    }
+    html(
+        StatusCode::SERVICE_UNAVAILABLE,
+        document("It does not run now", "", &main, ""),
+    )
+}
+
 /// An answer in words.
 pub(crate) fn message(answer: &Answer) -> Response<Reply> {
     let main = format!(

@@ -15,6 +15,7 @@ pub(crate) fn word(state: &RouteState) -> &'static str {
         RouteState::Live => "live",
         RouteState::Starting { .. } => "starting",
         RouteState::Failed { .. } => "failed",
+        RouteState::Held { .. } => "held",
         RouteState::Sleeping => "sleeping",
         RouteState::Gone => "gone",
     }

@@ -72,6 +72,11 @@ pub enum RouteState {
         /// Why, with the lines of log that matter.
         reason: Vec<String>,
     },
+    /// It is kept from running, which no visitor can change: it waits for an approval, or is suspended.
+    Held {
+        /// Why, in words.
+        reason: Vec<String>,
+    },
     /// Frozen or stopped until somebody wants it.
     Sleeping,
     /// Ended.
@@ -124,6 +129,9 @@ mod tests {
             RouteState::Gone,
             RouteState::Starting { steps: vec![step] },
             RouteState::Failed {
+                reason: vec!["why".into()],
+            },
+            RouteState::Held {
                 reason: vec!["why".into()],
             },
         ];

@@ -226,6 +226,32 @@ async fn a_failed_start_says_why_to_those_signed_in_only() {
 }
 
 #[tokio::test]
+async fn what_is_kept_from_running_says_why_to_those_signed_in_only() {
+    let world = World::new().await;
+    let reason = vec!["Nothing runs until <somebody> approves the commit.".to_owned()];
+    world.set("pr-7", "e000000007", "web", RouteState::Held { reason }, 1);
+    let page = world.ask_signed_in("GET /", &NAVIGATION, "").await;
+    assert_eq!(page.status, 503);
+    assert!(
+        page.body.contains("<h1>It does not run now</h1>")
+            && page
+                .body
+                .contains("<p>Nothing runs until &lt;somebody&gt; approves the commit.</p>")
+            && !page.body.contains("push"),
+        "{}",
+        page.body
+    );
+    let problem = world.ask_signed_in("GET /api", &[], "").await;
+    assert!(
+        problem.status == 503 && problem.body.contains("approves the commit"),
+        "{}",
+        problem.body
+    );
+    let stranger = world.ask("GET /", &NAVIGATION, "").await;
+    assert!(stranger.status == 401 && !stranger.body.contains("approves"));
+}
+
+#[tokio::test]
 async fn nobody_who_is_not_waiting_wakes_anything() {
     let world = World::new().await;
     world.set("pr-7", "e000000007", "web", RouteState::Sleeping, 1);

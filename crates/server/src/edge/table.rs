@@ -3,8 +3,10 @@
 use crate::{app::App, problem::Answer, view::public_services};
 use gateway::{About, Route, RouteKey, RouteState, Step, StepState, Target};
 use model::{
-    EnvironmentId, Generation, HostLabel, Origin, Phase, Power, ServiceName, ServiceState, Timestamp, service_label,
+    EnvironmentId, Generation, HostLabel, Origin, Phase, Power, ServiceName, ServiceState, Stage, Timestamp,
+    service_label,
 };
+use planner::Action;
 use reconciler::{Project, standing};
 use std::{
     collections::BTreeMap,
@@ -269,7 +271,7 @@ async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&Ge
         Phase::Suspended => {
             let why = row.suspension().map(|suspension| suspension.reason.clone());
             let told = "It is stopped and runs again by itself when the reason is gone.".to_owned();
-            RouteState::Failed {
+            RouteState::Held {
                 reason: why.into_iter().chain([told]).collect(),
             }
         }
@@ -277,7 +279,7 @@ async fn state(app: &App, row: &EnvironmentRow, phase: Phase, newest: Option<&Ge
         Phase::Ending | Phase::Ended => RouteState::Gone,
         Phase::NeedsApproval => {
             let reason = "Nothing runs until somebody who may push to the repository approves the commit.".to_owned();
-            RouteState::Failed { reason: vec![reason] }
+            RouteState::Held { reason: vec![reason] }
         }
         Phase::Failed => {
             let failure = newest.and_then(|row| row.failure.clone());
@@ -304,26 +306,31 @@ async fn steps(app: &App, row: &EnvironmentRow, newest: Option<&GenerationRow>) 
             .collect(),
         Err(_) => BTreeMap::new(),
     };
-    let shown = |step: &planner::Step| {
-        use planner::StepState::{BackingOff, Blocked, Done, Failed, InProgress, Ready};
-        let (state, detail) = match &step.state {
-            Done => (StepState::Done, String::new()),
-            Ready if began.contains_key(&step.id) => (StepState::Running, String::new()),
-            Ready | Blocked { .. } => (StepState::Waiting, String::new()),
-            InProgress { waiting_for, .. } => (StepState::Running, format!("waiting for {waiting_for}")),
-            BackingOff { failure, .. } | Failed { failure } => (StepState::Failed, failure.clone()),
-        };
-        let since = began
-            .get(&step.id)
-            .map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
-        Step {
-            name: step.title(),
-            state,
-            detail,
-            since,
-        }
+    // Who waits for a start has nothing to do with what an older one has left.
+    let matters = |step: &&planner::Step| step.action != Action::Apply(Stage::Prune);
+    let steps = plan.steps.iter().filter(matters);
+    steps.map(|step| shown(step, &began)).collect()
+}
+
+/// A step as visitors see it. `began` has when each was begun or has ended.
+fn shown(step: &planner::Step, began: &BTreeMap<String, Timestamp>) -> Step {
+    use planner::StepState::{BackingOff, Blocked, Done, Failed, InProgress, Ready};
+    let (state, detail) = match &step.state {
+        Done => (StepState::Done, String::new()),
+        Ready if began.contains_key(&step.id) => (StepState::Running, String::new()),
+        Ready | Blocked { .. } => (StepState::Waiting, String::new()),
+        InProgress { waiting_for, .. } => (StepState::Running, format!("waiting for {waiting_for}")),
+        BackingOff { failure, .. } | Failed { failure } => (StepState::Failed, failure.clone()),
     };
-    plan.steps.iter().map(shown).collect()
+    let since = began
+        .get(&step.id)
+        .map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
+    Step {
+        name: step.title(),
+        state,
+        detail,
+        since,
+    }
 }
 
 fn about(
@@ -374,3 +381,6 @@ pub(super) async fn hosts(app: &App, row: &EnvironmentRow) -> Answer<Vec<String>
     let name = |label: &model::HostLabel| format!("{label}.{}", project.base.domain);
     Ok([&row.label].into_iter().chain(&further).map(name).collect())
 }
+
+#[cfg(test)]
+mod tests;
