@@ -92,6 +92,7 @@ async fn from_start_to_stop(args: &DemoArgs, report: &mut Report) -> Result<()> 
     );
     let since = Instant::now();
     let layout = Layout::open(&args.state, args.api_port, args.port)?;
+    let _alone = layout.alone()?;
     let user = system_user("maquette", "for everything that needs no privileges")?;
     // By its name: it is the one that is used unless the configuration says otherwise.
     system_user("maquette-gateway", "for the gateway alone")?;

@@ -1,6 +1,10 @@
 //! The demo's place on disk and its configuration.
 
-use crate::process::{load, user::User};
+use crate::process::{
+    load,
+    running::{self, Held},
+    user::User,
+};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -21,6 +25,8 @@ pub(crate) struct Layout {
 }
 
 const CONFIG: &str = "maquette-server.yaml";
+/// Locked while a demo runs.
+const RUNS: &str = "demo.pid";
 /// Where the demo keeps its state unless it is told.
 pub(crate) const STATE: &str = "/var/lib/maquette-demo";
 const RUN: &str = "/run/maquette-demo";
@@ -49,15 +55,40 @@ impl Layout {
             ),
             root,
         };
+        // Its ports are taken because it runs, so that is told first. Where there never was a demo, nothing is made yet.
+        if layout.root.join(RUNS).exists() {
+            drop(layout.alone()?);
+        }
+        let (mut taken, mut flags) = (Vec::new(), Vec::new());
         for (port, flag) in [(layout.api, "--api-port"), (layout.gateway, "--port")] {
             if let Err(error) = TcpListener::bind(port) {
-                bail!(
-                    "port {} can not be used: {error}\nhint: choose another one with {flag}",
-                    port.port()
-                );
+                taken.push(format!("port {} can not be used: {error}", port.port()));
+                flags.push(flag);
             }
         }
+        // Both at once: whoever starts a second demo needs two others.
+        if !taken.is_empty() {
+            bail!(
+                "{}\nhint: choose another one with {}",
+                taken.join("; "),
+                flags.join(" and ")
+            );
+        }
         Ok(layout)
+    }
+
+    /// Keeps other demos from this state for as long as what it returns lives. They would write over the configuration and the program
+    /// of the one that runs.
+    pub(crate) fn alone(&self) -> Result<Held> {
+        let (root, path) = (&self.root, self.root.join(RUNS));
+        match running::hold(&path).with_context(|| format!("{} can not be locked", path.display()))? {
+            Some(held) => Ok(held),
+            None => bail!(
+                "a demo that keeps its state in {} runs already\n\
+                 hint: use that one, or give this one a state and ports of its own with --state, --port and --api-port",
+                root.display()
+            ),
+        }
     }
 
     /// The layout that another process of the demo made.

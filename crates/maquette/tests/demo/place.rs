@@ -34,7 +34,11 @@ impl Place {
 
     /// What follows the program's name.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
+        self.arguments_for(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop"))
+    }
+
+    /// The same with another application than the example shop.
+    pub(crate) fn arguments_for(&self, shop: &Path) -> Vec<String> {
         let mut all = vec!["demo".to_owned(), "--state".to_owned(), self.root.display().to_string()];
         all.extend(["--shop".to_owned(), shop.display().to_string()]);
         all.extend(["--api-port".to_owned(), self.ports[0].clone()]);
