@@ -6,7 +6,13 @@
     reason = "this is a test, outside of a test function too"
 )]
 
+#[path = "attacks/busy.rs"]
+mod busy;
+#[path = "attacks/descriptors.rs"]
+mod descriptors;
 mod support;
+#[path = "attacks/version6.rs"]
+mod version6;
 
 use model::{
     EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, Restart, ServiceState, Stack, Volume,

@@ -6,8 +6,12 @@
     reason = "this is a test, outside of a test function too"
 )]
 
+#[path = "survival/closed.rs"]
+mod closed;
 #[path = "survival/cut.rs"]
 mod cut;
+#[path = "survival/pipe.rs"]
+mod pipe;
 #[path = "survival/repaired.rs"]
 mod repaired;
 mod support;
