@@ -251,13 +251,22 @@ async fn what_goes_wrong_in_cells_is_told_and_nothing_is_lost() {
     fs::write(rig.state().join("canary"), CANARY_FILE).unwrap();
     rig.start().await;
     // Side by side: no environment is troubled by what happens in another.
-    let cases: [(&str, LocalBoxFuture<'_, ()>); 7] = [
+    let cases: [(&str, LocalBoxFuture<'_, ()>); 9] = [
         ("a service that ends", a_service_that_ends(&rig).boxed_local()),
         ("a missing command", a_command_that_is_not_there(&rig).boxed_local()),
         ("a missing engine", an_engine_that_is_not_installed(&rig).boxed_local()),
         ("a failing migration", a_migration_that_fails(&rig).boxed_local()),
         ("a killed service", a_service_that_is_killed(&rig).boxed_local()),
+        // The longest one stands here, beside the most others and while further tests run.
+        (
+            "a service that never gets ready",
+            crate::updates::an_update_that_never_gets_ready(&rig).boxed_local(),
+        ),
         ("canaries", nothing_of_ours_leaks(&rig).boxed_local()),
+        (
+            "sockets",
+            crate::sockets::nobody_else_is_listened_to(&rig).boxed_local(),
+        ),
         (
             "hostile names",
             crate::hostile::names_titles_and_labels(&rig).boxed_local(),

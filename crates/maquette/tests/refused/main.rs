@@ -19,6 +19,7 @@ mod host_disk;
 mod hostile;
 mod ports;
 mod rig;
+mod sockets;
 mod taken;
 mod told;
 mod updates;

@@ -127,6 +127,23 @@ async fn an_update_that_does_not_come_up(rig: &Rig, branch: &str, program: &str,
     live_again(rig, number, "before\n").await;
 }
 
+/// One that only waits is given up after the usual time; what it said until then is told.
+pub(crate) async fn an_update_that_never_gets_ready(rig: &Rig) {
+    let (number, _) = rig.change("waits", &[write("page.txt", "before\n")]).await;
+    rig.comment(number, &["live** with"]).await;
+    let given = "[\"python3\", \"-m\", \"http.server\", \"8080\"]";
+    let program = json("echo the flux is on its way; exec sleep 1000");
+    let compose = COMPOSE.replace(given, &format!("[sh, -c, {program}]"));
+    let commit = rig.push("waits", &[write("compose.yaml", compose)]).await;
+    let label = format!("pr-{number}");
+    rig.says(&["why", &label], &["web to be ready"]).await;
+    let told = ["web was not ready 120 s after its start", "the flux is on its way"];
+    rig.says(&["why", &label], &told).await;
+    let failed = format!("`{}` failed", commit.short());
+    rig.comment(number, &[&told[..], &["is live", &failed]].concat()).await;
+    live_again(rig, number, "before\n").await;
+}
+
 /// A migration that was applied is another one after a push: what it did can not be undone, so the data begins anew.
 async fn a_migration_that_changes_after_it_was_applied(rig: &Rig) {
     let settings = format!(
