@@ -1,3 +1,5 @@
+//! What visitors find behind a host, for each way that an environment can stand.
+
 use super::*;
 use crate::{config::ServerConfig, sources};
 use forge::{
