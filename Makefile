@@ -68,11 +68,13 @@ cluster-down: ## end that cluster; nothing is left of it but the programs
 	@tools/cluster/down
 
 .PHONY: test-cluster
-test-cluster: rust gitea ## the runtime for Kubernetes on a real cluster, which is left as it was (some minutes); CASE=words for a part
+test-cluster: rust gitea registry ## the runtime for Kubernetes on a real cluster, which is left as it was (some minutes); CASE=words for a part
 	@[[ -n $${KUBECONFIG:-} ]] || scripts/install-packages cluster >&2
 	$(call say,the runtime for Kubernetes on a real cluster)
 	$(CARGO) test --locked --package runtime-kubernetes --test cluster --no-run
-	tools/cluster/with $(CARGO) test --locked --package runtime-kubernetes --test cluster -- --nocapture
+	$(CARGO) test --locked --package maquette --test clusters --no-run
+	tools/cluster/with sh -c '"$$@" --package runtime-kubernetes --test cluster -- --nocapture && "$$@" --package maquette --test clusters -- --nocapture' \
+	    sh $(CARGO) test --locked
 
 .PHONY: strangers
 strangers: packages registry rust ## eight repositories of strangers from init to live, with real toolchains (some minutes)
@@ -115,6 +117,7 @@ clippy: rust
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	# Not one of all targets, because it is not run with all tests.
 	$(CARGO) clippy --locked --package runtime-kubernetes --test cluster -- -D warnings
+	$(CARGO) clippy --locked --package maquette --test clusters -- -D warnings
 
 .PHONY: tidy
 tidy: rust

@@ -209,6 +209,7 @@ impl World {
             base: self.entry.base(),
             sources: vec![source],
             joins: false,
+            cluster: None,
         })
     }
 

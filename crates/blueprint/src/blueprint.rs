@@ -217,6 +217,8 @@ fn no_runtime() -> Capabilities {
         engines: Vec::new(),
         snapshots: false,
         freeze: false,
+        sources: true,
+        databases: true,
         features: BTreeSet::new(),
     }
 }

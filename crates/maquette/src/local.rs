@@ -1,5 +1,6 @@
 //! Commands over a directory of this machine: `init`, `check`, `plan`, `doctor`. Nothing is asked of a server.
 
+mod clusters;
 mod directory;
 mod goldens;
 mod images;
@@ -100,6 +101,8 @@ fn capabilities() -> Capabilities {
         engines,
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: runtime_cell::host::features(),
     }
 }
@@ -327,7 +330,12 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
         }
         Err(error) => return Err(crate::process::config_failure(&error)),
     };
-    let mut findings = doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config));
+    let mut findings = if config.needs_cells() {
+        doctor_of_cells::examine(&pool_config(&config, "doctor"), oci_runtime(&config))
+    } else {
+        Vec::new()
+    };
+    findings.extend(clusters::findings(&config));
     findings.extend(spares::findings(&config));
     findings.extend(goldens::findings(&config, spares::now()));
     findings.extend(images::findings(&config, spares::now()));

@@ -66,6 +66,11 @@ pub enum Feature {
     Program,
 }
 
+/// Whoever says nothing of it is of a version in which every runtime could.
+fn yes() -> bool {
+    true
+}
+
 /// What a runtime can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
@@ -87,6 +92,12 @@ pub struct Capabilities {
     pub snapshots: bool,
     /// Environments can be frozen with their memory.
     pub freeze: bool,
+    /// The files of commits can be brought to it and mounted ([`crate::MountKind::Source`]).
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub sources: bool,
+    /// The databases of engines are prepared, migrated and seeded ([`crate::ServiceStack::data`]).
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub databases: bool,
     /// What else it does for those who ask.
     #[serde(default)]
     pub features: BTreeSet<Feature>,

@@ -36,7 +36,9 @@ pub use host::{HostLabel, InvalidHostLabel, environment_label, service_label, sl
 pub use id::{EnvironmentId, Generation, InstanceId, InvalidId, SnapshotId};
 pub use image::{ImageDigest, ImageFacts, InvalidImageDigest};
 pub use ledger::{LedgerEntry, Receipt, Resource};
-pub use name::{BranchName, InvalidName, JobName, NetworkName, ProjectName, ServiceName, SourceName, VolumeName};
+pub use name::{
+    BranchName, ClusterName, InvalidName, JobName, NetworkName, ProjectName, ServiceName, SourceName, VolumeName,
+};
 pub use options::{Options, Pull, Ulimit};
 pub use phase::{Phase, Standing, phase};
 pub use service::{

@@ -119,6 +119,13 @@ name!(
     |t| is_label(t, 30) && !t.contains("--")
 );
 name!(
+    /// The name that the operator gives a cluster.
+    ClusterName,
+    "cluster name",
+    "1 to 30 lower-case letters, digits and inner dashes",
+    |t| is_label(t, 30) && !t.contains("--")
+);
+name!(
     /// The name of a source within a project; the first source is usually called like the project.
     SourceName,
     "source name",

@@ -28,7 +28,9 @@ pub(crate) fn plan(
         }
         return plan;
     }
-    sources(&mut plan, spec, observed);
+    if capabilities.sources {
+        sources(&mut plan, spec, observed);
+    }
     if sleeping {
         plan.push("wake", Action::Wake, Vec::new(), StepState::Ready);
     }
@@ -40,6 +42,7 @@ pub(crate) fn plan(
             now,
             settled,
             brought: capabilities.features.contains(&Feature::BroughtImages),
+            sources: capabilities.sources,
         }
         .plan(&mut plan),
         (stack, _) => whole(&mut plan, spec, stack, observed, now, settled),
@@ -145,6 +148,8 @@ struct Levels<'a> {
     settled: bool,
     /// Whether images have to be brought to the runtime.
     brought: bool,
+    /// Whether files of commits are.
+    sources: bool,
 }
 
 /// The id of the step that brings an image.
@@ -445,7 +450,7 @@ impl Levels<'_> {
     /// The sources that must be there first. Engines run from what the machine has, and need none.
     fn files_of(&self, workload: &Workload) -> Vec<String> {
         let mounted = |mount: &Mount| matches!(mount.kind, MountKind::Source { .. });
-        if matches!(workload.root, Root::Engine(_)) && !workload.mounts.iter().any(mounted) {
+        if !self.sources || matches!(workload.root, Root::Engine(_)) && !workload.mounts.iter().any(mounted) {
             return Vec::new();
         }
         self.spec.sources.keys().map(source_id).collect()

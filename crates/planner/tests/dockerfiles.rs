@@ -100,6 +100,8 @@ fn planned_with(made: Option<&ImageDigest>, there: bool, fetched: bool) -> Plan 
         engines: Vec::new(),
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: [Feature::Builds, Feature::BroughtImages].into(),
     };
     let observed = Observed {

@@ -13,7 +13,9 @@ use crate::{
     trust::{self, Trust},
 };
 use blueprint::{Address, Blueprint, Further, FurtherCommit, Policy, Problem, Problems, Severity, Tree};
-use model::{CommitId, Digest, Endpoint, Limits, Origin, ProjectName, ServiceName, ServiceStack, SourceName};
+use model::{
+    ClusterName, CommitId, Digest, Endpoint, Limits, Origin, ProjectName, ServiceName, ServiceStack, SourceName,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -223,7 +225,7 @@ pub(crate) async fn of_environment(
         policy: policy_tree,
         further: Some(trees.clone()),
     };
-    let mut reading = read(context, from, about.clone(), trust).await;
+    let mut reading = read(context, environment.cluster.as_ref(), from, about.clone(), trust).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     end_further(&trees)?;
     if let Ok(blueprint) = &mut reading {
@@ -353,7 +355,7 @@ async fn take_services(
             policy,
             further: Some(trees.clone()),
         };
-        let reading = read(context, from, about, trust).await;
+        let reading = read(context, environment.cluster.as_ref(), from, about, trust).await;
         troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
         end_further(trees)?;
         let found = match reading {
@@ -397,7 +399,7 @@ pub(crate) async fn of_policy_branch(
         policy,
         further: None,
     };
-    let (reading, ..) = read_once(context, from, about, Trust::Full).await;
+    let (reading, ..) = read_once(context, project.cluster.as_ref(), from, about, Trust::Full).await;
     troubles.iter().try_for_each(|trouble| trouble.end(&source.name))?;
     Ok(reading)
 }
@@ -467,8 +469,14 @@ fn about(project: &Project, source: &Source, commit: &CommitId, label: &model::H
 }
 
 /// Reads a tree; where its stack runs images a second time, with what they say.
-async fn read(context: &Context, from: Read, about: blueprint::Context, trust: Trust) -> Reading {
-    let (first, from) = read_once(context, from, about.clone(), trust).await;
+async fn read(
+    context: &Context,
+    cluster: Option<&ClusterName>,
+    from: Read,
+    about: blueprint::Context,
+    trust: Trust,
+) -> Reading {
+    let (first, from) = read_once(context, cluster, from, about.clone(), trust).await;
     let first = first?;
     let wanted: BTreeMap<String, String> = image::names_of(&first.stack)
         .into_iter()
@@ -489,15 +497,24 @@ async fn read(context: &Context, from: Read, about: blueprint::Context, trust: T
         images: Some(images),
         ..about
     };
-    let (second, _) = read_once(context, from, about, trust).await;
+    let (second, _) = read_once(context, cluster, from, about, trust).await;
     let mut second = second?;
     second.notes.extend(notes);
     Ok(second)
 }
 
 /// Reading a tree blocks, so it happens on a thread that may. Gives the trees back.
-async fn read_once(context: &Context, from: Read, about: blueprint::Context, trust: Trust) -> (Reading, Option<Read>) {
-    let capabilities = context.runtime.capabilities().clone();
+async fn read_once(
+    context: &Context,
+    cluster: Option<&ClusterName>,
+    from: Read,
+    about: blueprint::Context,
+    trust: Trust,
+) -> (Reading, Option<Read>) {
+    let capabilities = match context.capabilities(cluster) {
+        Ok(capabilities) => capabilities.clone(),
+        Err(trouble) => return (Err(trouble.to_string().into()), None),
+    };
     let reading = tokio::task::spawn_blocking(move || {
         let further = from.further();
         let read = Blueprint::read_from(&from.head, Some(&from.policy), &further, &about, &capabilities);

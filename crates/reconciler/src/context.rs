@@ -8,12 +8,13 @@ use crate::{
     image::{ImageSource, Images},
     keep::{Keep, LostAccess},
     nudge::Nudges,
+    places::{Clusters, Places},
     project::Project,
     repository::Repositories,
     spare::SpareSettings,
     task::spares::Spares,
 };
-use model::{InstanceId, ProjectName, Timestamp};
+use model::{Capabilities, ClusterName, InstanceId, ProjectName, Timestamp};
 use runtime::Runtime;
 use secrets::Vault;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub images: Option<Arc<ImageSource>>,
     /// Through what public services are asked before they count as live.
     pub front: InFront,
+    /// The clusters on which projects may have their environments.
+    pub clusters: Clusters,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             presets: Presets::new(),
             images: None,
             front: InFront::default(),
+            clusters: Clusters::default(),
         }
     }
 }
@@ -61,7 +65,10 @@ impl Default for Settings {
 pub(crate) struct Context {
     pub(crate) instance: InstanceId,
     pub(crate) store: Store,
+    /// All runtimes as one.
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// The same, for whoever asks what the runtime of a place can do.
+    pub(crate) places: Arc<Places>,
     pub(crate) projects: BTreeMap<ProjectName, Project>,
     pub(crate) repositories: Repositories,
     pub(crate) vault: Arc<Vault>,
@@ -78,6 +85,12 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What the runtime of environments there can do. Of a cluster that is not configured any more nobody knows.
+    pub(crate) fn capabilities(&self, cluster: Option<&ClusterName>) -> Result<&Capabilities, Trouble> {
+        let known = self.places.capabilities_of(cluster);
+        known.ok_or_else(|| Trouble::NoCluster(cluster.map_or_else(String::new, ToString::to_string)))
     }
 
     pub(crate) fn project(&self, name: &ProjectName) -> Result<&Project, Trouble> {
@@ -100,6 +113,8 @@ pub(crate) enum Trouble {
     Randomness(#[source] getrandom::Error),
     #[error("project {0} is not configured any more")]
     NoProject(ProjectName),
+    #[error("the cluster {0} is not configured any more")]
+    NoCluster(String),
 }
 
 impl Trouble {

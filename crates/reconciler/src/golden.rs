@@ -86,7 +86,7 @@ pub(crate) async fn is_mended(
     let Some(stack) = wanted.spec.services() else {
         return Ok(false);
     };
-    for id in goldens_of(context.runtime.capabilities(), stack, policy) {
+    for id in goldens_of(context.capabilities(environment.cluster.as_ref())?, stack, policy) {
         let state = context.store.golden_get(&id).await?.map(|golden| golden.state);
         let usable = match state {
             Some(GoldenState::Ready) => true,

@@ -11,6 +11,7 @@ use crate::{
     heads::Heads,
     nudge::Nudges,
     pins,
+    places::Places,
     project::{Project, Source},
     pulls,
     repository::{Repositories, RepositoryError},
@@ -32,7 +33,7 @@ pub use secrets_of::SecretUser;
 pub struct Reconciler {
     /// What is remembered.
     pub store: Store,
-    /// Where environments run.
+    /// Where environments run that are not on a cluster ([`Settings::clusters`]).
     pub runtime: Arc<dyn Runtime>,
     /// What is looked after.
     pub projects: Vec<Project>,
@@ -152,10 +153,13 @@ impl Reconciler {
         let repositories = Repositories::open(&self.git, self.mirrors, self.projects.iter())
             .await
             .map_err(StartError::Repository)?;
+        let clusters = self.settings.clusters.clone();
+        let places = Arc::new(Places::new(self.store.clone(), self.runtime, clusters));
         let context = Arc::new(Context {
             instance,
             store: self.store,
-            runtime: self.runtime,
+            runtime: Arc::clone(&places) as _,
+            places,
             projects: self
                 .projects
                 .into_iter()
@@ -195,6 +199,12 @@ impl Reconciler {
 }
 
 impl Handle {
+    /// All runtimes as one, which gives each environment to the one it is on.
+    #[must_use]
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.context.runtime)
+    }
+
     /// Something about this environment may have changed.
     pub fn nudge_environment(&self, id: &EnvironmentId) {
         self.context.nudges.environment(id);
@@ -241,7 +251,7 @@ impl Handle {
         Ok(planner::plan(
             &desired,
             &observed,
-            self.context.runtime.capabilities(),
+            self.context.capabilities(row.cluster.as_ref())?,
             self.context.now(),
         ))
     }

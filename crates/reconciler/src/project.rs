@@ -1,7 +1,9 @@
 //! Projects as the operator has configured them.
 
 use forge::{Forge, RepositoryId};
-use model::{BranchName, HostLabel, Origin, ProjectName, ServiceName, SourceName, environment_label, service_label};
+use model::{
+    BranchName, ClusterName, HostLabel, Origin, ProjectName, ServiceName, SourceName, environment_label, service_label,
+};
 use std::{fmt, sync::Arc};
 
 /// A project and what it is made from.
@@ -15,6 +17,8 @@ pub struct Project {
     pub sources: Vec<Source>,
     /// Whether pull requests whose heads are branches of the same name share one environment.
     pub joins: bool,
+    /// The cluster on which its environments are made; cells of this machine unless given.
+    pub cluster: Option<ClusterName>,
 }
 
 impl Project {

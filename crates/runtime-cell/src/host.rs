@@ -347,6 +347,8 @@ fn capabilities() -> Capabilities {
         engines: resolve::engines(),
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: features(),
     }
 }

@@ -12,11 +12,12 @@ mod stages;
 mod streams;
 
 use crate::{
-    Cluster,
-    api::{Objects, RUNTIME, unreachable},
+    Cluster, access,
+    api::{Objects, RUNTIME},
     gitops::{Engine, GitOps},
     names,
     observe::Watches,
+    survey::{self, Neighbours},
 };
 use k8s_openapi::api::core::v1::Event;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
@@ -30,9 +31,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::OwnedMutexGuard;
-
-/// How long connecting to the API server may take.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// How long our own watch may take to see what we have written.
 const SEEN: Duration = Duration::from_secs(10);
@@ -56,6 +54,8 @@ pub struct KubernetesRuntime {
     objects: Objects,
     marks: Marks,
     watches: Watches,
+    /// What may be on the cluster beside previews; nobody looks unless given.
+    neighbours: Option<Neighbours>,
     /// One mutation of an environment at a time.
     busy: Mutex<BTreeMap<EnvironmentId, Arc<tokio::sync::Mutex<()>>>>,
     /// What warned of an environment when that was last asked.
@@ -83,11 +83,7 @@ impl KubernetesRuntime {
         };
         let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| wrong(error.to_string()))?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let mut config = config.map_err(|error| wrong(error.to_string()))?;
-        config.connect_timeout = Some(CONNECT);
-        // `api::attempt` does that, and says what it does.
-        config.default_retry = false;
-        let client = Client::try_from(config).map_err(|error| unreachable(error.to_string()))?;
+        let client = access::from(config.map_err(|error| wrong(error.to_string()))?)?;
         Self::with_client(cluster, delivery, client).await
     }
 
@@ -110,9 +106,33 @@ impl KubernetesRuntime {
             marks: Marks::new(client.clone()),
             client,
             watches,
+            neighbours: None,
             busy: Mutex::default(),
             warned: Mutex::default(),
         })
+    }
+
+    /// Refuses new environments while the cluster carries more than these neighbours.
+    #[must_use]
+    pub fn with_neighbours(mut self, neighbours: Neighbours) -> Self {
+        self.neighbours = Some(neighbours);
+        self
+    }
+
+    /// Whether a new environment may be made here.
+    async fn may_begin(&self) -> Result<()> {
+        let Some(neighbours) = self.neighbours.as_ref().filter(|neighbours| !neighbours.insists) else {
+            return Ok(());
+        };
+        let found = survey::production(&self.client, neighbours).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let what = format!(
+            "an environment on a cluster that seems to carry production ({})",
+            survey::told_together(&found)
+        );
+        Err(unsupported(what, survey::INSIST))
     }
 
     fn namespace(&self, environment: &EnvironmentId) -> String {
@@ -159,6 +179,8 @@ fn capabilities() -> Capabilities {
         engines: Vec::new(),
         snapshots: false,
         freeze: false,
+        sources: false,
+        databases: false,
         features: [
             Content,
             DropCapabilities,

@@ -6,6 +6,7 @@
 //! | `kubernetes` | the port; what was accepted stands in the marker object |
 //! | `gitops` | files of an environment in a repository, who writes them, and what is asked of Argo CD |
 //! | `observe` | one watch per kind for all environments; facts, and why something does not run |
+//! | [`survey`] | what else is on a cluster, and what we may do there |
 //! | `api` | requests: bounded, tried again, refusals in the API server's words |
 //!
 //! [`build`] turns one generation into typed objects. What must stay true of it:
@@ -21,6 +22,7 @@
 //! - Names contain what they belong to, are valid for every kind of object, and different things never share one ([`names`]).
 //! - Nothing that is made may widen what an environment may do: no token, no rights, no address outside of the namespace.
 
+mod access;
 mod api;
 pub mod build;
 mod cluster;
@@ -32,7 +34,9 @@ pub mod names;
 mod observe;
 mod quantity;
 mod sensitive;
+pub mod survey;
 
+pub use access::{Access, client};
 pub use cluster::{Cluster, PodSecurity};
 pub use finding::{Decision, Finding, Place, Severity};
 pub use gitops::{ArgoCd, GitOps, Repository};

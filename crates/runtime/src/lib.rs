@@ -208,6 +208,13 @@ pub trait Runtime: Send + Sync {
     /// All that [`Self::apply`] of this stage would make, by its deterministic names. Pure: written to the ledger first.
     fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource>;
 
+    /// What this runtime does otherwise than a generation says, in sentences for the people who made it. Pure. What it can not do at all
+    /// is refused by [`Self::apply`].
+    fn notes(&self, spec: &EnvironmentSpec) -> Vec<String> {
+        let _ = spec;
+        Vec::new()
+    }
+
     /// Carries out one stage of a generation. Sources must have been put, snapshots must exist.
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()>;
 

@@ -98,6 +98,8 @@ impl Simulator {
             ],
             snapshots: true,
             freeze: true,
+            sources: true,
+            databases: true,
             features: [
                 Feature::Content,
                 Feature::NativeBuilds,

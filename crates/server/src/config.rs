@@ -1,12 +1,16 @@
 //! The configuration file, `maquette-server.yaml`: what an operator sets. Unknown keys are refused with a hint.
 
+pub(crate) mod clusters;
 mod images;
 mod keep;
 mod spares;
 
+pub use clusters::{
+    ClusterConfig, ClusterError, ClusterReport, DeliveryConfig, GitOpsConfig, PodSecurityConfig, ProductionConfig,
+};
 pub use images::{CredentialsError, ImagesConfig, RegistryConfig};
 pub use keep::{KeepConfig, LostAccessConfig};
-use model::{BranchName, ProjectName, SourceName};
+use model::{BranchName, ClusterName, ProjectName, SourceName};
 use serde::Deserialize;
 pub use spares::{SpareEnginesConfig, SparesConfig};
 use std::{
@@ -58,6 +62,9 @@ pub struct ServerConfig {
     /// How often a forge is read although no webhook came, in seconds.
     #[serde(default = "default_poll")]
     pub poll_seconds: u64,
+    /// Kubernetes clusters on which projects may have their environments, by a name.
+    #[serde(default)]
+    pub clusters: BTreeMap<ClusterName, ClusterConfig>,
     /// The projects.
     #[serde(default)]
     pub projects: Vec<ProjectConfig>,
@@ -230,6 +237,9 @@ pub struct ProjectConfig {
     /// Which pull requests share an environment.
     #[serde(default)]
     pub join: JoinConfig,
+    /// The cluster on which its environments are made; cells of this machine unless given. What there is stays where it is.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 /// Which pull requests of a project share an environment.
@@ -454,8 +464,16 @@ impl ServerConfig {
                 "give at least 1; a policy without `egress` lets nothing out at all",
             );
         }
+        for (name, cluster) in &self.clusters {
+            if let Err((what, hint)) = cluster.check() {
+                return wrong(format!("clusters.{name}: {what}"), hint);
+            }
+        }
         let mut names = BTreeSet::new();
         for project in &self.projects {
+            if let Err((what, hint)) = self.target_of(project) {
+                return wrong(what, &hint);
+            }
             if !names.insert(&project.name) {
                 return wrong(
                     format!("there are two projects named {}", project.name),
@@ -479,6 +497,34 @@ impl ServerConfig {
         Ok(())
     }
 
+    /// The cluster on which a project's environments are made.
+    ///
+    /// # Errors
+    /// That there is none of that name, and a hint.
+    pub fn target_of(&self, project: &ProjectConfig) -> Result<Option<&ClusterName>, (String, String)> {
+        let Some(wanted) = &project.target else { return Ok(None) };
+        if let Some(name) = self.clusters.keys().find(|name| name.as_str() == wanted) {
+            return Ok(Some(name));
+        }
+        let shown: String = wanted.chars().take(80).flat_map(char::escape_debug).collect();
+        let near = self.clusters.keys().map(ClusterName::as_str);
+        let near = near.map(|name| (strsim::damerau_levenshtein(wanted, name), name)).min();
+        let hint = match near {
+            Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
+            Some(_) => {
+                let all: Vec<_> = self.clusters.keys().map(ClusterName::as_str).collect();
+                format!("there are: {}", all.join(", "))
+            }
+            None => {
+                "say under `clusters` how it is reached, or leave `target` out for cells of this machine".to_owned()
+            }
+        };
+        Err((
+            format!("project {}: `target` names no cluster: {shown}", project.name),
+            hint,
+        ))
+    }
+
     /// The base of a project.
     #[must_use]
     pub fn base_of(&self, project: &ProjectConfig) -> Option<&BaseConfig> {
@@ -496,6 +542,16 @@ impl ServerConfig {
             .filter(|project| self.base_of(project) == Some(base))
             .count()
             > 1
+    }
+
+    /// Whether a project may have environments in cells of this machine, or once had: without that, no cell host is needed.
+    #[must_use]
+    pub fn needs_cells(&self) -> bool {
+        let in_cells = |project: &ProjectConfig| project.target.is_none();
+        self.projects.is_empty()
+            || self.projects.iter().any(in_cells)
+            || self.cell_data_dir().exists()
+            || self.older_cell_data_dir().exists()
     }
 
     /// The port in the addresses of a base, unless it is the scheme's own.

@@ -5,11 +5,13 @@
 //! has seen.
 
 mod client;
+mod dial;
 mod front;
 mod serve;
 mod table;
 mod wire;
 
 pub use client::{EdgeClient, EdgeError};
+pub use dial::DialProblem;
 pub use front::GatewayFront;
 pub use serve::EdgeServer;

@@ -27,8 +27,9 @@ mod view;
 
 pub use app::{App, WebhookSecrets};
 pub use claim::listen;
-pub use edge::{EdgeClient, EdgeError, EdgeServer, GatewayFront};
+pub use edge::{DialProblem, EdgeClient, EdgeError, EdgeServer, GatewayFront};
 pub use listen::{Listening, serve};
+pub use reconciler::NoCells;
 pub use router::router;
 pub use secret::{TokenError, operator_token};
 pub use sources::SourceError;

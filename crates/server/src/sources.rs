@@ -106,6 +106,8 @@ pub(crate) async fn open(config: &ServerConfig, store: &Store) -> Result<Sources
                 base,
                 sources,
                 joins: project.join == JoinConfig::Branch,
+                // It was looked at when the file was read.
+                cluster: config.target_of(project).ok().flatten().cloned(),
             });
         }
     }

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, now},
     claim::{LockedFile, listen},
-    config::ServerConfig,
+    config::{ServerConfig, clusters},
     edge::{EdgeServer, GatewayFront},
     listen::{Listening, serve},
     router::router,
@@ -140,6 +140,9 @@ pub enum StartError {
     /// Git can not be run.
     #[error("git can not be used")]
     Git(#[source] GitError),
+    /// A cluster can not be used as it is configured.
+    #[error(transparent)]
+    Cluster(crate::config::ClusterError),
     /// The reconciler can not start.
     #[error("the reconciler can not start")]
     Reconciler(#[source] reconciler::StartError),
@@ -152,6 +155,7 @@ impl StartError {
         match self {
             Self::Locked { .. } => Some("stop it first, or give this one another `state_dir`"),
             Self::Listen { .. } => Some("choose another address with `listen` in maquette-server.yaml"),
+            Self::Cluster(error) => Some(error.hint),
             _ => None,
         }
     }
@@ -171,7 +175,7 @@ pub struct Server {
 
 impl Server {
     /// Starts everything, without a gateway: public services are asked by the runtime's dial before they count as live.
-    /// `runtime` is where environments run.
+    /// `runtime` is where environments run that are not on a cluster.
     ///
     /// # Errors
     /// [`StartError`].
@@ -229,9 +233,11 @@ impl Server {
         let opened = sources::open(config, &store).await.map_err(StartError::Source)?;
         let git = Git::new(state.path().join("git-home"), GitLimits::default()).map_err(StartError::Git)?;
         let images = config.images.source(&state.path().join("images"))?;
+        let instance = store.instance().await.map_err(StartError::Store)?;
+        let clusters = clusters::open(&config.clusters, &instance, &state.path().join("gitops")).await?;
         let reconciler = Reconciler {
             store: store.clone(),
-            runtime: Arc::clone(&runtime),
+            runtime,
             projects: opened.projects,
             git,
             mirrors: state.path().join("mirrors"),
@@ -249,11 +255,12 @@ impl Server {
                     Arc::new(front) as Arc<dyn Front>
                 })),
                 images: Some(Arc::new(images)),
+                clusters,
                 ..Settings::default()
             },
         };
         let handle = reconciler.start().await.map_err(StartError::Reconciler)?;
-        let app = App::new(store.clone(), runtime, handle, opened.secrets);
+        let app = App::new(store.clone(), handle.runtime(), handle, opened.secrets);
         let edge_path = config.edge_socket();
         let edge = EdgeServer::bind(&edge_path).map_err(file(&edge_path))?;
         let edge = match &word {

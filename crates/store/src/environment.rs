@@ -6,7 +6,9 @@ use crate::{
     error::{conflict, failed},
     generation,
 };
-use model::{CommitId, EnvironmentId, Generation, HostLabel, Origin, Power, ProjectName, SourceName, Timestamp};
+use model::{
+    ClusterName, CommitId, EnvironmentId, Generation, HostLabel, Origin, Power, ProjectName, SourceName, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 use std::collections::BTreeMap;
@@ -61,6 +63,8 @@ pub struct EnvironmentRow {
     pub nudged: Option<Timestamp>,
     /// What somebody asked for beyond the blueprint, as the reconciler writes it.
     pub overrides: serde_json::Value,
+    /// The cluster on which it is, for as long as it is; `None` is a cell of this machine.
+    pub cluster: Option<ClusterName>,
 }
 
 /// Changes to an environment. `None` leaves a field alone; in fields that may be empty `Some(None)` empties it.
@@ -281,8 +285,8 @@ impl Store {
 async fn insert<'c>(row: &EnvironmentRow, into: impl SqliteExecutor<'c>) -> Result<()> {
     sqlx::query(
         "INSERT INTO environment (id, project, origin_json, label, created, wanted, reason, approved_commit, head_json, newest,
-             live, failed, power, ended, live_at, nudged, overrides_json, suspended_json)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             live, failed, power, ended, live_at, nudged, overrides_json, suspended_json, cluster)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(row.id.as_str())
     .bind(row.project.as_str())
@@ -307,6 +311,7 @@ async fn insert<'c>(row: &EnvironmentRow, into: impl SqliteExecutor<'c>) -> Resu
             .map(|suspended| column::json("suspended", suspended))
             .transpose()?,
     )
+    .bind(row.cluster.as_ref().map(ClusterName::as_str))
     .execute(into)
     .await
     .map_err(conflict("environment_create", || {
@@ -336,5 +341,6 @@ fn read(row: &SqliteRow) -> Result<EnvironmentRow> {
         live_at: row.time_opt("live_at")?,
         nudged: row.time_opt("nudged")?,
         overrides: row.json("overrides_json")?,
+        cluster: row.word_opt("cluster")?,
     })
 }

@@ -3,7 +3,7 @@
 use crate::{gitea::Error, held::HeldPort};
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -33,15 +33,23 @@ impl Registry {
     /// # Errors
     /// If it was not built, or does not get ready in time; the message says what to do.
     pub fn start() -> Result<Self, Error> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same on another address of this machine, where others may reach it.
+    ///
+    /// # Errors
+    /// As for [`Registry::start`].
+    pub fn start_on(address: IpAddr) -> Result<Self, Error> {
         let program = installed()?;
         let dir = tempfile::Builder::new()
             .prefix("maquette-registry-")
             .tempdir()
             .map_err(|error| Error(format!("temporary directory: {error}")))?;
-        let port = HeldPort::take().map_err(|error| Error(format!("a free port: {error}")))?;
+        let port = HeldPort::take_of(address).map_err(|error| Error(format!("a free port: {error}")))?;
         let mut registry = Self {
             child: None,
-            address: (Ipv4Addr::LOCALHOST, port.number()).into(),
+            address: port.address(),
             dir,
             _port: port,
         };

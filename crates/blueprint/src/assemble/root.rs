@@ -26,6 +26,7 @@ impl Assembly<'_> {
             .map(|(at, _)| at);
         let image = body.image.as_ref().filter(|(_, image)| !image.trim().is_empty());
         let recognised = image.and_then(|(at, image)| engine::recognise(image).map(|found| (*at, image, found)));
+        let recognised = recognised.filter(|_| self.prepares_databases(name));
         let key = format!("stack.services.{name}.runs");
         if let (Some((image_at, image, (known, tag))), None) = (recognised, &body.build) {
             if let Some(at) = host {
@@ -108,8 +109,32 @@ impl Assembly<'_> {
         ))
     }
 
+    /// Whether engines are more to the runtime than other images. Where they are not, nothing can be said of their data.
+    fn prepares_databases(&self, name: &ServiceName) -> bool {
+        if let Some(data) = self
+            .stack
+            .data
+            .get(name.as_str())
+            .filter(|_| !self.capabilities.databases)
+        {
+            let runtime = &self.capabilities.runtime;
+            let message = format!("the data of service `{name}` is not migrated and seeded by the runtime `{runtime}`");
+            self.settings.error_hint(
+                data.at,
+                message,
+                "leave it out: the engine runs from its image, and a job of another service can migrate",
+            );
+        }
+        self.capabilities.databases
+    }
+
     pub(super) fn data_of_no_engine(&self, name: &ServiceName) {
-        if let Some(data) = self.stack.data.get(name.as_str()) {
+        if let Some(data) = self
+            .stack
+            .data
+            .get(name.as_str())
+            .filter(|_| self.capabilities.databases)
+        {
             self.settings.error_hint(
                 data.at,
                 format!("service `{name}` is no data engine"),

@@ -3,9 +3,10 @@
 use super::Assembly;
 use crate::{
     compose::{Declared, Wish, keys},
+    escape::quoted,
     suggest,
 };
-use model::{Feature, Network, NetworkMode, NetworkName, Root, Service, ServiceStack};
+use model::{Feature, MountKind, Network, NetworkMode, NetworkName, Root, Service, ServiceStack};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Assembly<'_> {
@@ -17,6 +18,20 @@ impl Assembly<'_> {
     /// Tells what the runtime lacks for a service.
     pub(super) fn check_wishes(&self, declared: &Declared, root: &Root) {
         let engine = matches!(root, Root::Engine(_));
+        let mounts = declared.body.mounts.iter().filter(|_| !self.capabilities.sources);
+        for (at, mount) in mounts.filter(|(_, mount)| matches!(mount.kind, MountKind::Source { .. })) {
+            let message = format!(
+                "service `{}` mounts files of the commit at {}, which the runtime `{}` does not have",
+                declared.name,
+                quoted(&mount.target),
+                self.capabilities.runtime
+            );
+            self.compose.error_hint(
+                *at,
+                message,
+                "copy them into an image of your own, or leave the mount out",
+            );
+        }
         for Wish { at, feature, what } in &declared.body.wishes {
             // What an engine of the runtime is started with is the runtime's own.
             if self.has(*feature) && !engine {

@@ -24,6 +24,8 @@ pub(crate) fn cell() -> Capabilities {
         ],
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: std::collections::BTreeSet::new(),
     }
 }

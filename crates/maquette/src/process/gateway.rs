@@ -8,7 +8,7 @@ use runtime::{Connection, RuntimeError};
 use runtime_cell::CellDialer;
 use rustix::process::geteuid;
 use server::{
-    EdgeClient,
+    DialProblem, EdgeClient,
     config::{SchemeConfig, ServerConfig},
 };
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -44,7 +44,8 @@ const NOTE_MAX: u64 = 1 << 20;
 
 /// What of the configuration a gateway keeps until it ends.
 fn note(config: &ServerConfig) -> String {
-    format!("{:?} {:?}\n", config.gateway.listen, config.gateway.bases)
+    let clusters = if config.clusters.is_empty() { "" } else { " clusters" };
+    format!("{:?} {:?}{clusters}\n", config.gateway.listen, config.gateway.bases)
 }
 
 fn note_file(config: &ServerConfig) -> PathBuf {
@@ -100,7 +101,10 @@ async fn serve(config: &ServerConfig) -> Result<(), Failure> {
     let settings = settings(config)?;
     let control = EdgeClient::new(config.edge_socket());
     let routes = Arc::new(RouteTable::default());
-    let dial = Arc::new(CellDial(CellDialer::new(&config.cell.run_dir)));
+    let dial = Arc::new(Dialler {
+        cells: CellDialer::new(&config.cell.run_dir),
+        clusters: (!config.clusters.is_empty()).then(|| control.clone()),
+    });
     let auth = Arc::new(control.clone());
     let gateway = Gateway::with_wake(
         settings,
@@ -144,27 +148,61 @@ fn settings(config: &ServerConfig) -> Result<Config, Failure> {
     Ok(settings)
 }
 
-/// The cell host's dial socket as the gateway's port.
+/// The gateway's port: the cell host's dial socket, and the control plane, which has the rights on clusters.
 #[derive(Debug)]
-struct CellDial(CellDialer);
+struct Dialler {
+    cells: CellDialer,
+    /// Without clusters nobody is asked about them.
+    clusters: Option<EdgeClient>,
+}
+
+impl Dialler {
+    async fn of_cells(&self, target: &Target, epoch: u64) -> Result<TcpStream, DialError> {
+        match self.cells.dial(&target.environment, &target.service, target.port).await {
+            Ok(Connection::Tcp(stream)) => Ok(stream),
+            Ok(_) => Err(unavailable("the connection is no TCP socket".to_owned())),
+            Err(RuntimeError::NotFound { .. } | RuntimeError::Superseded { .. }) => Err(stale(target, epoch)),
+            Err(RuntimeError::Failed { reason, .. }) => Err(refused(target, reason)),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
+    }
+}
+
+fn unavailable(why: String) -> DialError {
+    DialError::Unavailable {
+        source: io::Error::other(why),
+    }
+}
+
+fn stale(target: &Target, epoch: u64) -> DialError {
+    DialError::Stale {
+        environment: target.environment.clone(),
+        epoch,
+    }
+}
+
+fn refused(target: &Target, why: String) -> DialError {
+    DialError::Refused {
+        service: target.service.clone(),
+        port: target.port,
+        source: io::Error::new(io::ErrorKind::ConnectionRefused, why),
+    }
+}
 
 #[async_trait]
-impl Dial for CellDial {
+impl Dial for Dialler {
+    /// The cell host is on this machine, so it is asked first: what it does not have is on a cluster, or gone.
     async fn dial(&self, target: &Target, epoch: u64) -> Result<TcpStream, DialError> {
-        let unavailable = |source: io::Error| DialError::Unavailable { source };
-        match self.0.dial(&target.environment, &target.service, target.port).await {
-            Ok(Connection::Tcp(stream)) => Ok(stream),
-            Ok(_) => Err(unavailable(io::Error::other("the connection is no TCP socket"))),
-            Err(RuntimeError::NotFound { .. } | RuntimeError::Superseded { .. }) => Err(DialError::Stale {
-                environment: target.environment.clone(),
-                epoch,
-            }),
-            Err(RuntimeError::Failed { reason, .. }) => Err(DialError::Refused {
-                service: target.service.clone(),
-                port: target.port,
-                source: io::Error::new(io::ErrorKind::ConnectionRefused, reason),
-            }),
-            Err(error) => Err(unavailable(io::Error::other(error.to_string()))),
+        let found = self.of_cells(target, epoch).await;
+        let elsewhere = matches!(found, Err(DialError::Stale { .. } | DialError::Unavailable { .. }));
+        let Some(control) = self.clusters.as_ref().filter(|_| elsewhere) else {
+            return found;
+        };
+        match control.dial(target).await {
+            Ok(stream) => Ok(stream),
+            Err(DialProblem::Gone) => found,
+            Err(DialProblem::Refused(why)) => Err(refused(target, why)),
+            Err(DialProblem::Away(why)) => Err(unavailable(why)),
         }
     }
 }

@@ -7,10 +7,11 @@ use super::{
     user::{self, User},
 };
 use crate::{cli::ServeArgs, exit::Failure};
-use runtime::RuntimeError;
+use model::InstanceId;
+use runtime::{Runtime, RuntimeError};
 use runtime_cell::CellRuntime;
 use rustix::process::geteuid;
-use server::{Server, StateDir, config::ServerConfig};
+use server::{NoCells, Server, StateDir, config::ServerConfig};
 use std::{
     collections::BTreeSet,
     io,
@@ -73,6 +74,8 @@ fn as_root(args: &ServeArgs, config: &ServerConfig) -> Result<Failure, Failure> 
     let answers = || UnixStream::connect(&control).is_ok();
     if args.alone {
         tracing::debug!("somebody else starts the cell host");
+    } else if !config.needs_cells() {
+        tracing::info!("all projects are on clusters: no cell host is needed");
     } else if running::is_held(&keeper::pid_file(config)) {
         tracing::info!("the cell host is looked after already");
         wait_until(answers)?;
@@ -220,8 +223,8 @@ async fn control_plane(args: &ServeArgs, config: &ServerConfig) -> Result<(), Fa
     let path = &args.config;
     let end = asked_to_end()?;
     let state = StateDir::new(&config.state_dir);
-    let runtime = connect(config, &state).await?;
-    let server = Server::start_behind_gateway(config, Arc::new(runtime), end.clone())
+    let runtime = cells(config, &state).await?;
+    let server = Server::start_behind_gateway(config, runtime, end.clone())
         .await
         .map_err(|error| {
             let failure = Failure::of(&error);
@@ -289,10 +292,20 @@ async fn start_gateway(path: &Path, config: &ServerConfig) -> Result<(), Failure
     waited.map_err(|error| Failure::of(&error))?
 }
 
-async fn connect(config: &ServerConfig, state: &StateDir) -> Result<CellRuntime, Failure> {
+/// The runtime of cells, unless there are none and there will be none.
+async fn cells(config: &ServerConfig, state: &StateDir) -> Result<Arc<dyn Runtime>, Failure> {
     let store = Store::open(&state.store()).await.map_err(|error| Failure::of(&error))?;
     let instance = store.instance().await.map_err(|error| Failure::of(&error))?;
+    let rows = store.environment_list(None, false).await;
+    let rows = rows.map_err(|error| Failure::of(&error))?;
     store.close().await;
+    if !config.needs_cells() && rows.iter().all(|row| row.cluster.is_some()) {
+        return Ok(Arc::new(NoCells::default()));
+    }
+    Ok(Arc::new(connect(config, instance).await?))
+}
+
+async fn connect(config: &ServerConfig, instance: InstanceId) -> Result<CellRuntime, Failure> {
     let since = Instant::now();
     loop {
         match CellRuntime::connect(&config.cell.run_dir, instance.clone()).await {

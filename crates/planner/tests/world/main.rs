@@ -25,6 +25,8 @@ fn capabilities(staging: Staging) -> Capabilities {
         engines: Vec::new(),
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: std::collections::BTreeSet::new(),
     }
 }

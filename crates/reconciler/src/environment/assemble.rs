@@ -15,8 +15,8 @@ use crate::{
 };
 use data::{Decision, keep_or_clone};
 use model::{
-    DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, SecretRef, Service, ServiceName, ServiceStack,
-    Stack, Volume, VolumeName,
+    Capabilities, DataFact, DataSet, Digest, EnvironmentSpec, Generation, Origin, SecretRef, Service, ServiceName,
+    ServiceStack, Stack, Volume, VolumeName,
 };
 use std::collections::BTreeMap;
 use store::{EnvironmentPatch, EnvironmentRow, Failure, GenerationRow, Outcome};
@@ -49,13 +49,17 @@ pub(crate) async fn newest(context: &Context, environment: &EnvironmentRow) -> R
     if newest.is_some() && trust::is_outrun(project, environment, &pulls) {
         return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
     }
+    if context.capabilities(environment.cluster.as_ref()).is_err() {
+        // What its cluster can do nobody knows now: what there is stays.
+        return Ok(newest.filter(|newest| newest.spec.origin == environment.origin));
+    }
     let trust = trust::by(context, environment, &pulls).await?;
     let granted = Granted {
         trust,
         secrets: secret::granted(context, &environment.project, &policy, trust),
     };
     let visible = blueprints::visible(context, environment, &pulls, &granted.secrets)?;
-    let inputs = inputs(context, environment, &policy, &visible, &granted);
+    let inputs = inputs(context, environment, &policy, &visible, &granted)?;
     if let Some(known) = newest.as_ref().filter(|newest| newest.inputs == inputs)
         && !is_mended(context, environment, known, &policy).await?
         && !image::has_changed(context, environment, known).await?
@@ -111,7 +115,7 @@ fn inputs(
     policy: &PolicyHead,
     visible: &Digest,
     granted: &Granted,
-) -> Digest {
+) -> Result<Digest, Trouble> {
     let secrets = serde_json::to_vec(&granted.secrets).unwrap_or_default();
     let head = serde_json::to_vec(&environment.head).unwrap_or_default();
     let mut overrides = environment.overrides.clone();
@@ -119,7 +123,7 @@ fn inputs(
         fields.retain(|key, _| !BOOKKEEPING.contains(&key.as_str()));
     }
     let overrides = serde_json::to_vec(&overrides).unwrap_or_default();
-    let capabilities = serde_json::to_vec(context.runtime.capabilities()).unwrap_or_default();
+    let capabilities = serde_json::to_vec(context.capabilities(environment.cluster.as_ref())?).unwrap_or_default();
     let mut parts: Vec<&[u8]> = vec![
         &head,
         policy.digest.as_str().as_bytes(),
@@ -138,7 +142,7 @@ fn inputs(
     if !policy.policy.presets.is_empty() {
         parts.push(&presets);
     }
-    Digest::of_parts(parts)
+    Ok(Digest::of_parts(parts))
 }
 
 async fn assemble(
@@ -178,6 +182,7 @@ async fn assemble(
             let facts = context.store.data_fact_list(&environment.id).await?;
             let before = newest.and_then(|row| row.spec.services());
             let mut stack = blueprint.stack;
+            let capabilities = context.capabilities(environment.cluster.as_ref())?;
             granted.trust.set_apart(&environment.id, &mut stack);
             row.notes = blueprint.notes;
             let (egress, notes) = egress::with_endpoints(row.spec.egress, &blueprint.endpoints, granted.trust);
@@ -188,17 +193,15 @@ async fn assemble(
             row.notes
                 .extend(newest.into_iter().flat_map(|newest| moved_bases(context, &newest.spec)));
             match before.filter(|_| newest.is_some_and(|newest| newest.spec.origin == Origin::Spare)) {
-                Some(spare) => adopt::volumes(
-                    context.runtime.capabilities(),
+                Some(spare) => adopt::volumes(capabilities, &mut stack, generation, spare, &facts, &policy.data),
+                None => row.notes.extend(volumes(
+                    capabilities,
                     &mut stack,
                     generation,
-                    spare,
+                    before,
                     &facts,
                     &policy.data,
-                ),
-                None => row
-                    .notes
-                    .extend(volumes(context, &mut stack, generation, before, &facts, &policy.data)),
+                )),
             }
             let given = |(name, version): (&SecretRef, &String)| {
                 let given = stack.secrets().contains(name);
@@ -206,6 +209,9 @@ async fn assemble(
             };
             row.spec.secrets = granted.secrets.iter().filter_map(given).collect();
             row.spec.stack = Stack::Services(stack);
+            // Asked first, so that it is known where the environment is.
+            context.places.capabilities_at(&environment.id).await?;
+            row.notes.extend(context.runtime.notes(&row.spec));
         }
         Err(problems) => {
             row.outcome = Some(Outcome::Failed);
@@ -259,7 +265,7 @@ fn moved_bases(context: &Context, before: &EnvironmentSpec) -> Vec<String> {
 
 /// Decides for every volume whether what is in it stays. Returns what people should know.
 fn volumes(
-    context: &Context,
+    capabilities: &Capabilities,
     stack: &mut ServiceStack,
     generation: Generation,
     before: Option<&ServiceStack>,
@@ -287,14 +293,14 @@ fn volumes(
             }
             // It was made and never filled, so nothing is lost with it.
             _ => {
-                clone_anew(context, volume, generation, &stack.services, service, set, policy);
+                clone_anew(capabilities, volume, generation, &stack.services, service, set, policy);
                 continue;
             }
         };
         match decision {
             (before, Decision::Keep { .. }) => volume.clone_from(before),
             (_, Decision::CloneAnew { why }) => {
-                clone_anew(context, volume, generation, &stack.services, service, set, policy);
+                clone_anew(capabilities, volume, generation, &stack.services, service, set, policy);
                 notes.push(format!("The data of {service} was cloned anew: {why}."));
             }
         }
@@ -303,7 +309,7 @@ fn volumes(
 }
 
 fn clone_anew(
-    context: &Context,
+    capabilities: &Capabilities,
     volume: &mut Volume,
     generation: Generation,
     services: &BTreeMap<ServiceName, Service>,
@@ -312,6 +318,5 @@ fn clone_anew(
     policy: &BTreeMap<ServiceName, (Service, DataSet)>,
 ) {
     volume.incarnation = generation;
-    let capabilities = context.runtime.capabilities();
     volume.origin = origin_of_new(capabilities, services.get(service), policy.get(service), set);
 }

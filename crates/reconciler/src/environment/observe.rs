@@ -1,7 +1,10 @@
 //! What is observed of one environment, gathered for the planner.
 
 use crate::context::{Context, Trouble};
-use model::{EnvironmentId, EnvironmentSpec, Feature, Generation, ImageDigest, ServiceStack, SnapshotId, VolumeOrigin};
+use model::{
+    Capabilities, EnvironmentId, EnvironmentSpec, Feature, Generation, ImageDigest, ServiceStack, SnapshotId,
+    VolumeOrigin,
+};
 use planner::{Attempt, Observed};
 use runtime::SourceKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,12 +29,13 @@ pub(crate) async fn observe(
     let known = async { Ok(context.store.environment_get(environment).await?) };
     let data = async { Ok(context.store.data_fact_list(environment).await?) };
     let steps = carried_out(context, environment, row.generation);
-    let images = images(context, &row.spec);
+    let capabilities = context.places.capabilities_at(environment).await?;
+    let images = images(context, capabilities, &row.spec);
     let (images, runtime, known, sources, (snapshots, snapshots_failed), data, attempts, steps) = tokio::try_join!(
         images,
         runtime,
         known,
-        sources(context, &row.spec),
+        sources(context, capabilities, &row.spec),
         snapshots(context, &row.spec),
         data,
         attempts_of(context, environment, row.generation),
@@ -55,20 +59,27 @@ pub(crate) async fn observe(
 }
 
 /// The images that were brought to the runtime. A stack without images asks nothing.
-async fn images(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<ImageDigest>, Trouble> {
-    let brought = context
-        .runtime
-        .capabilities()
-        .features
-        .contains(&Feature::BroughtImages);
+async fn images(
+    context: &Context,
+    capabilities: &Capabilities,
+    spec: &EnvironmentSpec,
+) -> Result<BTreeSet<ImageDigest>, Trouble> {
+    let brought = capabilities.features.contains(&Feature::BroughtImages);
     if !brought || (spec.images().is_empty() && crate::dockerfile::images(spec).is_empty()) {
         return Ok(BTreeSet::new());
     }
     Ok(context.runtime.image_list().await?)
 }
 
-async fn sources(context: &Context, spec: &EnvironmentSpec) -> Result<BTreeSet<model::SourceName>, Trouble> {
+async fn sources(
+    context: &Context,
+    capabilities: &Capabilities,
+    spec: &EnvironmentSpec,
+) -> Result<BTreeSet<model::SourceName>, Trouble> {
     let mut found = BTreeSet::new();
+    if !capabilities.sources {
+        return Ok(found);
+    }
     for (source, commit) in &spec.sources {
         let key = SourceKey {
             project: spec.project.clone(),

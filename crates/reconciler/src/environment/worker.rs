@@ -158,7 +158,7 @@ impl Worker {
         let plan = plan(
             &desired,
             &observed,
-            self.context.runtime.capabilities(),
+            self.context.capabilities(row.cluster.as_ref())?,
             self.context.now(),
         );
         if let (Some(step), None) = (plan.failed(), generation.outcome) {
@@ -192,7 +192,7 @@ impl Worker {
         let desired = Desired::Stopped {
             spec: any.then_some(&stopped.spec),
         };
-        let capabilities = self.context.runtime.capabilities();
+        let capabilities = self.context.capabilities(row.cluster.as_ref())?;
         let plan = plan(&desired, &observed, capabilities, self.context.now());
         let held = self.start_ready(&plan, number, Some(&stopped)).await?;
         Ok(Turn::Wait(held.into_iter().chain(plan.next_look()).min()))
@@ -229,7 +229,7 @@ impl Worker {
         let plan = plan(
             &desired,
             &observed,
-            self.context.runtime.capabilities(),
+            self.context.capabilities(row.cluster.as_ref())?,
             self.context.now(),
         );
         if plan.ready().any(|step| step.action == Action::Receipt) {

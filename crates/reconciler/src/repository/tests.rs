@@ -34,6 +34,7 @@ async fn a_file_that_git_can_not_read_now_is_no_fact_of_the_commit() {
             shared: false,
         },
         joins: false,
+        cluster: None,
         sources: vec![source],
     };
     let (name, source) = (project.name.clone(), &project.sources[0]);

@@ -378,7 +378,12 @@ async fn steps(
         spec: &row.spec,
         power: environment.power_now(),
     };
-    let plan = planner::plan(&desired, &observed, context.runtime.capabilities(), context.now());
+    let plan = planner::plan(
+        &desired,
+        &observed,
+        context.capabilities(environment.cluster.as_ref())?,
+        context.now(),
+    );
     let shown = plan.steps.iter().filter_map(|step| {
         let awaited = awaited(step, &observed.attempts);
         let is_shown = !matches!(step.action, Action::Source(_) | Action::AwaitSnapshot(_)) || awaited.is_some();

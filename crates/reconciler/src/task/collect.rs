@@ -107,7 +107,8 @@ fn is_known(context: &Context, project: &ProjectName) -> bool {
 async fn wanted(context: &Context) -> Result<BTreeSet<SnapshotId>, Trouble> {
     let capabilities = context.runtime.capabilities();
     let mut wanted = BTreeSet::new();
-    for head in context.projects.keys().filter_map(|name| context.heads.get(name)) {
+    let in_cells = context.projects.values().filter(|project| project.cluster.is_none());
+    for head in in_cells.filter_map(|project| context.heads.get(&project.name)) {
         for (engine, set) in head.data.values() {
             wanted.extend(engine_version(capabilities, engine).map(|version| golden_for(&version, set, set).id));
         }
@@ -117,7 +118,8 @@ async fn wanted(context: &Context) -> Result<BTreeSet<SnapshotId>, Trouble> {
         let generations = context.store.generation_list(&row.id).await?;
         wanted.extend(used_snapshots(&row, &generations));
         let stack = generations.last().and_then(|generation| generation.spec.services());
-        if let (Some(stack), Some(head)) = (stack, context.heads.get(&row.project)) {
+        let head = context.heads.get(&row.project).filter(|_| row.cluster.is_none());
+        if let (Some(stack), Some(head)) = (stack, head) {
             wanted.extend(goldens_of(capabilities, stack, &head));
         }
     }

@@ -332,6 +332,7 @@ pub(crate) async fn create(context: &Context, project: &Project, new: New<'_>) -
         live_at: None,
         nudged: None,
         overrides,
+        cluster: project.cluster.clone(),
     };
     let made = match spares::adopt(context, &row).await {
         Ok(Some(adopted)) => Ok(adopted),

@@ -57,7 +57,8 @@ async fn look(context: &Context) -> Result<bool, Trouble> {
     }
     let mut troubles = Troubles::default();
     harvest(context, &mut troubles).await?;
-    for name in context.projects.keys() {
+    let in_cells = context.projects.values().filter(|project| project.cluster.is_none());
+    for name in in_cells.map(|project| &project.name) {
         if let Some(head) = context.heads.get(name) {
             for (service, (engine, set)) in &head.data {
                 troubles.note(want(context, name, &head, service, engine, set).await)?;
@@ -65,7 +66,11 @@ async fn look(context: &Context) -> Result<bool, Trouble> {
         }
     }
     for row in context.store.environment_list(None, false).await? {
-        if row.wanted && row.origin != Origin::Golden && context.projects.contains_key(&row.project) {
+        if row.wanted
+            && row.cluster.is_none()
+            && row.origin != Origin::Golden
+            && context.projects.contains_key(&row.project)
+        {
             troubles.note(wanted_by(context, &row).await)?;
         }
     }
@@ -277,6 +282,7 @@ async fn build(
         live_at: None,
         nudged: None,
         overrides: serde_json::json!({ GOLDEN: golden.as_str() }),
+        cluster: None,
     };
     let generation = GenerationRow {
         environment: id.clone(),

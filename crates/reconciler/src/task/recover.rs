@@ -195,6 +195,8 @@ fn row(context: &Context, spec: &EnvironmentSpec, power: Power) -> EnvironmentRo
             Origin::Baseline { .. } => serde_json::json!({ baseline::BY_POLICY: baseline::FOUND }),
             _ => serde_json::json!({}),
         },
+        // Clusters do not remember what they were asked for.
+        cluster: None,
     }
 }
 

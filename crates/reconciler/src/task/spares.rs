@@ -159,6 +159,11 @@ async fn wanted(context: &Context, project: &ProjectName) -> Result<Wanted, Trou
     if settings.per_project == 0 {
         return Ok(none("the server's configuration wants none"));
     }
+    if context.project(project)?.cluster.is_some() {
+        return Ok(none(
+            "its environments are on a cluster, where nothing is started ahead",
+        ));
+    }
     let Some(head) = context.heads.get(project) else {
         return Ok(Wanted::Unknown("the policy branch has not been read yet".to_owned()));
     };
@@ -391,6 +396,7 @@ async fn make(
         live_at: None,
         nudged: None,
         overrides: serde_json::json!({}),
+        cluster: None,
     };
     let generation = GenerationRow {
         environment: id.clone(),

@@ -46,6 +46,8 @@ pub(crate) struct Bench {
     pub(crate) api: Option<Arc<Gate>>,
     /// Whether pull requests of one branch share an environment.
     pub(crate) joins: bool,
+    /// The cluster that is the project's target, read at each start.
+    pub(crate) cluster: Option<&'static str>,
     clock: tokio::task::JoinHandle<()>,
 }
 
@@ -120,6 +122,7 @@ impl Bench {
             source: "shop",
             api: None,
             joins: false,
+            cluster: None,
             clock,
         };
         bench.start().await;
@@ -156,6 +159,7 @@ impl Bench {
                 base,
                 sources: std::iter::once(source).chain(further).collect(),
                 joins: self.joins,
+                cluster: self.cluster.map(|name| name.parse().unwrap()),
             }],
             git,
             mirrors: self.directory.path().join("mirrors"),

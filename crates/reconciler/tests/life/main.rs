@@ -17,6 +17,7 @@ mod images;
 mod interrupted;
 mod keeping;
 mod lost_store;
+mod places;
 mod policy;
 mod refused;
 mod registries;

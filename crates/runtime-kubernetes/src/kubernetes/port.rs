@@ -99,6 +99,21 @@ impl Runtime for KubernetesRuntime {
         self.resources(spec, stage)
     }
 
+    fn notes(&self, spec: &EnvironmentSpec) -> Vec<String> {
+        // What is refused is told when it is applied.
+        let built = crate::build::environment(&self.cluster, spec, &super::stages::AnyValue);
+        let warned = built.map_or_else(|_| Vec::new(), |built| built.warnings);
+        let told = warned.into_iter().map(|warning| {
+            let detail = match warning.detail.as_str() {
+                "" => String::new(),
+                detail => format!(" ({detail})"),
+            };
+            let (key, reason) = (warning.decision.key(), warning.decision.reason());
+            format!("On the cluster, `{key}`{detail} of {}: {reason}.", warning.place)
+        });
+        told.collect()
+    }
+
     async fn apply(&self, spec: &EnvironmentSpec, stage: &Stage, secrets: &dyn Secrets) -> Result<()> {
         self.stage(spec, stage, secrets).await
     }

@@ -88,6 +88,7 @@ impl KubernetesRuntime {
             .await?
             .is_none()
         {
+            self.may_begin().await?;
             self.objects.apply(&namespace, first).await?;
         }
         if let Some(Object::Marker(marker)) = built.stack.last() {

@@ -157,3 +157,106 @@ fn sources_are_told_apart_and_one_of_them_carries_the_blueprint() {
     }
     assert!(with(", join: branches", &both).is_err());
 }
+
+const CLUSTER: &str = "
+clusters:
+  staging:
+    kubeconfig: /etc/maquette/staging
+    context: previews
+    delivery: gitops
+    gitops: {url: https://git.example.org/team/previews.git, credentials_file: /etc/maquette/previews, argocd_cluster: staging}
+    neighbours: [ingress]
+  other: {kubeconfig: /etc/maquette/other, production: insist}
+projects:
+  - name: shop
+    target: staging
+    sources: [{forge: {kind: local, path: /srv/git/shop}}]
+  - name: docs
+    sources: [{forge: {kind: local, path: /srv/git/docs}}]
+";
+
+#[test]
+fn a_project_names_its_cluster() {
+    let config = parse(CLUSTER).unwrap();
+    let target = |at: usize| config.target_of(&config.projects[at]).unwrap().map(ToString::to_string);
+    assert_eq!((target(0).as_deref(), target(1)), (Some("staging"), None));
+    assert!(config.needs_cells(), "docs are in cells");
+    let staging = &config.clusters[&"staging".parse().unwrap()];
+    let neighbours = staging.neighbours();
+    assert_eq!(neighbours.allowed, ["argocd", "ingress"].map(str::to_owned).into());
+    assert!(!neighbours.insists);
+    assert!(config.clusters[&"other".parse().unwrap()].neighbours().insists);
+    let without = CLUSTER.split("  - name: docs").next().unwrap();
+    let config = parse(&format!("state_dir: /nowhere/state\n{without}")).unwrap();
+    assert!(!config.needs_cells(), "no project is in cells, and none ever was");
+}
+
+#[test]
+fn what_is_wrong_with_a_cluster_is_told_with_its_place_and_a_hint() {
+    let cases = [
+        (
+            "target: staging",
+            "target: stagin",
+            "project shop: `target` names no cluster: stagin",
+            "did you mean `staging`?",
+        ),
+        (
+            "target: staging",
+            "target: elsewhere",
+            "project shop: `target` names no cluster: elsewhere",
+            "there are: other, staging",
+        ),
+        (
+            "delivery: gitops",
+            "delivery: apply",
+            "clusters.staging: `gitops` has no effect with `delivery: apply`",
+            "remove it, or write `delivery: gitops`",
+        ),
+        (
+            "kubeconfig: /etc/maquette/other,",
+            "delivery: gitops,",
+            "clusters.other: `delivery: gitops` needs a repository",
+            "say under `gitops` of the cluster where it is",
+        ),
+        (
+            "https://git.",
+            "https://me:secret@git.",
+            "clusters.staging: `gitops.url` has a user or a password in it",
+            "write `user:password` into a file",
+        ),
+        (
+            "https://git.",
+            "ftp://git.",
+            "clusters.staging: `gitops.url` is no address of the web",
+            "write it as https://",
+        ),
+        (
+            "argocd_cluster: staging",
+            "folder: ../elsewhere",
+            "clusters.staging: `gitops.folder` is no folder of a repository",
+            "write it as `previews`",
+        ),
+        (
+            "    kubeconfig: /etc/maquette/staging\n",
+            "",
+            "clusters.staging: `context` has no effect without `kubeconfig`",
+            "name the kubeconfig file",
+        ),
+    ];
+    for (given, instead, what, hint) in cases {
+        let error = parse(&CLUSTER.replacen(given, instead, 1)).unwrap_err();
+        assert_eq!(error.to_string(), what);
+        assert!(error.hint().unwrap().starts_with(hint), "{error}: {:?}", error.hint());
+        assert!(!format!("{error} {:?}", error.hint()).contains("secret@"));
+    }
+    let error = parse(&CLUSTER.replacen("context:", "contxt:", 1)).unwrap_err();
+    assert!(error.to_string().contains("line"), "{error}");
+    assert_eq!(error.hint(), Some("did you mean `context`?"));
+    let none = "projects: [{name: shop, target: staging, sources: [{forge: {kind: local, path: /x}}]}]\n";
+    let error = parse(none).unwrap_err();
+    assert!(
+        error.hint().unwrap().starts_with("say under `clusters`"),
+        "{:?}",
+        error.hint()
+    );
+}

@@ -65,7 +65,7 @@ type Seen = HashMap<([u8; 32], String), (Visitor, Instant)>;
 /// Asks the control plane. Clones share what is remembered.
 #[derive(Clone, Debug)]
 pub struct EdgeClient {
-    socket: Arc<PathBuf>,
+    pub(super) socket: Arc<PathBuf>,
     seen: Arc<Mutex<Seen>>,
     control_plane: Arc<Mutex<Option<TokenHash>>>,
 }

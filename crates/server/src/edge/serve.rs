@@ -1,6 +1,7 @@
 //! The control plane's end.
 
 use super::{
+    dial,
     table::{self, Table},
     wire::{Began, Exchange, Hash, RoutesAnswer, RoutesQuery, Use, WakeWish, Whose},
 };
@@ -25,7 +26,11 @@ use std::{
     time::Duration,
 };
 use store::{EnvironmentPatch, SecretHash, SessionRow};
-use tokio::{net::UnixListener, sync::watch, time::timeout};
+use tokio::{
+    net::UnixListener,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long the gateway is kept waiting for a change of the routes.
@@ -45,14 +50,16 @@ pub struct EdgeServer {
 }
 
 #[derive(Clone)]
-struct Edge {
-    app: App,
-    table: watch::Receiver<Table>,
+pub(super) struct Edge {
+    pub(super) app: App,
+    pub(super) table: watch::Receiver<Table>,
     /// Apart for each start of the control plane, so that an old number is never taken for a new one.
     boot: Arc<str>,
     uses: Arc<Mutex<BTreeMap<EnvironmentId, Use>>>,
     /// How the gateway knows us.
     control_plane: Option<Hash>,
+    /// Connections to clusters that may be open at a time.
+    pub(super) dials: Arc<Semaphore>,
 }
 
 impl EdgeServer {
@@ -99,6 +106,7 @@ impl EdgeServer {
             boot: now().0.to_string().into(),
             uses: Arc::default(),
             control_plane: self.control_plane.as_ref().map(Hash::from),
+            dials: Arc::new(Semaphore::new(dial::AT_ONCE)),
         };
         let router = Router::new()
             .route("/routes", post(routes))
@@ -108,6 +116,7 @@ impl EdgeServer {
             .route("/revoke", post(revoke))
             .route("/wake", post(wake))
             .route("/uses", post(uses))
+            .route("/dial", post(dial::dial))
             .layer(DefaultBodyLimit::max(BODY_MAX))
             .with_state(edge);
         serve(Listening::Unix(self.listener, self.group), router, end).await;

@@ -36,6 +36,7 @@ pub(crate) fn environment(name: &str, origin: Origin, label: &str) -> Environmen
         live_at: None,
         nudged: None,
         overrides: serde_json::Value::Null,
+        cluster: None,
     }
 }
 

@@ -19,6 +19,8 @@ fn capabilities() -> Capabilities {
         }],
         snapshots: true,
         freeze: true,
+        sources: true,
+        databases: true,
         features: std::collections::BTreeSet::new(),
     }
 }

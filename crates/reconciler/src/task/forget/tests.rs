@@ -23,6 +23,7 @@ fn environment(live: Option<u64>, failed: Option<u64>) -> EnvironmentRow {
         live_at: None,
         nudged: None,
         overrides: serde_json::json!({}),
+        cluster: None,
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn adopt(
     environment: &EnvironmentRow,
 ) -> Result<Option<EnvironmentId>, store::StoreError> {
     let runs_at_once = environment.approved_commit.is_some() && environment.power == Power::Running;
-    if !runs_at_once || !environment.origin.is_for_people() {
+    if !runs_at_once || environment.cluster.is_some() || !environment.origin.is_for_people() {
         return Ok(None);
     }
     let rows = context
