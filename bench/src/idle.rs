@@ -328,9 +328,18 @@ fn processes(server: &Server<'_>, traces: &Traces) -> Result<BTreeMap<String, u3
         let text = fs::read_to_string(&path).with_context(|| format!("{} can not be read", path.display()))?;
         Ok(text.trim().parse()?)
     };
-    Ok(BTreeMap::from([
-        ("control plane".to_owned(), server.child.id()),
-        ("gateway".to_owned(), number(traces.run.join("gateway/gateway.pid"))?),
-        ("cell host".to_owned(), number(traces.run.join("cell-host.pid"))?),
-    ]))
+    let mut found = BTreeMap::from([("control plane".to_owned(), server.child.id())]);
+    for (name, file) in [
+        ("gateway", "gateway/gateway.pid"),
+        ("gateway's keeper", "gateway/gateway-keeper.pid"),
+        ("cell host", "cell-host.pid"),
+        ("cell host's keeper", "cell-keeper.pid"),
+        ("door", "door/door.pid"),
+    ] {
+        // The door is started beside everything else.
+        let path = traces.run.join(file);
+        wait(file, Duration::from_secs(60), || Ok(number(path.clone()).is_ok()))?;
+        found.insert(name.to_owned(), number(path)?);
+    }
+    Ok(found)
 }

@@ -46,6 +46,8 @@ const RSS_MIB: f64 = 100.0;
 const CPU_PERCENT: f64 = 0.5;
 const PSS_SERVICE_MIB: f64 = 1.5;
 const PSS_ENVIRONMENT_MIB: f64 = 1.0;
+const DOOR_SHARE_PERCENT: f64 = 80.0;
+const DOOR_SETUP_MS: f64 = 1.0;
 
 /// Writes a part's result.
 pub(crate) fn write(directory: &Path, name: &str, result: &impl Serialize) -> Result<()> {
@@ -376,6 +378,19 @@ fn door_tables(text: &mut String, result: &DoorResult) -> Result<()> {
             way.p50.text(),
             way.p99.text(),
             way.p50.median - direct
+        )?;
+    }
+    if let (Some(door), Some(plain)) = (of("door"), of("plain splice forwarder")) {
+        // The less time for each GiB, the more throughput of a core.
+        let share = 100.0 * plain.cpu_ms.median / door.cpu_ms.median.max(f64::MIN_POSITIVE);
+        let later = (door.p50.median - direct) / 1e3;
+        text.push_str("\n| goal | measured | |\n|---|---|---|\n");
+        writeln!(
+            text,
+            "| throughput per core used at least {DOOR_SHARE_PERCENT:.0} % of the plain forwarder's | {share:.0} % | {} |\n\
+             | set-up at most {DOOR_SETUP_MS:.0} ms over direct, p50 | {later:.2} ms | {} |",
+            verdict(DOOR_SHARE_PERCENT, share),
+            verdict(later, DOOR_SETUP_MS)
         )?;
     }
     text.push('\n');
