@@ -56,6 +56,11 @@ impl Failure {
         self
     }
 
+    /// What happened, and what helps.
+    pub(crate) fn parts(&self) -> (&str, Option<&str>) {
+        (&self.message, self.hint.as_deref())
+    }
+
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

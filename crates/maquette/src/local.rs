@@ -4,6 +4,7 @@ mod clusters;
 mod directory;
 mod goldens;
 mod images;
+mod serving;
 mod spares;
 
 use crate::{
@@ -335,6 +336,7 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<ExitCode, Fai
     } else {
         Vec::new()
     };
+    findings.extend(serving::findings(&config, rustix::process::geteuid().is_root()));
     findings.extend(clusters::findings(&config));
     findings.extend(spares::findings(&config));
     findings.extend(goldens::findings(&config, spares::now()));

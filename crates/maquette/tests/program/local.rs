@@ -70,3 +70,14 @@ async fn processes_of_the_server_refuse_the_wrong_user_and_a_wrong_configuration
     let root = run(&["serve", "--config", path], "").await;
     assert_eq!(root.code, 1, "{root:?}");
 }
+
+#[tokio::test]
+async fn the_plan_of_the_example_shop() {
+    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop");
+    let planned = run(&["plan", shop], "").await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    insta::assert_snapshot!("plan_of_the_shop", planned.out);
+    let json = run(&["plan", shop, "--json"], "").await;
+    assert_eq!(json.code, 0, "{json:?}");
+    insta::assert_snapshot!("plan_of_the_shop_as_json", json.out);
+}

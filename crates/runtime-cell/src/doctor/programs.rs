@@ -8,7 +8,10 @@ pub(super) use crate::sandbox::oci::find;
 use crate::sandbox::{filter, init};
 
 pub(super) fn all() -> Vec<Finding> {
-    let mut findings = vec![program("conmon", "watches containers and keeps their logs")];
+    let mut findings = vec![
+        program("conmon", "watches containers and keeps their logs"),
+        program("git", "reads the repositories"),
+    ];
     findings.push(judge_builder(find(PROGRAM).is_some()));
     findings.push(judge_optional(
         filter::PROGRAM,
