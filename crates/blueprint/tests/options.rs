@@ -59,8 +59,24 @@ fn settings_of_the_machine_are_refused() {
     assert_eq!(web.workload.options.sysctls.len(), 3, "{told}");
     let told = refused("sysctls: ['vm.max_map_count=262144']");
     assert!(
-        told.contains("`vm.max_map_count` in `sysctls` of service `web` is not supported"),
+        told.contains("`vm.max_map_count` in `sysctls` of service `web` is not supported")
+            && told.contains("a setting of the whole machine"),
         "{told}"
+    );
+    for name in [
+        "net.ipv4.ip_nonlocal_bind",
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.all.proxy_arp",
+    ] {
+        let told = refused(&format!("sysctls: {{ {name}: 1 }}"));
+        let message = format!("`{name}` in `sysctls` of service `web` is not supported");
+        assert!(
+            told.contains(&message) && told.contains("harm no other service"),
+            "{told}"
+        );
+    }
+    assert!(
+        refused("sysctls: { net.ipv4.tcp_keepalive_tim: 60 }").contains("did you mean `net.ipv4.tcp_keepalive_time`?")
     );
 }
 

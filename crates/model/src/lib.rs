@@ -21,6 +21,7 @@ mod phase;
 mod service;
 mod spec;
 mod stage;
+mod sysctl;
 mod time;
 mod value;
 
@@ -47,5 +48,6 @@ pub use service::{
 };
 pub use spec::{Digest, EnvironmentSpec, ObjectStack, Origin, Renderer, ServiceStack, Stack, Volume, VolumeOrigin};
 pub use stage::Stage;
+pub use sysctl::{SYSCTLS, is_harmless_sysctl};
 pub use time::Timestamp;
 pub use value::{SecretRef, Value};

@@ -135,7 +135,7 @@ async fn settings_of_the_kernel_are_the_containers_own() {
         ("net.ipv4.tcp_keepalive_time", "1234"),
         ("kernel.shmmni", "123"),
         ("fs.mqueue.queues_max", "12"),
-        ("net.ipv4.no_such_setting", "1"),
+        ("net.ipv4.tcp_fin_timeout", "soon"),
     ];
     web.workload.options.sysctls = wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     web.workload.options.shm_bytes = Some(96 << 20);
@@ -158,16 +158,22 @@ async fn settings_of_the_kernel_are_the_containers_own() {
     assert!(!seen[1].contains("1234 123"), "{}", seen[1]);
     assert_eq!(of_machine(), before);
     let fact = state(&runtime, &made.environment, "web", |_| true).await;
-    let told = "this kernel does not set `net.ipv4.no_such_setting` for a container";
+    let told = "this kernel does not set `net.ipv4.tcp_fin_timeout` for a container";
     assert_eq!(fact.message.as_deref(), Some(told));
-    let mut bad = service(&["sleep", "1000"], &[]);
-    bad.workload.options.sysctls = [("vm.overcommit_memory".to_owned(), "1".to_owned())].into();
-    let bad = EnvironmentSpec {
-        generation: Generation(2),
-        ..spec(made.environment.clone(), &[("web", bad)])
-    };
-    let refused = runtime.apply(&bad, &all(&bad), &NoSecrets).await.unwrap_err();
-    assert!(refused.to_string().contains("vm.overcommit_memory"), "{refused}");
+    for name in [
+        "vm.overcommit_memory",
+        "net.ipv4.ip_nonlocal_bind",
+        "net.ipv4.ip_forward",
+    ] {
+        let mut bad = service(&["sleep", "1000"], &[]);
+        bad.workload.options.sysctls = [(name.to_owned(), "1".to_owned())].into();
+        let bad = EnvironmentSpec {
+            generation: Generation(2),
+            ..spec(made.environment.clone(), &[("web", bad)])
+        };
+        let refused = runtime.apply(&bad, &all(&bad), &NoSecrets).await.unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
     runtime.remove(&made.environment, Generation(2)).await.unwrap();
 }
 

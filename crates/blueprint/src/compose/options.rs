@@ -8,10 +8,10 @@ use super::{
 use crate::{
     escape::quoted,
     problem::At,
-    read,
+    read, suggest,
     yaml::{Key, Node, NodeKind},
 };
-use model::{Feature, Pull, Ulimit};
+use model::{Feature, Pull, SYSCTLS, Ulimit, is_harmless_sysctl};
 
 /// The most lines of `/etc/hosts`, bounds of the kernel and the like.
 const ITEMS_MAX: usize = 100;
@@ -271,12 +271,11 @@ fn sysctls(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) 
         return;
     };
     for (key, value) in entries.into_iter().take(ITEMS_MAX) {
-        let own = ["net.", "kernel.msg", "kernel.shm", "fs.mqueue."];
-        if key.text != "kernel.sem" && !own.iter().any(|start| key.text.starts_with(start)) {
+        if !is_harmless_sysctl(&key.text) {
             report.error_hint(
                 key.at,
                 format!("{} in {what} is not supported", quoted(&key.text)),
-                "it is a setting of the whole machine, which no container has for itself: remove it",
+                why_no_sysctl(&key.text),
             );
         } else if let Some(text) = read::text(report, &value, what) {
             body.options.sysctls.insert(key.text.clone(), text.to_owned());
@@ -285,6 +284,19 @@ fn sysctls(scene: &Scene<'_>, node: &Node, what: &str, at: At, body: &mut Body) 
     if !body.options.sysctls.is_empty() {
         body.wish(at, Feature::Sysctls, what);
     }
+}
+
+/// Why a setting is refused, and what to do.
+fn why_no_sysctl(name: &str) -> String {
+    let own = ["net.", "kernel.msg", "kernel.shm", "fs.mqueue."];
+    if !own.iter().any(|start| name.starts_with(start)) {
+        return "it is a setting of the whole machine, which no container has for itself: remove it".to_owned();
+    }
+    let near = suggest::nearest(name, SYSCTLS).map(|near| format!("; did you mean {}?", quoted(near)));
+    format!(
+        "it is none of those that can harm no other service, which docs/reference/compose.md lists: remove it{}",
+        near.unwrap_or_default()
+    )
 }
 
 fn pull(scene: &Scene<'_>, node: &Node, what: &str) -> Pull {

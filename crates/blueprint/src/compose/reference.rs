@@ -1,7 +1,7 @@
 //! The table of all keys for the documentation, made from the table that decides.
 
 use super::keys::{self, Fate, KEYS};
-use model::Feature;
+use model::{Feature, SYSCTLS};
 use std::fmt::Write;
 
 /// The reference of Compose keys, as Markdown.
@@ -34,6 +34,10 @@ pub fn reference() -> String {
         }
         let (fate, text) = shown(entry.fate, entry.text);
         let _ = writeln!(out, "| `{key}` | {fate} | {} |", text.replace('|', "\\|"));
+    }
+    out.push_str("\n## Settings of the kernel\n\nWhat `sysctls` may name. Whether the kernel of a machine takes a value, it says at the start.\n\n");
+    for name in SYSCTLS {
+        let _ = writeln!(out, "- `{name}`");
     }
     out
 }

@@ -1,8 +1,7 @@
 //! What an author asks of a container beyond what every container has: how it calls itself, names with addresses, bounds of the
 //! kernel. The host takes none of it as it comes.
 
-use crate::sandbox::sysctl;
-use model::{Feature, Options, Ulimit};
+use model::{Feature, Options, Ulimit, is_harmless_sysctl};
 use rustix::process::{Resource, getrlimit};
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -103,16 +102,16 @@ fn is_name(text: &str, max: usize) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
-/// Settings that a container has for itself. Their names become paths: each part is a plain word.
+/// Settings that a container has for itself and can harm nobody with. Their names become paths.
 fn settings(wanted: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     if wanted.len() > SETTINGS_MAX {
         return Err(format!("more than {SETTINGS_MAX} settings of the kernel"));
     }
     for (name, value) in wanted {
-        let plain = name.split('.').all(|part| is_name(part, 64) && !part.contains('.'));
-        if !plain || !(sysctl::is_of_network(name) || sysctl::is_of_ipc(name)) {
+        // The list of the control plane is not taken for granted.
+        if !is_harmless_sysctl(name) {
             return Err(format!(
-                "`{}` is no setting that a container has for itself",
+                "`{}` is no setting that a container may have for itself",
                 name.escape_debug()
             ));
         }
@@ -189,7 +188,10 @@ mod tests {
             setting("kernel.core_pattern", "|/x"),
             setting("kernel.shm/../core_pattern", "1"),
             setting("net...x", "1"),
-            setting("net.ipv4.x", "1\n2"),
+            setting("net.ipv4.tcp_fin_timeout", "1\n2"),
+            setting("net.ipv4.ip_nonlocal_bind", "1"),
+            setting("net.ipv4.ip_forward", "1"),
+            setting("net.ipv4.conf.all.proxy_arp", "1"),
         ] {
             assert!(checked(&bad).is_err(), "{bad:?}");
         }

@@ -110,7 +110,7 @@ pub(crate) static KEYS: [Entry; 351] = [
     entry("services.*.stop_grace_period", Honoured, ""),
     entry("services.*.stop_signal", Honoured, ""),
     entry("services.*.storage_opt", Ignored, "limits bound a service"),
-    entry("services.*.sysctls", Wish(Feature::Sysctls), "Those that a container has for itself: `net.`, `kernel.msg`, `kernel.shm`, `kernel.sem`, `fs.mqueue.`; others are refused."),
+    entry("services.*.sysctls", Wish(Feature::Sysctls), "Those that a container has for itself and can harm no other service with, as listed at the end of this page; others are refused, each by name."),
     entry("services.*.tmpfs", Honoured, "`size`, `mode`, `uid`, `gid`, `ro`; nothing in it is a device or gains rights."),
     entry("services.*.tty", Wish(Feature::Terminal), ""),
     entry("services.*.ulimits", Wish(Feature::Ulimits), ""),
