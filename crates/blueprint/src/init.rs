@@ -28,6 +28,8 @@ use std::{
 
 /// Folders in which migrations are looked for.
 const MIGRATION_FOLDERS: [&str; 4] = ["migrations", "migration", "migrate", "sql"];
+/// Where a program in Java looks for migrations that it runs itself when it starts. Run before that, they fail it.
+const OWN_MIGRATIONS: &str = "src/main/resources/db/";
 
 /// A file that `init` would write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,7 +209,9 @@ impl Sql {
         let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for path in &files {
             let folder = tree::parent(path);
-            if folder.split('/').any(|part| MIGRATION_FOLDERS.contains(&part)) && !name(path).contains("seed") {
+            let own = path.starts_with(OWN_MIGRATIONS) || path.contains(&format!("/{OWN_MIGRATIONS}"));
+            let of_migrations = folder.split('/').any(|part| MIGRATION_FOLDERS.contains(&part));
+            if of_migrations && !own && !name(path).contains("seed") {
                 folders.entry(folder).or_default().push(path);
             }
         }
@@ -263,7 +267,7 @@ fn policy(out: &mut String, packages: &BTreeSet<&str>) {
         let words: Vec<&str> = packages.iter().copied().collect();
         line(
             out,
-            "  # Where builds fetch packages: presets of the server, or names such as `packages.example.com`.",
+            "  # Where builds fetch packages: presets, or names such as `packages.example.com`.",
         );
         line(out, &format!("  egress: [{}]", words.join(", ")));
     }

@@ -40,6 +40,14 @@ fn read(files: &[(&str, &str)]) -> (Blueprint, String) {
     let warnings: Vec<String> = blueprint.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{warnings:#?}\n{text}");
     assert!(!blueprint.public.is_empty(), "nobody can visit anything\n{text}");
+    let shipped = blueprint::shipped_presets();
+    let unknown: Vec<&String> = blueprint
+        .policy
+        .presets
+        .iter()
+        .filter(|word| !shipped.contains_key(*word))
+        .collect();
+    assert!(unknown.is_empty(), "nobody has these presets: {unknown:?}");
     // What is the same for all of them is left out.
     let same = [
         "# maquette.yaml:",
@@ -170,17 +178,100 @@ fn php_with_composer() {
 
 #[test]
 fn java_with_maven_and_gradle() {
-    let pom = "<project><properties><java.version>17</java.version></properties><dependencies><dependency>\
-               <groupId>org.postgresql</groupId><artifactId>postgresql</artifactId></dependency></dependencies></project>";
+    let pom = "<project><parent><groupId>org.springframework.boot</groupId><artifactId>spring-boot-starter-parent</artifactId></parent>\
+               <properties><java.version>17</java.version></properties><dependencies><dependency>\
+               <groupId>org.postgresql</groupId><artifactId>postgresql</artifactId></dependency><dependency>\
+               <artifactId>spring-boot-starter-data-redis</artifactId></dependency></dependencies></project>";
     let properties = "spring.application.name=shop\nserver.port=8085\n";
     let files = [
         ("pom.xml", pom),
         ("src/main/resources/application.properties", properties),
+        // Flyway's: the program runs them itself.
+        (
+            "src/main/resources/db/migration/V1__prices.sql",
+            "create table prices ();",
+        ),
     ];
     insta::assert_snapshot!(read(&files).1);
     let (blueprint, text) = read(&[("build.gradle.kts", "plugins { id(\"org.springframework.boot\") }")]);
     assert!(text.contains("gradle:8-jdk21"), "{text}");
     assert!(command(&blueprint, "web").contains("build/libs"), "{text}");
+}
+
+/// The variables by which `web` is told where its engines are, as `init` writes them for these files.
+fn told(files: &[(&str, &str)]) -> Vec<String> {
+    let (blueprint, _) = read(files);
+    let web = &blueprint.stack.services[&"web".parse().unwrap()].workload;
+    let own = web
+        .environment
+        .iter()
+        .filter(|(name, _)| !name.starts_with("MAQUETTE_"));
+    own.map(|(name, value)| format!("{name}={}", value.plain().unwrap_or("a secret")))
+        .collect()
+}
+
+#[test]
+fn a_program_in_java_is_told_of_its_database_as_its_framework_wants_it() {
+    let gradle = |with: &str| format!("plugins {{ id('java') }}\ndependencies {{ {with} }}\n");
+    let jdbc = "implementation 'org.postgresql:postgresql:42.7.4'";
+    assert_eq!(
+        told(&[("build.gradle", &gradle(jdbc))]),
+        [
+            "JDBC_DATABASE_PASSWORD=app",
+            "JDBC_DATABASE_URL=jdbc:postgresql://db:5432/app",
+            "JDBC_DATABASE_USERNAME=app",
+            "PORT=8080"
+        ]
+    );
+    let spring = gradle(&format!(
+        "implementation 'org.springframework.boot:spring-boot-starter-web'; {jdbc}"
+    ));
+    let settings = "server:\n  port: ${PORT:9090}\n";
+    let wanted = [
+        "SERVER_PORT=9090",
+        "SPRING_DATASOURCE_PASSWORD=app",
+        "SPRING_DATASOURCE_URL=jdbc:postgresql://db:5432/app",
+        "SPRING_DATASOURCE_USERNAME=app",
+    ];
+    let files = [
+        ("build.gradle", spring.as_str()),
+        ("src/main/resources/application.yml", settings),
+    ];
+    assert_eq!(told(&files), wanted);
+    // A Dockerfile says how it is built and run, and nothing of its database.
+    let image = [files[0], ("Dockerfile", "FROM eclipse-temurin:21\nEXPOSE 9090\n")];
+    let (_, text) = written(&image);
+    assert!(
+        text.contains("build: .") && text.contains("SPRING_DATASOURCE_URL"),
+        "{text}"
+    );
+    let quarkus = gradle("implementation 'io.quarkus:quarkus-jdbc-postgresql'");
+    let (blueprint, text) = read(&[("build.gradle", &quarkus)]);
+    assert_eq!(
+        command(&blueprint, "web"),
+        "java -jar build/quarkus-app/quarkus-run.jar"
+    );
+    assert!(
+        text.contains("QUARKUS_DATASOURCE_JDBC_URL") && text.contains("QUARKUS_HTTP_PORT"),
+        "{text}"
+    );
+    let micronaut = gradle(&format!(
+        "implementation 'io.micronaut:micronaut-http-server-netty'; {jdbc}"
+    ));
+    assert!(told(&[("build.gradle", &micronaut)]).contains(&"DATASOURCES_DEFAULT_USERNAME=app".to_owned()));
+}
+
+#[test]
+fn laravel_is_told_of_its_engines_in_its_own_words() {
+    let package = r#"{ "require": { "php": "^8.2", "laravel/framework": "^12.0" } }"#;
+    let example = "APP_KEY=\nDB_CONNECTION=pgsql\nDB_HOST=127.0.0.1\nCACHE_STORE=redis\n";
+    let files = [
+        ("composer.json", package),
+        ("composer.lock", "{}"),
+        ("artisan", "#!/usr/bin/env php"),
+        (".env.example", example),
+    ];
+    insta::assert_snapshot!(read(&files).1);
 }
 
 #[test]

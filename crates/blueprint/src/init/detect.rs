@@ -37,6 +37,7 @@ pub(super) struct Application {
     /// Where the folder is mounted, if not where applications usually are.
     pub(super) mounted_at: Option<&'static str>,
     pub(super) needs: Vec<Need>,
+    pub(super) dialect: Dialect,
     /// Whether its Dockerfile builds it; it has neither image nor build nor command then.
     pub(super) dockerfile: bool,
     /// The words for where its Dockerfile fetches packages.
@@ -49,6 +50,20 @@ pub(super) enum Need {
     Postgres,
     RabbitMq,
     Redis,
+}
+
+/// The variables by which an application is told where its engines are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// An address for each, as most languages have it.
+    #[default]
+    Addresses,
+    /// Java's own addresses, which hold neither user nor password, for a program without a framework.
+    Jdbc,
+    Laravel,
+    Micronaut,
+    Quarkus,
+    Spring,
 }
 
 /// A folder in which an application may lie.
@@ -102,6 +117,7 @@ impl Folder<'_> {
             build: None,
             mounted_at: None,
             needs: Vec::new(),
+            dialect: Dialect::default(),
             dockerfile: false,
             packages: BTreeSet::new(),
         }
@@ -169,7 +185,7 @@ pub(super) fn shell(line: &str) -> Vec<String> {
 
 /// The engines that packages of these names talk to.
 pub(super) fn needs<'a>(packages: impl IntoIterator<Item = &'a str>) -> Vec<Need> {
-    const KNOWN: [(&str, Need); 36] = [
+    const KNOWN: [(&str, Need); 41] = [
         ("activerecord-postgresql-adapter", Need::Postgres),
         ("asyncpg", Need::Postgres),
         ("diesel", Need::Postgres),
@@ -187,6 +203,8 @@ pub(super) fn needs<'a>(packages: impl IntoIterator<Item = &'a str>) -> Vec<Need
         ("psycopg", Need::Postgres),
         ("psycopg2", Need::Postgres),
         ("psycopg2-binary", Need::Postgres),
+        ("quarkus-jdbc-postgresql", Need::Postgres),
+        ("r2dbc-postgresql", Need::Postgres),
         ("tokio-postgres", Need::Postgres),
         ("@prisma/client", Need::Postgres),
         ("amqplib", Need::RabbitMq),
@@ -195,16 +213,19 @@ pub(super) fn needs<'a>(packages: impl IntoIterator<Item = &'a str>) -> Vec<Need
         ("lapin", Need::RabbitMq),
         ("php-amqplib/php-amqplib", Need::RabbitMq),
         ("pika", Need::RabbitMq),
+        ("quarkus-messaging-rabbitmq", Need::RabbitMq),
         ("spring-boot-starter-amqp", Need::RabbitMq),
         ("bull", Need::Redis),
         ("bullmq", Need::Redis),
         ("github.com/redis/go-redis", Need::Redis),
         ("ioredis", Need::Redis),
         ("predis/predis", Need::Redis),
+        ("quarkus-redis-client", Need::Redis),
         ("redis", Need::Redis),
         ("rq", Need::Redis),
         ("sidekiq", Need::Redis),
         ("spring-boot-starter-data-redis", Need::Redis),
+        ("spring-boot-starter-data-redis-reactive", Need::Redis),
         ("django-redis", Need::Redis),
     ];
     let mut found: Vec<Need> = packages

@@ -24,7 +24,9 @@ pub(super) fn find(folder: &Folder<'_>, inside: Option<Application>) -> Option<A
     let mut found = folder.application(&what, String::new(), port);
     found.dockerfile = true;
     found.environment = vec![("PORT", port.to_string())];
-    found.needs = inside.map(|inside| inside.needs).unwrap_or_default();
+    if let Some(inside) = inside {
+        (found.needs, found.dialect) = (inside.needs, inside.dialect);
+    }
     found.packages = packages(&text);
     Some(found)
 }
@@ -55,28 +57,30 @@ fn exposed(text: &str) -> Option<u16> {
     port
 }
 
+/// Tools that fetch packages, and the words for where.
+const TOOLS: [(&str, &str); 18] = [
+    ("apk", "alpine"),
+    ("apt", "debian"),
+    ("apt-get", "debian"),
+    ("bundle", "rubygems"),
+    ("cargo", "crates"),
+    ("composer", "packagist"),
+    ("gem", "rubygems"),
+    ("go", "go"),
+    ("gradle", "maven"),
+    ("mvn", "maven"),
+    ("mvnw", "maven"),
+    ("npm", "npm"),
+    ("pip", "pypi"),
+    ("pip3", "pypi"),
+    ("pnpm", "npm"),
+    ("poetry", "pypi"),
+    ("uv", "pypi"),
+    ("yarn", "npm"),
+];
+
 /// The words for where the steps of a Dockerfile fetch packages.
 pub(super) fn packages(text: &str) -> BTreeSet<&'static str> {
-    const TOOLS: [(&str, &str); 18] = [
-        ("apk", "alpine"),
-        ("apt", "debian"),
-        ("apt-get", "debian"),
-        ("bundle", "rubygems"),
-        ("cargo", "crates"),
-        ("composer", "packagist"),
-        ("gem", "rubygems"),
-        ("go", "go"),
-        ("gradle", "maven"),
-        ("mvn", "maven"),
-        ("mvnw", "maven"),
-        ("npm", "npm"),
-        ("pip", "pypi"),
-        ("pip3", "pypi"),
-        ("pnpm", "npm"),
-        ("poetry", "pypi"),
-        ("uv", "pypi"),
-        ("yarn", "npm"),
-    ];
     let run = steps(text).into_iter().filter(|(word, _)| word == "RUN");
     let named = run.flat_map(|(_, rest)| {
         let words =
@@ -138,6 +142,10 @@ mod tests {
     fn packages_are_those_of_the_tools_that_steps_run() {
         let text = "FROM node\nRUN apt-get update \\\n && apt-get install -y git\nRUN [\"npm\", \"ci\"]\nCMD npm start\nCOPY pip .\n";
         assert_eq!(packages(text), BTreeSet::from(["debian", "npm"]));
+        let tools: Vec<&str> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+        let shipped = crate::settings::shipped_presets();
+        let all = packages(&format!("RUN {}", tools.join("; ")));
+        assert!(all.iter().all(|word| shipped.contains_key(*word)), "{all:?}");
         assert_eq!(
             packages("RUN ./mvnw package; /usr/bin/gem list"),
             BTreeSet::from(["maven", "rubygems"])

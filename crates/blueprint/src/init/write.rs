@@ -2,7 +2,7 @@
 
 use super::{
     Sql,
-    detect::{Application, Build, Need},
+    detect::{Application, Build, Dialect, Need},
     line,
 };
 use crate::tree::Tree;
@@ -12,12 +12,67 @@ use std::collections::BTreeSet;
 const PLACE: &str = "/app";
 
 impl Need {
-    /// The service's name, its image, and what tells the application where it is.
-    fn described(self) -> (&'static str, &'static str, &'static str, &'static str) {
+    /// The service's name and its image.
+    fn described(self) -> (&'static str, &'static str) {
         match self {
-            Self::Postgres => ("db", "postgres:17", "DATABASE_URL", "postgres://app:app@db:5432/app"),
-            Self::RabbitMq => ("queue", "rabbitmq:4", "AMQP_URL", "amqp://app:app@queue:5672"),
-            Self::Redis => ("cache", "redis:8", "REDIS_URL", "redis://cache:6379"),
+            Self::Postgres => ("db", "postgres:17"),
+            Self::RabbitMq => ("queue", "rabbitmq:4"),
+            Self::Redis => ("cache", "redis:8"),
+        }
+    }
+
+    /// What tells an application where it is.
+    fn variables(self, dialect: Dialect) -> &'static [(&'static str, &'static str)] {
+        match (self, dialect) {
+            (Self::Postgres, Dialect::Addresses) => &[("DATABASE_URL", "postgres://app:app@db:5432/app")],
+            (Self::Postgres, Dialect::Jdbc) => &[
+                ("JDBC_DATABASE_URL", "jdbc:postgresql://db:5432/app"),
+                ("JDBC_DATABASE_USERNAME", "app"),
+                ("JDBC_DATABASE_PASSWORD", "app"),
+            ],
+            (Self::Postgres, Dialect::Laravel) => &[
+                ("DB_CONNECTION", "pgsql"),
+                ("DB_HOST", "db"),
+                ("DB_PORT", "5432"),
+                ("DB_DATABASE", "app"),
+                ("DB_USERNAME", "app"),
+                ("DB_PASSWORD", "app"),
+            ],
+            (Self::Postgres, Dialect::Micronaut) => &[
+                ("DATASOURCES_DEFAULT_URL", "jdbc:postgresql://db:5432/app"),
+                ("DATASOURCES_DEFAULT_USERNAME", "app"),
+                ("DATASOURCES_DEFAULT_PASSWORD", "app"),
+            ],
+            (Self::Postgres, Dialect::Quarkus) => &[
+                ("QUARKUS_DATASOURCE_JDBC_URL", "jdbc:postgresql://db:5432/app"),
+                ("QUARKUS_DATASOURCE_USERNAME", "app"),
+                ("QUARKUS_DATASOURCE_PASSWORD", "app"),
+            ],
+            (Self::Postgres, Dialect::Spring) => &[
+                ("SPRING_DATASOURCE_URL", "jdbc:postgresql://db:5432/app"),
+                ("SPRING_DATASOURCE_USERNAME", "app"),
+                ("SPRING_DATASOURCE_PASSWORD", "app"),
+            ],
+            (Self::RabbitMq, Dialect::Micronaut) => &[("RABBITMQ_URI", "amqp://app:app@queue:5672")],
+            (Self::RabbitMq, Dialect::Quarkus) => &[
+                ("RABBITMQ_HOST", "queue"),
+                ("RABBITMQ_PORT", "5672"),
+                ("RABBITMQ_USERNAME", "app"),
+                ("RABBITMQ_PASSWORD", "app"),
+            ],
+            (Self::RabbitMq, Dialect::Spring) => &[
+                ("SPRING_RABBITMQ_HOST", "queue"),
+                ("SPRING_RABBITMQ_USERNAME", "app"),
+                ("SPRING_RABBITMQ_PASSWORD", "app"),
+            ],
+            (Self::RabbitMq, _) => &[("AMQP_URL", "amqp://app:app@queue:5672")],
+            (Self::Redis, Dialect::Laravel) => &[("REDIS_HOST", "cache"), ("REDIS_PORT", "6379")],
+            (Self::Redis, Dialect::Micronaut) => &[("REDIS_URI", "redis://cache:6379")],
+            (Self::Redis, Dialect::Quarkus) => &[("QUARKUS_REDIS_HOSTS", "redis://cache:6379")],
+            (Self::Redis, Dialect::Spring) => {
+                &[("SPRING_DATA_REDIS_HOST", "cache"), ("SPRING_DATA_REDIS_PORT", "6379")]
+            }
+            (Self::Redis, _) => &[("REDIS_URL", "redis://cache:6379")],
         }
     }
 
@@ -76,7 +131,7 @@ pub(super) fn compose(applications: &[Application]) -> String {
         service(&mut out, application);
     }
     for need in needs(applications) {
-        let (name, image, ..) = need.described();
+        let (name, image) = need.described();
         line(&mut out, &format!("  {name}:"));
         line(&mut out, &format!("    image: {image}"));
         if let Some(environment) = need.environment() {
@@ -119,8 +174,8 @@ fn service(out: &mut String, application: &Application) {
     line(out, &format!("    ports: [\"{}\"]", application.port));
     let mut variables: Vec<(&str, String)> = application.environment.clone();
     for need in &application.needs {
-        let (_, _, variable, value) = need.described();
-        variables.push((variable, value.to_owned()));
+        let told = need.variables(application.dialect).iter();
+        variables.extend(told.map(|(name, value)| (*name, (*value).to_owned())));
     }
     if !variables.is_empty() {
         line(out, "    environment:");
