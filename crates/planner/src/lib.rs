@@ -69,6 +69,8 @@ pub struct Observed {
     pub images: BTreeSet<ImageDigest>,
     /// How far images are that are being brought, in words.
     pub fetching: BTreeMap<ImageDigest, String>,
+    /// How far builds are that fetch what their Dockerfiles start from, in words, by the service.
+    pub fetching_bases: BTreeMap<ServiceName, String>,
     /// Snapshots that exist.
     pub snapshots: BTreeSet<SnapshotId>,
     /// Snapshots that could not be made, with the reason.

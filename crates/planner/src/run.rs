@@ -355,7 +355,14 @@ impl Levels<'_> {
             let checkout = self.spec.sources.get_key_value(&build.source);
             let after = ["envelope".to_owned()].into_iter();
             let after = after.chain(checkout.map(|(source, _)| source_id(source))).collect();
-            plan.push_when_free(format!("build:{service}"), action, after, done_if(there));
+            let state = match self.observed.fetching_bases.get(service) {
+                Some(progress) if !there => StepState::InProgress {
+                    waiting_for: progress.clone(),
+                    until: None,
+                },
+                _ => done_if(there),
+            };
+            plan.push_when_free(format!("build:{service}"), action, after, state);
         }
     }
 

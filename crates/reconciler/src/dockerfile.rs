@@ -13,7 +13,8 @@ use crate::{
 use blueprint::{Kind, Tree};
 use images::{BlobDigest, DockerIgnore, ImageConfig, dockerfile_images, documented};
 use model::{
-    Build, BuildContext, Digest, Dockerfile, EnvironmentSpec, ImageDigest, ImageFacts, Root, ServiceName, Stack,
+    Build, BuildContext, Digest, Dockerfile, EnvironmentId, EnvironmentSpec, ImageDigest, ImageFacts, Root,
+    ServiceName, Stack,
 };
 use runtime::{BaseImage, BuildOutcome, BuiltImage};
 use std::{
@@ -53,7 +54,7 @@ pub(crate) async fn build(
         ));
     };
     let seen = seen(context, spec, build).await?;
-    let bases = bases(context, source, spec, build, &seen.dockerfile).await?;
+    let bases = bases(context, source, spec, service, build, &seen.dockerfile).await?;
     let name = name_of(spec, build, &seen, &bases);
     if let Some(row) = context.store.image_name_get(&name).await?
         && context.runtime.image_list().await?.contains(&row.facts.digest)
@@ -186,6 +187,7 @@ async fn bases(
     context: &Context,
     source: &ImageSource,
     spec: &EnvironmentSpec,
+    service: &ServiceName,
     build: &Build,
     dockerfile: &str,
 ) -> Result<Vec<BaseImage>, StepError> {
@@ -206,11 +208,12 @@ async fn bases(
         pinned.insert(reference.clone(), known.facts.digest);
     }
     note_bases(context, spec, &pinned).await?;
+    let whose = (spec.environment.clone(), service.clone());
     let mut found = Vec::new();
     for (reference, names) in wanted {
         let Some(digest) = pinned.get(&reference) else { continue };
         tracing::debug!(environment = %spec.environment, reference, "fetching what a build starts from");
-        found.push(base(context, source, &reference, names, digest).await?);
+        found.push(base(context, source, &whose, &reference, names, digest).await?);
     }
     Ok(found)
 }
@@ -259,6 +262,7 @@ async fn note_bases(
 async fn base(
     context: &Context,
     source: &ImageSource,
+    whose: &(EnvironmentId, ServiceName),
     reference: &str,
     names: BTreeSet<String>,
     digest: &ImageDigest,
@@ -269,7 +273,7 @@ async fn base(
             true,
         )
     };
-    let pulled = layers_of(context, source, digest, reference).await?;
+    let pulled = layers_of(context, source, whose, digest, reference).await?;
     let document = |digest: &BlobDigest, what| {
         let path = source.blobs.path(digest).ok_or_else(|| unreadable(what))?;
         let small = fs::metadata(&path).is_ok_and(|m| m.len() <= DOCUMENT_MAX);

@@ -13,7 +13,9 @@ use crate::{
 };
 use futures::{StreamExt as _, stream};
 use images::{Blobs, Client, Limits, Platform, Reference};
-use model::{EnvironmentId, EnvironmentSpec, ImageDigest, ImageFacts, Resource, Root, ServiceStack, Timestamp};
+use model::{
+    EnvironmentId, EnvironmentSpec, ImageDigest, ImageFacts, Resource, Root, ServiceName, ServiceStack, Timestamp,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -57,6 +59,8 @@ pub struct ImageSource {
 pub(crate) struct Images {
     looked: Mutex<BTreeMap<String, Looked>>,
     fetching: Mutex<BTreeMap<ImageDigest, bring::Fetch>>,
+    /// What builds start from, by environment and service, with its name.
+    bases: Mutex<BTreeMap<(EnvironmentId, ServiceName), (String, bring::Fetch)>>,
     turns: Mutex<BTreeMap<ImageDigest, std::sync::Weak<tokio::sync::Mutex<()>>>>,
     /// Registries that want to be left alone, and until when.
     resting: Mutex<BTreeMap<String, Timestamp>>,
@@ -109,6 +113,14 @@ impl Images {
         fetching
             .iter()
             .map(|(image, fetch)| (image.clone(), fetch.to_string()))
+            .collect()
+    }
+
+    /// How far builds of an environment are that fetch what they start from, in words.
+    pub(crate) fn progress_of_bases(&self, environment: &EnvironmentId) -> BTreeMap<ServiceName, String> {
+        let bases = lock(&self.bases);
+        let own = bases.iter().filter(|((of, _), _)| of == environment);
+        own.map(|((_, service), (name, fetch))| (service.clone(), format!("{name}: {fetch}")))
             .collect()
     }
 

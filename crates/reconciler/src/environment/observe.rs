@@ -47,6 +47,7 @@ pub(crate) async fn observe(
         sources,
         images,
         fetching: context.images.progress(),
+        fetching_bases: context.images.progress_of_bases(environment),
         snapshots,
         snapshots_failed,
         data,

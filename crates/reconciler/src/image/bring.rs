@@ -1,9 +1,9 @@
 //! Brings an image to the runtime: its layers from the registry, then from here.
 
-use super::{ImageSource, lock, resource, turn};
+use super::{ImageSource, Images, lock, resource, turn};
 use crate::{context::Context, environment::execute::StepError};
 use images::{BlobDigest, Layer, Progress, Reference};
-use model::ImageDigest;
+use model::{EnvironmentId, ImageDigest, ServiceName};
 use runtime::{ImageLayer, Sake};
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use store::ImageRow;
@@ -14,6 +14,18 @@ pub(crate) struct Fetch {
     /// What of each layer is here, and its size.
     layers: BTreeMap<BlobDigest, (u64, u64)>,
     unpacking: bool,
+}
+
+impl Fetch {
+    fn begin(&mut self, layers: &[Layer]) {
+        self.layers = layers.iter().map(|layer| (layer.digest, (0, layer.size))).collect();
+    }
+
+    fn receive(&mut self, layer: &BlobDigest, bytes: u64) {
+        if let Some((here, _)) = self.layers.get_mut(layer) {
+            *here = bytes;
+        }
+    }
 }
 
 impl fmt::Display for Fetch {
@@ -75,15 +87,11 @@ impl Drop for Shown {
 
 impl Progress for Shown {
     fn layers(&self, layers: &[Layer]) {
-        self.change(|fetch| fetch.layers = layers.iter().map(|layer| (layer.digest, (0, layer.size))).collect());
+        self.change(|fetch| fetch.begin(layers));
     }
 
     fn received(&self, layer: &BlobDigest, bytes: u64) {
-        self.change(|fetch| {
-            if let Some((here, _)) = fetch.layers.get_mut(layer) {
-                *here = bytes;
-            }
-        });
+        self.change(|fetch| fetch.receive(layer, bytes));
     }
 }
 
@@ -151,21 +159,50 @@ pub(crate) async fn discards_damaged(source: &Arc<ImageSource>, kept: Vec<BlobDi
     }
 }
 
-/// Fetches an image to here, without bringing it anywhere.
+/// Fetches an image to here, without bringing it anywhere, and shows how far it is as what the build of a service starts from.
 pub(crate) async fn layers_of(
     context: &Context,
     source: &ImageSource,
+    whose: &(EnvironmentId, ServiceName),
     image: &ImageDigest,
     reference: &str,
 ) -> Result<images::Image, StepError> {
-    pull(context, source, &Unseen, image, reference).await
+    let shown = ShownBase::new(&context.images, whose, reference);
+    pull(context, source, &shown, image, reference).await
 }
 
-struct Unseen;
+/// Shows how far an image is that a build starts from, for as long as it is there.
+struct ShownBase<'a> {
+    images: &'a Images,
+    whose: &'a (EnvironmentId, ServiceName),
+}
 
-impl Progress for Unseen {
-    fn layers(&self, _layers: &[Layer]) {}
-    fn received(&self, _layer: &BlobDigest, _bytes: u64) {}
+impl<'a> ShownBase<'a> {
+    fn new(images: &'a Images, whose: &'a (EnvironmentId, ServiceName), reference: &str) -> Self {
+        let named = reference.escape_debug().to_string();
+        lock(&images.bases).insert(whose.clone(), (named, Fetch::default()));
+        Self { images, whose }
+    }
+}
+
+impl Drop for ShownBase<'_> {
+    fn drop(&mut self) {
+        lock(&self.images.bases).remove(self.whose);
+    }
+}
+
+impl Progress for ShownBase<'_> {
+    fn layers(&self, layers: &[Layer]) {
+        if let Some((_, fetch)) = lock(&self.images.bases).get_mut(self.whose) {
+            fetch.begin(layers);
+        }
+    }
+
+    fn received(&self, layer: &BlobDigest, bytes: u64) {
+        if let Some((_, fetch)) = lock(&self.images.bases).get_mut(self.whose) {
+            fetch.receive(layer, bytes);
+        }
+    }
 }
 
 async fn fetch(

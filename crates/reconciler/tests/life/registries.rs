@@ -7,6 +7,7 @@ use crate::{
 };
 use forge::local::FileChange;
 use model::{CommitId, Generation, ImageDigest, Phase};
+use planner::StepState;
 use std::{
     sync::{
         Arc, Mutex,
@@ -31,6 +32,8 @@ enum Way {
     Limited(String),
     /// The connection is closed without a word.
     Away,
+    /// A request whose path has this in it is answered once the way is another one.
+    Held(String),
 }
 
 /// Stands before a real registry.
@@ -77,8 +80,11 @@ async fn pass(mut visitor: TcpStream, way: Arc<Mutex<Way>>, turned: Arc<AtomicUs
     }
     let text = String::from_utf8_lossy(&head).into_owned();
     let path = text.split(' ').nth(1).unwrap_or_default();
-    let way = way.lock().unwrap().clone();
-    match way {
+    let now = || way.lock().unwrap().clone();
+    while matches!(now(), Way::Held(part) if path.contains(&part)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    match now() {
         Way::Limited(part) if path.contains(&part) => {
             turned.fetch_add(1, Ordering::SeqCst);
             let answer = format!(
@@ -89,7 +95,7 @@ async fn pass(mut visitor: TcpStream, way: Arc<Mutex<Way>>, turned: Arc<AtomicUs
         Way::Away => {
             turned.fetch_add(1, Ordering::SeqCst);
         }
-        Way::Through | Way::Limited(_) => {
+        Way::Through | Way::Limited(_) | Way::Held(_) => {
             let Ok(mut registry) = TcpStream::connect(behind).await else {
                 return;
             };
@@ -167,6 +173,33 @@ async fn a_registry_that_is_away_while_layers_are_fetched_is_waited_for() {
     turnstile.set(Way::Through);
     let live = bench.reaches(number, Phase::Live, Some(&commit)).await;
     assert_eq!(row.id, live.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_the_image_is_that_a_dockerfile_starts_from_is_shown() {
+    let registry = Registry::start().unwrap();
+    let turnstile = Turnstile::before(&registry).await;
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::with_builds(settings_for(&turnstile.name, &directory)).await;
+    let base = image("one");
+    base.push(&registry.name(), "team/base", "1").await.unwrap();
+    turnstile.set(Way::Held(test_support::image::digest(&base.layers[0])));
+    let name = format!("{}/team/base:1", turnstile.name);
+    let commit = push(&bench, BUILT, &format!("FROM {name}\n")).await;
+    let number = open(&bench).await;
+    let row = bench.reaches(number, Phase::Starting, None).await;
+    let handle = bench.handle.as_ref().unwrap();
+    let waits = format!("{name}: 0 of {} layers", base.layers.len());
+    until("it is shown", || async {
+        let plan = handle.plan(&row.id).await.unwrap();
+        let build = plan.steps.iter().find(|step| step.id == "build:web");
+        build.is_some_and(
+            |step| matches!(&step.state, StepState::InProgress { waiting_for, .. } if waiting_for.starts_with(&waits)),
+        )
+    })
+    .await;
+    turnstile.set(Way::Through);
+    bench.reaches(number, Phase::Live, Some(&commit)).await;
 }
 
 /// What the service of the newest generation was built to.
