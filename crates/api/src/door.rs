@@ -50,6 +50,12 @@ pub struct RefusedView {
     pub last: Timestamp,
     /// Why, where it is not the list of the policy alone.
     pub why: Option<String>,
+    /// Whether it was datagrams (UDP), which nothing lets out, and no connection.
+    #[serde(default)]
+    pub udp: bool,
+    /// The service that asked last, where that is known and it was no job.
+    #[serde(default)]
+    pub from: Option<String>,
     /// The line of `policy` in `maquette.yaml` on the policy branch that would allow it.
     pub allow: Option<String>,
 }

@@ -296,10 +296,19 @@ fn door(text: &mut String, view: &DoorView, now: Timestamp) {
     }
     for refused in view.refused.iter().take(REFUSED_MAX) {
         let port = refused.port.map_or_else(String::new, |port| format!(":{port}"));
+        let kind = if refused.udp { "/udp" } else { "" };
+        let told = |from: &String| {
+            refused
+                .why
+                .as_ref()
+                .is_some_and(|why| why.contains(&format!("`{from}`")))
+        };
+        let from = refused.from.as_ref().filter(|from| !told(from));
+        let from = from.map_or_else(String::new, |from| format!(" by `{}`", tame(from)));
         let count = refused.count;
         let _ = writeln!(
             text,
-            "\nrefused at the door: {}{port}, {}, the last one {} ago",
+            "\nrefused at the door: {}{port}{kind}, {}{from}, the last one {} ago",
             tame(&refused.name),
             if count == 1 {
                 "once".to_owned()

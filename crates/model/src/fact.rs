@@ -158,4 +158,10 @@ pub struct RefusedFact {
     pub last: Timestamp,
     /// Why, where another line of policy would not help.
     pub why: Option<String>,
+    /// Whether it was datagrams (UDP), which nothing lets out, and no connection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub udp: bool,
+    /// The service that asked last, where that is known and it was no job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ServiceName>,
 }

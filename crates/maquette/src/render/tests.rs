@@ -75,6 +75,9 @@ fn why_it_is_as_it_is() {
             {"name": "api.stripe.com", "port": null, "count": 12, "last": 9_997_000, "why": null, "allow": "egress: [api.stripe.com]"},
             {"name": "moved.example.com", "port": 443, "count": 1, "last": 9_990_000,
              "why": "the name leads to 10.0.0.5, which is not an address of the public internet", "allow": null},
+            {"name": "api.stripe.com", "port": 8443, "count": 2, "last": 9_980_000, "why": null, "from": "orders", "allow": "egress: [\"api.stripe.com:8443\"]"},
+            {"name": "203.0.113.9", "port": 8125, "count": 3, "last": 9_970_000, "udp": true, "from": "orders", "allow": null,
+             "why": "`orders` sent datagrams (UDP) there, and only connections (TCP) to names are let through"},
         ], "refused_more": 4, "closed": "the process of the door does not run"},
         "steps": [
             step("source:shop", "Fetch the files of shop", "done", Some(84), 1),

@@ -10,6 +10,7 @@ pub(crate) use attempts::watch;
 
 pub(crate) use exits::Exits;
 use exits::Name;
+use told::Refusal;
 pub(crate) use told::Told;
 
 use super::{Host, environment::Environment, failed, now, record::Record};
@@ -18,7 +19,7 @@ use crate::{
     names::UnitName,
     sandbox::network::{HUB_ADDRESS, container_address},
 };
-use model::{DoorFact, EnvironmentId, EnvironmentSpec, HostName};
+use model::{DoorFact, EnvironmentId, EnvironmentSpec, HostName, ServiceName};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -303,8 +304,14 @@ impl Host {
         let record = &mut inner.record;
         let refuse = |record: &mut Record, why: Option<&str>| {
             if !asked.also && is_worth_telling(&name) {
-                let why = why.map(str::to_owned);
-                record.told.refuse(name.as_str(), None, 1, why, now());
+                let refusal = Refusal {
+                    name: name.as_str(),
+                    count: 1,
+                    from: service_at(record, asked.from),
+                    why: why.map(str::to_owned),
+                    ..Refusal::default()
+                };
+                record.told.refuse(refusal, now());
             }
             None
         };
@@ -476,10 +483,14 @@ impl Host {
 }
 
 fn is_shut(record: &Record, from: IpAddr) -> bool {
+    service_at(record, from).is_some_and(|service| record.exits.shut.contains(&service))
+}
+
+/// The service that has an address.
+fn service_at(record: &Record, address: IpAddr) -> Option<ServiceName> {
     let mut units = record.units.iter();
-    let unit = units.find(|(_, unit)| IpAddr::V4(container_address(unit.number)) == from);
-    let service = unit.and_then(|(name, _)| name.as_service());
-    service.is_some_and(|service| record.exits.shut.contains(&service))
+    let unit = units.find(|(_, unit)| IpAddr::V4(container_address(unit.number)) == address);
+    unit.and_then(|(name, _)| name.as_service())
 }
 
 /// A line of policy could allow it: names without a dot are those of services, and names of addresses lead nowhere.

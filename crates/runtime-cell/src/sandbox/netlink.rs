@@ -221,22 +221,26 @@ impl Netlink {
         unless_there(self.acknowledged(request.attribute(libc::RTA_OIF, &index.to_ne_bytes())))
     }
 
-    /// Leads connections over TCP that have no other way to a neighbour, by a table of its own; datagrams still have none.
-    pub(crate) fn lead_streams(&self, index: u32, gateway: Ipv4Addr, table: u8) -> io::Result<()> {
+    /// Leads connections (TCP) and datagrams (UDP) that have no other way to a neighbour, by a table of its own. Whatever else there is
+    /// still has none: an answer to `ping` would tell of machines that are not there.
+    pub(crate) fn lead_unknown(&self, index: u32, gateway: Ipv4Addr, table: u8) -> io::Result<()> {
         let request = Self::default_route(table, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST)
             .attribute(libc::RTA_GATEWAY, &gateway.octets())
             .attribute(libc::RTA_OIF, &index.to_ne_bytes());
         unless_there(self.acknowledged(request))?;
-        let mut request = Request::new(libc::RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
-        // `struct fib_rule_hdr`.
-        request
-            .bytes
-            .extend([libc::AF_INET as u8, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]);
-        request.bytes.extend([0; 4]);
-        let request = request
-            .attribute(FRA_PRIORITY, &AFTER_ALL.to_ne_bytes())
-            .attribute(FRA_IP_PROTO, &[libc::IPPROTO_TCP as u8]);
-        unless_there(self.acknowledged(request))
+        for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+            let mut request = Request::new(libc::RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+            // `struct fib_rule_hdr`.
+            request
+                .bytes
+                .extend([libc::AF_INET as u8, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL]);
+            request.bytes.extend([0; 4]);
+            let request = request
+                .attribute(FRA_PRIORITY, &AFTER_ALL.to_ne_bytes())
+                .attribute(FRA_IP_PROTO, &[protocol as u8]);
+            unless_there(self.acknowledged(request))?;
+        }
+        Ok(())
     }
 
     fn default_route(table: u8, scope: u8, kind: u8) -> Request {

@@ -32,6 +32,8 @@ const OUTWARD_PREFIX: u8 = 17;
 pub(crate) const MAX_CONTAINERS: u16 = 250;
 /// The table of a container by which connections go that have no other way.
 const NOWHERE: u8 = 77;
+/// The messages whose rate is limited, as bits: the kernel's own choice without those that refuse a datagram.
+const LIMITED: &str = "6160";
 const BRIDGE: &str = "hub0";
 const LOOPBACK: u32 = 1;
 
@@ -134,7 +136,7 @@ impl Hub {
             netlink.address_add(link, address, PREFIX)?;
             netlink.link_up(link)?;
             // The hub refuses them, and sees to where they were to go. Without this they fail in the container, untold.
-            if let Err(error) = netlink.lead_streams(link, HUB_ADDRESS, NOWHERE) {
+            if let Err(error) = netlink.lead_unknown(link, HUB_ADDRESS, NOWHERE) {
                 tracing::debug!(%error, "connections to addresses are not told");
             }
             Ok(())
@@ -245,11 +247,20 @@ fn furnish(label: &str) -> io::Result<u32> {
     // Whatever address a container connects to, the hub answers for it, and refuses: nothing listens there.
     netlink.default_here(LOOPBACK)?;
     // A new namespace takes the machine's own setting over. A hub that forwards would lead around what keeps networks apart.
-    let forwards = "/proc/sys/net/ipv4/ip_forward";
-    if fs::read_to_string(forwards)?.trim() != "0" {
-        fs::write(forwards, "0")?;
-    }
+    set("net/ipv4/ip_forward", "0")?;
+    // Datagrams are refused as often as they come, as connections are. What the kernel allows for this is one number for all
+    // namespaces of the machine, which an environment could use up.
+    set("net/ipv4/icmp_ratemask", LIMITED)?;
     Ok(bridge)
+}
+
+/// Sets a number of the kernel's for the network namespace of this thread, unless it is that.
+fn set(name: &str, value: &str) -> io::Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    if fs::read_to_string(&path)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(path, value)
 }
 
 /// Runs something on a thread of its own that has entered a network namespace.

@@ -149,7 +149,7 @@ print(set(attempt('192.0.2.7', 5432) for n in range(1000)))"
     );
     assert!(direct.count > 1, "{fact:?}");
     assert!(told("169.254.169.254", 80).why.unwrap().contains("link-local"));
-    told("198.51.100.1", open);
+    assert_eq!(told("198.51.100.1", open).from, Some("shell".parse().unwrap()));
     // What is reached is not told to be refused.
     let before = fact.refused.len();
     let seen = street
@@ -157,6 +157,68 @@ print(set(attempt('192.0.2.7', 5432) for n in range(1000)))"
         .await;
     assert_eq!(seen, "b'hello'\n");
     assert_eq!(street.fact().await.refused.len(), before);
+    street.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_are_refused_at_once_and_told_wherever_they_are_sent() {
+    let address = outside("hello");
+    let street = Street::with(&[("api.example.com", address)]).await;
+    let port = address.port();
+    let seen = street
+        .inside(&format!(
+            "def attempt(host, port, device=None):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if device: s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    s.settimeout(100)
+    begun = time.time()
+    try: s.connect((host, port)); s.send(b'word'); s.recv(1); how = 'answered'
+    except OSError as e: how = type(e).__name__
+    return how if time.time() - begun < 50 else 'slow'
+print(attempt('api.example.com', {port}))
+print(attempt('203.0.113.9', 8125))
+print(attempt('203.0.113.10', 8125, b'eth0'))
+print(attempt('169.254.169.254', 123))
+# As often as they come, and whoever does not listen for it is told nothing and waits for nothing.
+print(set(attempt('203.0.113.11', 514) for n in range(200)))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print(s.sendto(b'word', ('203.0.113.12', 161)))
+# Whoever looks around for others by the addresses of groups looks at nothing outside.
+try: s.sendto(b'word', ('239.255.255.250', 1900))
+except OSError: pass
+try: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).connect(('2001:db8::1', 53)); print('a way by IPv6')
+except OSError as e: print(e.strerror)"
+        ))
+        .await;
+    let refused = "ConnectionRefusedError\n".repeat(4);
+    assert_eq!(
+        seen,
+        format!("{refused}{{'ConnectionRefusedError'}}\n4\nNetwork is unreachable\n")
+    );
+    let wanted = [
+        ("api.example.com", port),
+        ("203.0.113.9", 8125),
+        ("203.0.113.10", 8125),
+        ("169.254.169.254", 123),
+        ("203.0.113.11", 514),
+        ("203.0.113.12", 161),
+    ];
+    let told = |fact: &model::DoorFact, name: &str, port: u16| {
+        let mut refused = fact.refused.iter();
+        refused
+            .find(|known| known.name == name && known.port == Some(port) && known.udp)
+            .cloned()
+    };
+    let fact = street
+        .fact_until(|fact| wanted.iter().all(|(name, port)| told(fact, name, *port).is_some()))
+        .await;
+    assert_eq!(fact.refused.len(), wanted.len(), "{fact:?}");
+    for (name, port) in wanted {
+        let known = told(&fact, name, port).unwrap();
+        let why = known.why.unwrap();
+        assert!(why.contains("UDP") || why.contains("link-local"), "{why}");
+        assert_eq!(known.from, Some("shell".parse().unwrap()));
+    }
     street.end().await;
 }
 

@@ -75,6 +75,8 @@ fn refuse(door: &mut DoorFact, name: &HostName, port: Option<u16>, now: Timestam
             count: 1,
             last: now,
             why: None,
+            udp: false,
+            from: None,
         });
     }
 }

@@ -24,6 +24,8 @@ pub(super) fn door(fact: &DoorFact, trusted: bool) -> DoorView {
             port: refused.port,
             count: refused.count,
             last: refused.last,
+            udp: refused.udp,
+            from: refused.from.as_ref().map(ToString::to_string),
             why,
         }
     };
@@ -55,6 +57,8 @@ mod tests {
             count: 2,
             last: Timestamp(1),
             why: why.map(str::to_owned),
+            udp: false,
+            from: None,
         };
         let fact = DoorFact {
             refused: vec![

@@ -1,7 +1,7 @@
-//! Tells what containers try to connect to by an address, or at a port of a name that nothing is allowed on.
+//! Tells what containers try to reach by an address, at a port of a name that nothing is allowed on, or by datagrams.
 
 use crate::{
-    host::{Host, environment::Environment, now},
+    host::{Host, door::told::Refusal, environment::Environment, now},
     sandbox::{
         network::container_address,
         refused::{Attempt, READ, parse},
@@ -103,7 +103,10 @@ impl Host {
             let shut = service
                 .as_ref()
                 .is_some_and(|service| record.exits.shut.contains(service));
-            let who = service.map_or_else(|| "a job".to_owned(), |service| format!("`{service}`"));
+            let who = match &service {
+                Some(service) => format!("`{service}`"),
+                None => "a job".to_owned(),
+            };
             let named = record.exits.named(address);
             let name = named.map_or_else(|| address.to_string(), ToString::to_string);
             let why = if shut {
@@ -111,6 +114,10 @@ impl Host {
             } else if port == NAMES {
                 Some(format!(
                     "{who} asked for it at the port of name servers, which no policy opens"
+                ))
+            } else if attempt.udp && !address.is_link_local() {
+                Some(format!(
+                    "{who} sent datagrams (UDP) there, and only connections (TCP) to names are let through"
                 ))
             } else {
                 match named.map(|name| record.exits.egress.behind(name)) {
@@ -124,7 +131,15 @@ impl Host {
                     None => Some(of_address(&who, attempt.to)),
                 }
             };
-            record.told.refuse(&name, Some(port), 1, why, now());
+            let refusal = Refusal {
+                name: &name,
+                port: Some(port),
+                udp: attempt.udp,
+                count: 1,
+                from: service,
+                why,
+            };
+            record.told.refuse(refusal, now());
         }
         self.save_told_soon(&environment.id);
     }

@@ -1,7 +1,7 @@
 //! What an environment did at its door, as it is told: counted, and bounded, since all of it is the environment's own doing.
 
 use crate::door::wire::{Report, Tally};
-use model::{DoorFact, HostName, PassedFact, RefusedFact, Timestamp};
+use model::{DoorFact, HostName, PassedFact, RefusedFact, ServiceName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -13,6 +13,21 @@ const ADDRESSES_MAX: usize = 24;
 const PASSED_MAX: usize = 1024;
 /// Bytes of a reason.
 const WHY_MAX: usize = 300;
+
+/// What was asked for and refused.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal<'a> {
+    /// The name, or the address.
+    pub(crate) name: &'a str,
+    pub(crate) port: Option<u16>,
+    /// Whether it was datagrams.
+    pub(crate) udp: bool,
+    /// How often.
+    pub(crate) count: u64,
+    /// The service that asked.
+    pub(crate) from: Option<ServiceName>,
+    pub(crate) why: Option<String>,
+}
 
 /// What is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,15 +42,24 @@ pub(crate) struct Told {
 
 impl Told {
     /// A name or an address, or a port of it, was asked for and refused.
-    pub(crate) fn refuse(&mut self, name: &str, port: Option<u16>, count: u64, why: Option<String>, now: Timestamp) {
+    pub(crate) fn refuse(&mut self, refusal: Refusal<'_>, now: Timestamp) {
+        let Refusal {
+            name,
+            port,
+            udp,
+            count,
+            from,
+            why,
+        } = refusal;
         let known = self
             .refused
             .iter_mut()
-            .find(|known| known.name == name && known.port == port);
+            .find(|known| known.name == name && known.port == port && known.udp == udp);
         if let Some(known) = known {
             known.count = known.count.saturating_add(count);
             known.last = now;
             known.why = why;
+            known.from = from;
         } else if self.has_room(is_address(name)) {
             self.refused.push(RefusedFact {
                 name: name.to_owned(),
@@ -43,6 +67,8 @@ impl Told {
                 count,
                 last: now,
                 why,
+                udp,
+                from,
             });
         } else {
             self.refused_more = self.refused_more.saturating_add(count);
@@ -70,7 +96,14 @@ impl Told {
         for (name, port, tally) in report.tallies.into_iter().take(PASSED_MAX) {
             let why = tally.why.as_deref().map(cut);
             if tally.refused > 0 {
-                self.refuse(name.as_str(), Some(port), tally.refused, why, now);
+                let refusal = Refusal {
+                    name: name.as_str(),
+                    port: Some(port),
+                    count: tally.refused,
+                    why,
+                    ..Refusal::default()
+                };
+                self.refuse(refusal, now);
             }
             self.pass(&name, port, &tally);
         }
@@ -132,9 +165,10 @@ impl Told {
         }
     }
 
-    /// Forgets what was refused and no longer is.
+    /// Forgets what was refused and no longer is. Datagrams always are.
     pub(crate) fn settle(&mut self, allowed: impl Fn(&str, Option<u16>) -> bool) {
-        self.refused.retain(|known| !allowed(&known.name, known.port));
+        self.refused
+            .retain(|known| known.udp || !allowed(&known.name, known.port));
     }
 }
 
@@ -159,13 +193,41 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn refusal(name: &str, port: Option<u16>, count: u64) -> Refusal<'_> {
+        Refusal {
+            name,
+            port,
+            count,
+            ..Refusal::default()
+        }
+    }
+
+    #[test]
+    fn datagrams_are_told_apart_and_stay_when_the_name_is_allowed() {
+        let mut told = Told::default();
+        for udp in [false, true, true] {
+            let from = Some("web".parse().unwrap());
+            let tried = refusal("a.example.com", Some(443), 1);
+            told.refuse(Refusal { udp, from, ..tried }, Timestamp(1));
+        }
+        told.settle(|_, _| true);
+        let fact = told.fact(None);
+        let [datagrams] = fact.refused.as_slice() else {
+            panic!("{fact:?}")
+        };
+        assert!(
+            datagrams.udp && datagrams.count == 2 && datagrams.from.is_some(),
+            "{fact:?}"
+        );
+    }
+
     #[test]
     fn refusals_are_counted_by_name_and_bounded() {
         let mut told = Told::default();
         for n in 0..REFUSED_MAX as u64 + 5 {
             let name: HostName = format!("n{n}.example.com").parse().unwrap();
-            told.refuse(name.as_str(), None, 2, None, Timestamp(n));
-            told.refuse(name.as_str(), None, 1, None, Timestamp(n + 1));
+            told.refuse(refusal(name.as_str(), None, 2), Timestamp(n));
+            told.refuse(refusal(name.as_str(), None, 1), Timestamp(n + 1));
         }
         let fact: DoorFact = told.fact(None);
         assert_eq!(fact.refused.len(), REFUSED_MAX);
@@ -179,9 +241,9 @@ mod tests {
     #[test]
     fn addresses_drive_out_addresses_and_no_name() {
         let mut told = Told::default();
-        told.refuse("a.example.com", None, 1, None, Timestamp(0));
+        told.refuse(refusal("a.example.com", None, 1), Timestamp(0));
         for n in 0..ADDRESSES_MAX as u64 + 3 {
-            told.refuse(&format!("192.0.2.{n}"), Some(443), 2, None, Timestamp(n + 1));
+            told.refuse(refusal(&format!("192.0.2.{n}"), Some(443), 2), Timestamp(n + 1));
         }
         let fact = told.fact(None);
         let has = |name: &str| fact.refused.iter().any(|known| known.name == name);
