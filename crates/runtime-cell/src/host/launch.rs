@@ -427,6 +427,12 @@ impl Host {
             idmap::clear(&staging).map_err(|e| failed(format!("unmounting what {} was given", cell.unit.plain()), &e));
         let running = launched?;
         cleared?;
+        if cell.manner.root.is_some() {
+            // Before it enters a container to run a command there, runc goes to where the root was, which has to be a directory.
+            let path = staging.join(ROOT);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
+            made.map_err(|e| failed(format!("starting {}", cell.unit.plain()), &e))?;
+        }
         Ok(running)
     }
 
