@@ -14,10 +14,19 @@ mod support;
 #[path = "attacks/version6.rs"]
 mod version6;
 
+#[path = "attacks/build.rs"]
+mod build;
+#[path = "images/rig.rs"]
+#[allow(dead_code, reason = "the other test program uses more of it")]
+mod packed;
+#[path = "attacks/python.rs"]
+mod python;
+
 use model::{
     EnvironmentId, EnvironmentSpec, Generation, Limits, Mount, MountKind, Restart, ServiceState, Stack, Volume,
     VolumeOrigin,
 };
+use packed::Packed;
 use runtime::{NoSecrets, Runtime as _, Target};
 use runtime_cell::{CellRuntime, host::OciKind};
 use std::{collections::BTreeMap, net::TcpListener, os::unix::fs::MetadataExt as _, time::Duration};
@@ -28,6 +37,38 @@ use tokio::io::AsyncReadExt as _;
 #[ignore = "run by the rig as its cell host"]
 fn host_process() {
     support::host_process();
+}
+
+#[test]
+#[ignore = "run by the cell host to unpack an image"]
+fn unpacker_process() {
+    // It says itself why it could not.
+    let _ = runtime_cell::unpacker::main();
+}
+
+/// Where the attacker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In a service from the packages of the host.
+    Host,
+    /// In a service from an image whose entrypoint begins as root.
+    Image,
+    /// In a build in a checkout, from the packages of the host.
+    Build,
+    /// The same from an image.
+    BuildInImage,
+}
+
+impl Place {
+    const ALL: [Self; 4] = [Self::Host, Self::Image, Self::Build, Self::BuildInImage];
+
+    fn is_of_image(self) -> bool {
+        matches!(self, Self::Image | Self::BuildInImage)
+    }
+
+    fn is_build(self) -> bool {
+        matches!(self, Self::Build | Self::BuildInImage)
+    }
 }
 
 const VICTIM: &str = "\
@@ -53,41 +94,62 @@ struct Town {
     runtime: CellRuntime,
     victim: EnvironmentId,
     attacker: EnvironmentId,
+    place: Place,
+    image: Option<Packed>,
+    /// What the attacker's environment is made of.
+    made: EnvironmentSpec,
 }
 
 impl Town {
     async fn build() -> Self {
-        Self::on(Rig::start()).await
+        Self::on(Rig::start(), Place::Host).await
     }
 
-    async fn on(rig: Rig) -> Self {
+    async fn on(rig: Rig, place: Place) -> Self {
         let runtime = rig.runtime().await;
         let (victim, attacker) = (rig.environment(), rig.environment());
+        let image = place.is_of_image().then(python::image);
+        if let Some(image) = &image {
+            image.put(&runtime, &attacker).await.unwrap();
+        }
         up(
             &runtime,
             &spec(victim.clone(), &[("web", service(&["python3", "-c", VICTIM], &[8123]))]),
         )
         .await;
-        let mut shell = service(&["python3", "-c", REAPER], &[]);
+        let argv = ["/usr/bin/python3", "-c", REAPER];
+        let mut shell = match &image {
+            Some(image) if place == Place::Image => image.service(&argv, &[]),
+            _ => service(&argv, &[]),
+        };
+        if place == Place::Image {
+            shell.workload.entrypoint = Some(vec![python::ENTRYPOINT.to_owned()]);
+        }
         shell.workload.limits.pids = Some(64);
         shell.aliases = vec!["the-shell".into()];
         let mut made = spec(attacker.clone(), &[("shell", shell)]);
         with_volume(&mut made, 16 << 20);
         up(&runtime, &made).await;
         ready(&runtime, &victim, "web").await;
+        ready(&runtime, &attacker, "shell").await;
         Self {
             rig,
             runtime,
             victim,
             attacker,
+            place,
+            image,
+            made,
         }
     }
 
     /// Runs a Python program as the attacker and returns what it printed.
     async fn attack(&self, program: &str) -> String {
-        exec(&self.runtime, &self.attacker, "shell", &["python3", "-c", program])
-            .await
-            .1
+        let argv = ["/usr/bin/python3", "-c", program];
+        if self.place.is_build() {
+            return build::run(&self.runtime, &self.made, self.image.as_ref(), &argv).await;
+        }
+        exec(&self.runtime, &self.attacker, "shell", &argv).await.1
     }
 
     async fn victim_lives(&self) {
@@ -103,7 +165,7 @@ impl Town {
 
     async fn end(self) {
         for id in [&self.victim, &self.attacker] {
-            self.runtime.remove(id, Generation(9)).await.unwrap();
+            self.runtime.remove(id, Generation(1000)).await.unwrap();
         }
         assert_eq!(self.runtime.inventory(None).await.unwrap(), []);
     }
@@ -134,12 +196,22 @@ fn with_volume(spec: &mut EnvironmentSpec, limit: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_outside_of_the_environment_can_be_reached_or_seen() {
     for oci in OciKind::ALL {
-        nothing_outside_can_be_reached(oci).await;
+        nothing_outside_can_be_reached(oci, Place::Host).await;
     }
 }
 
-async fn nothing_outside_can_be_reached(oci: OciKind) {
-    let town = Town::on(Rig::start_on(oci)).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_more_can_be_reached_or_seen_from_an_image_or_a_build() {
+    for place in Place::ALL.into_iter().filter(|place| *place != Place::Host) {
+        for oci in OciKind::ALL {
+            nothing_outside_can_be_reached(oci, place).await;
+        }
+    }
+}
+
+async fn nothing_outside_can_be_reached(oci: OciKind, place: Place) {
+    eprintln!("{oci:?}, {place:?}");
+    let town = Town::on(Rig::start_on(oci), place).await;
     network(&town).await;
     names(&town).await;
     files(&town).await;
@@ -151,7 +223,7 @@ async fn nothing_outside_can_be_reached(oci: OciKind) {
 async fn network(town: &Town) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
-    let name = format!("cell-attack-{}", std::process::id());
+    let name = format!("cell-attack-{}", town.rig.instance);
     let abstract_name =
         <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes())
             .unwrap();
@@ -240,6 +312,12 @@ for name in ['shell', 'the-shell', 'web', 'example.com', 'localhost']:
 
 async fn files(town: &Town) {
     let directory = town.rig.directory.display();
+    // The root of an image is its own.
+    let roots = if town.place.is_of_image() {
+        "[]"
+    } else {
+        "['/usr/x', '/etc/x', '/x']"
+    };
     let seen = town
         .attack(&format!(
             "
@@ -248,7 +326,7 @@ for path in ['/etc/shadow', '/etc/gshadow', '/etc/sudoers', '/etc/ssh', '/etc/ma
              '{directory}', '{directory}/run/control.sock', '/sys/fs/cgroup/memory', '/proc/1/root/{directory}', '/boot', '/var/lib/dpkg']:
     try: os.stat(path); print('SEEN', path)
     except OSError: pass
-for path in ['/usr/x', '/etc/x', '/x', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/sys/net/core/somaxconn', '/sys/kernel/x']:
+for path in {roots} + ['/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/sys/net/core/somaxconn', '/sys/kernel/x']:
     try: open(path, 'w').write('x'); print('WRITTEN', path)
     except OSError: pass
 for pid in filter(str.isdigit, os.listdir('/proc')):
@@ -264,12 +342,29 @@ print('environment', sorted(os.environ))
     for bad in ["SEEN", "WRITTEN", "CANARY"] {
         assert!(!seen.contains(bad), "{seen}");
     }
-    assert!(seen.contains("devices []") && seen.contains("processes 2"), "{seen}");
+    // Of a service it is the second one; an init may be in front of a job.
+    let processes = if town.place.is_build() {
+        ["processes 1", "processes 2"]
+    } else {
+        ["processes 2"; 2]
+    };
     assert!(
-        seen.contains("environment ['HOME', 'LC_CTYPE', 'PATH']") || seen.contains("environment ['HOME', 'PATH']"),
+        processes.iter().any(|count| seen.lines().any(|line| line == *count)),
+        "{seen}"
+    );
+    assert!(seen.contains("devices []"), "{seen}");
+    let variables = ["['HOME', 'LC_CTYPE', 'PATH']", "['HOME', 'PATH']"];
+    assert!(
+        variables
+            .iter()
+            .any(|names| seen.contains(&format!("environment {names}"))),
         "{seen}"
     );
 }
+
+/// What the root user of an image may do at most, inside of its own user namespace: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID,
+/// SETUID, SETPCAP, NET_BIND_SERVICE and SYS_CHROOT.
+const OF_IMAGES: u64 = 0b101_1111_1011 | 1 << 18;
 
 async fn privileges(town: &Town) {
     let seen = town
@@ -302,9 +397,13 @@ print('map', ' '.join(open('/proc/self/uid_map').read().split()))
         )
         .await;
     assert!(!seen.contains("ALLOWED"), "{seen}");
+    for line in ["CapEff: ", "CapBnd: "] {
+        let bits = seen.lines().find_map(|seen| seen.strip_prefix(line)).unwrap();
+        let bits = u64::from_str_radix(bits, 16).unwrap();
+        let allowed = if town.place.is_of_image() { OF_IMAGES } else { 0 };
+        assert_eq!(bits & !allowed, 0, "{line}: {seen}");
+    }
     for line in [
-        "CapEff: 0000000000000000",
-        "CapBnd: 0000000000000000",
         "NoNewPrivs: 1",
         "Seccomp: 2",
         "clone3 ENOSYS",
