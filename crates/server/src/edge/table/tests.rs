@@ -52,6 +52,7 @@ fn row(number: u64) -> EnvironmentRow {
         live_at: None,
         nudged: None,
         overrides: serde_json::Value::Null,
+        cluster: None,
     }
 }
 
