@@ -267,7 +267,7 @@ fn policy(out: &mut String, packages: &BTreeSet<&str>) {
         let words: Vec<&str> = packages.iter().copied().collect();
         line(
             out,
-            "  # Where builds fetch packages: presets, or names such as `packages.example.com`.",
+            "  # Where builds fetch packages: presets of the server, or names such as `packages.example.com`.",
         );
         line(out, &format!("  egress: [{}]", words.join(", ")));
     }

@@ -40,14 +40,6 @@ fn read(files: &[(&str, &str)]) -> (Blueprint, String) {
     let warnings: Vec<String> = blueprint.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{warnings:#?}\n{text}");
     assert!(!blueprint.public.is_empty(), "nobody can visit anything\n{text}");
-    let shipped = blueprint::shipped_presets();
-    let unknown: Vec<&String> = blueprint
-        .policy
-        .presets
-        .iter()
-        .filter(|word| !shipped.contains_key(*word))
-        .collect();
-    assert!(unknown.is_empty(), "nobody has these presets: {unknown:?}");
     // What is the same for all of them is left out.
     let same = [
         "# maquette.yaml:",
