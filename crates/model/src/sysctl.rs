@@ -3,7 +3,7 @@
 //! have, or lead around what keeps networks apart.
 
 /// Their names, in order.
-pub const SYSCTLS: [&str; 50] = [
+pub const SYSCTLS: [&str; 49] = [
     "fs.mqueue.msg_default",
     "fs.mqueue.msg_max",
     "fs.mqueue.msgsize_default",
@@ -25,7 +25,6 @@ pub const SYSCTLS: [&str; 50] = [
     "net.ipv4.ping_group_range",
     "net.ipv4.tcp_abort_on_overflow",
     "net.ipv4.tcp_autocorking",
-    "net.ipv4.tcp_congestion_control",
     "net.ipv4.tcp_ecn",
     "net.ipv4.tcp_fastopen",
     "net.ipv4.tcp_fin_timeout",

@@ -250,7 +250,9 @@ fn furnish(label: &str) -> io::Result<u32> {
     set("net/ipv4/ip_forward", "0")?;
     // Datagrams are refused as often as they come, as connections are. What the kernel allows for this is one number for all
     // namespaces of the machine, which an environment could use up.
-    set("net/ipv4/icmp_ratemask", LIMITED)?;
+    if let Err(error) = set("net/ipv4/icmp_ratemask", LIMITED) {
+        tracing::debug!(%error, "refusals of datagrams are limited with those of the machine");
+    }
     Ok(bridge)
 }
 
