@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::{
     Capabilities, ClusterName, EnvironmentId, EnvironmentSpec, Generation, ImageDigest, JobName, Observation, Power,
-    Resource, ServiceName, SnapshotId, Stage, VolumeName,
+    Resource, ServiceName, SnapshotId, Stage, Timestamp, VolumeName,
 };
 use runtime::{
     BaseImage, BuildOutcome, Checkout, Connection, Exec, ImageLayer, JobOutcome, LogLine, LogQuery, Result, Room,
@@ -20,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use store::Store;
 use tokio::{
@@ -31,6 +32,8 @@ use tokio::{
 const CHANGES: usize = 1024;
 /// Of how many environments it is remembered where they are.
 const KNOWN: usize = 100_000;
+/// How long an environment that the store does not have is left on a cluster.
+const STRAY: Duration = Duration::from_secs(3600);
 
 /// The clusters that the operator has named, each with its runtime.
 #[derive(Clone, Default)]
@@ -52,6 +55,10 @@ pub(crate) struct Places {
     clusters: Clusters,
     /// Where environments are, as far as that was asked.
     known: Arc<Mutex<BTreeMap<EnvironmentId, Place>>>,
+    /// Clusters that are those which they were.
+    met: Mutex<BTreeSet<ClusterName>>,
+    /// Since when environments are found on clusters that the store does not have.
+    strays: Mutex<BTreeMap<EnvironmentId, Timestamp>>,
     changes: broadcast::Sender<EnvironmentId>,
     _followers: JoinSet<()>,
 }
@@ -87,6 +94,8 @@ impl Places {
             cells,
             clusters,
             known,
+            met: Mutex::default(),
+            strays: Mutex::default(),
             changes,
             _followers: followers,
         }
@@ -105,6 +114,21 @@ impl Places {
         Ok(self.of(environment).await?.capabilities())
     }
 
+    /// Remembers where environments are that only a cluster knows of. Of all others the store says where they are.
+    async fn found(&self, name: &ClusterName, resources: &[Resource]) -> Result<()> {
+        let ids: BTreeSet<&EnvironmentId> = resources.iter().map(|resource| &resource.environment).collect();
+        for id in ids {
+            if lock(&self.known).contains_key(id) {
+                continue;
+            }
+            let row = self.store.environment_get(id).await;
+            let row = row.map_err(|error| away(format!("where {id} is can not be read: {error}")))?;
+            let place = row.map_or_else(|| Some(name.clone()), |row| row.cluster);
+            lock(&self.known).entry(id.clone()).or_insert(place);
+        }
+        Ok(())
+    }
+
     /// The runtime of an environment. One that the store does not have is a cell's, unless a cluster has told of it.
     async fn of(&self, environment: &EnvironmentId) -> Result<&Arc<dyn Runtime>> {
         if lock(&self.known).get(environment).is_none() {
@@ -121,7 +145,59 @@ impl Places {
                 None => return Ok(&self.cells),
             }
         }
+        let place = lock(&self.known).get(environment).cloned().flatten();
+        if let Some(name) = place {
+            self.meet(&name).await?;
+        }
         self.known(environment)
+    }
+
+    /// Makes sure, once, that a cluster is the one on which environments of its name were made: a kubeconfig may lead elsewhere today.
+    async fn meet(&self, name: &ClusterName) -> Result<()> {
+        let Some(runtime) = self.clusters.0.get(name) else {
+            // Whoever asks for one of its environments is told so.
+            return Ok(());
+        };
+        if lock(&self.met).contains(name) {
+            return Ok(());
+        }
+        if let Some(identity) = runtime.identity().await? {
+            let known = self.store.cluster_meet(name, &identity).await;
+            let known = known.map_err(|error| away(format!("which cluster {name} is can not be read: {error}")))?;
+            match known {
+                None => {}
+                Some(other) if other == *name => {
+                    return Err(away(format!(
+                        "the API server of {name} is another cluster's than the one on which its environments are: correct its \
+                         kubeconfig, or give the new cluster a name of its own"
+                    )));
+                }
+                Some(other) => {
+                    return Err(away(format!(
+                        "the cluster {name} is the one that has environments by the name {other}: configure it by that name"
+                    )));
+                }
+            }
+        }
+        lock(&self.met).insert(name.clone());
+        Ok(())
+    }
+
+    /// Whether something that the store does not have may be removed. On a cluster it may be another server's that has the same
+    /// identity, or newer than a store that was restored: it is told first, and removed when it was so for long.
+    pub(crate) fn may_remove(&self, environment: &EnvironmentId, now: Timestamp) -> bool {
+        if !matches!(lock(&self.known).get(environment), Some(Some(_))) {
+            return true;
+        }
+        let mut strays = lock(&self.strays);
+        if strays.len() >= KNOWN {
+            strays.clear();
+        }
+        let since = *strays.entry(environment.clone()).or_insert_with(|| {
+            tracing::warn!(%environment, "a cluster has an environment that the store does not have: it is removed in {} minutes", STRAY.as_secs() / 60);
+            now
+        });
+        now.since(since) >= STRAY
     }
 
     /// The same without a look into the store, for what is asked right after something else of the environment was.
@@ -346,17 +422,14 @@ impl Runtime for Places {
         }
         let mut all = self.cells.inventory(None).await?;
         for (name, cluster) in &self.clusters.0 {
-            match cluster.inventory(None).await {
-                Ok(found) => {
-                    let mut known = lock(&self.known);
-                    for resource in &found {
-                        known
-                            .entry(resource.environment.clone())
-                            .or_insert_with(|| Some(name.clone()));
-                    }
-                    drop(known);
-                    all.extend(found);
-                }
+            let listed = async {
+                self.meet(name).await?;
+                let found = cluster.inventory(None).await?;
+                self.found(name, &found).await?;
+                Ok::<_, RuntimeError>(found)
+            };
+            match listed.await {
+                Ok(found) => all.extend(found),
                 Err(error) => tracing::warn!(cluster = %name, %error, "what is on the cluster could not be listed"),
             }
         }

@@ -4,7 +4,8 @@
 //!
 //! - No value of a secret is ever in the repository; secrets go to the cluster by its API server.
 //! - Nothing of the repository outside of the environments' own folders is changed, and nothing is ever pushed over what others pushed.
-//! - Argo CD is always given one commit by its id, never a branch: what others push to the branch reaches no environment.
+//! - Argo CD is always given one commit by its id, never a branch: what others push to the branch reaches no environment by itself. What they
+//!   put into an environment's folder is in our next commit, until the services that are not wanted are removed.
 
 pub(crate) mod application;
 pub(crate) mod folder;

@@ -132,6 +132,20 @@ pub async fn version(client: &Client) -> Result<String> {
         .git_version)
 }
 
+/// What tells a cluster from every other: the id of its oldest namespace, which lives as long as the cluster.
+///
+/// # Errors
+/// If the API server does not answer, or does not tell.
+pub async fn identity(client: &Client) -> Result<String> {
+    let action = "asking the cluster who it is";
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = attempt(action, || namespaces.get_metadata(SYSTEM[0])).await?;
+    found
+        .metadata
+        .uid
+        .ok_or_else(|| failed(action, "its first namespace has no id"))
+}
+
 /// Of what previews need, that which the account may not do.
 ///
 /// # Errors

@@ -208,6 +208,11 @@ pub trait Runtime: Send + Sync {
     /// All that [`Self::apply`] of this stage would make, by its deterministic names. Pure: written to the ledger first.
     fn footprint(&self, spec: &EnvironmentSpec, stage: &Stage) -> Vec<Resource>;
 
+    /// What tells the place where environments are from every other one, if it is not this machine: it stays as long as they do.
+    async fn identity(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// What this runtime does otherwise than a generation says, in sentences for the people who made it. Pure. What it can not do at all
     /// is refused by [`Self::apply`].
     fn notes(&self, spec: &EnvironmentSpec) -> Vec<String> {

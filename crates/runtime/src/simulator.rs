@@ -121,6 +121,11 @@ impl Simulator {
         }
     }
 
+    /// What tells it from other places, see [`crate::Runtime::identity`]: nothing does unless it was called something.
+    pub fn call(&self, identity: &str) {
+        self.world().identity = Some(identity.to_owned());
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         // A panic while it was locked is a failed test already; the world is whole between its statements.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)

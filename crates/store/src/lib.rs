@@ -13,6 +13,7 @@
 mod access;
 mod announcement;
 mod binding;
+mod cluster;
 mod column;
 mod data_fact;
 mod delivery;

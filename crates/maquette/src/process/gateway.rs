@@ -202,6 +202,8 @@ impl Dial for Dialler {
             Ok(stream) => Ok(stream),
             Err(DialProblem::Gone) => found,
             Err(DialProblem::Refused(why)) => Err(refused(target, why)),
+            // A cell host that is away says more than a control plane that can not reach it either.
+            Err(DialProblem::Away(_)) if matches!(found, Err(DialError::Unavailable { .. })) => found,
             Err(DialProblem::Away(why)) => Err(unavailable(why)),
         }
     }

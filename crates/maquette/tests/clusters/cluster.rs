@@ -176,7 +176,7 @@ impl Application {
             "state_dir: {root}/state\nuser: nobody\nlisten: 127.0.0.1:{api}\ndoor: {{ user: bin }}\ngateway: {{ user: daemon, listen: \"127.0.0.1:{gateway}\" }}\n\
              cell: {{ run_dir: {run}, data_dir: {root}/cells, pool_gib: 1 }}\npoll_seconds: 1\n\
              images: {{ registries: {{ \"{registry}\": {{ private: true, insecure: true }} }} }}\n\
-             clusters:\n  staging:\n    kubeconfig: {own}\n    context: previews\n{more}\
+             clusters:\n  staging:\n    kubeconfig: {own}\n    context: previews\n    network_policies: enforced\n{more}\
              projects:\n  - name: shop\n    target: staging\n    sources:\n      - forge: {{ kind: local, path: {root}/forge }}\n",
             root = rig.root.display(),
             run = rig.run_dir.display(),

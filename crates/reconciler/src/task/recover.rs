@@ -69,6 +69,7 @@ pub(crate) async fn strays(context: &Context) -> Result<(), Trouble> {
         match context.store.environment_get(&id).await? {
             Some(row) if row.ended.is_none() => {}
             None if take_up(context, &id, &resources).await? => {}
+            None if !context.places.may_remove(&id, context.now()) => {}
             known => remove(context, &id, &resources, known.as_ref()).await?,
         }
     }

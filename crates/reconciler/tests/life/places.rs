@@ -144,3 +144,50 @@ async fn of_a_cluster_that_is_not_configured_any_more_nothing_is_concluded() {
     ends(&bench, &id).await;
     assert!(!cluster.has(&id).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_cluster_by_the_same_name_gets_and_loses_nothing() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    cluster.simulator.call("the first");
+    other.simulator.call("the second");
+    let mut bench = Bench::with(Settings {
+        clusters: cluster.configured(),
+        ..Settings::default()
+    })
+    .await;
+    bench.kill();
+    bench.cluster = Some("staging");
+    bench.start().await;
+    let number = open(&bench, "change").await;
+    let id = bench.reaches(number, Phase::Live, None).await.id;
+    bench.kill();
+    bench.settings.clusters = other.configured();
+    bench.start().await;
+    bench.forge.close(number).await.unwrap();
+    let wait = async {
+        while bench.store.environment_get(&id).await.unwrap().unwrap().wanted {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .expect("nobody noticed that it was closed");
+    for _ in 0..50 {
+        sleep(Duration::from_millis(10)).await;
+        let row = bench.store.environment_get(&id).await.unwrap().unwrap();
+        assert!(row.ended.is_none() && cluster.has(&id).await && !other.has(&id).await);
+    }
+    bench.kill();
+    bench.settings.clusters = cluster.configured();
+    bench.start().await;
+    ends(&bench, &id).await;
+    assert!(!cluster.has(&id).await);
+
+    // With no environment left its name is free.
+    bench.kill();
+    bench.settings.clusters = other.configured();
+    bench.start().await;
+    let number = open(&bench, "later").await;
+    let later = bench.reaches(number, Phase::Live, None).await.id;
+    assert!(other.has(&later).await);
+}

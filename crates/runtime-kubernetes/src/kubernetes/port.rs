@@ -1,7 +1,7 @@
 //! The port, as a cluster keeps it.
 
 use super::{KubernetesRuntime, unsupported};
-use crate::observe::Seen;
+use crate::{observe::Seen, survey};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Event;
@@ -65,6 +65,10 @@ impl Runtime for KubernetesRuntime {
 
     fn changes(&self) -> broadcast::Receiver<EnvironmentId> {
         self.watches.changes()
+    }
+
+    async fn identity(&self) -> Result<Option<String>> {
+        survey::identity(&self.client).await.map(Some)
     }
 
     async fn source_exists(&self, _key: &SourceKey) -> Result<bool> {

@@ -148,6 +148,10 @@ impl Runtime for Simulator {
         self.changes.subscribe()
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        Ok(self.world().identity.clone())
+    }
+
     async fn source_exists(&self, key: &SourceKey) -> Result<bool> {
         let call = self.enter(Operation::SourceExists, None, format!("{key:?}"))?;
         call.leave(Ok(self.world().sources.contains_key(key)))

@@ -26,6 +26,7 @@ const BACKOFF_MS: u64 = 1000;
 #[derive(Default)]
 pub(super) struct World {
     pub(super) now: Timestamp,
+    pub(super) identity: Option<String>,
     pub(super) environments: BTreeMap<EnvironmentId, Cell>,
     pub(super) snapshots: BTreeMap<SnapshotId, Content>,
     pub(super) sources: BTreeMap<SourceKey, Arc<TempDir>>,

@@ -33,9 +33,13 @@ pub struct ClusterConfig {
     /// cluster and uses the account that it has there.
     #[serde(default)]
     pub kubeconfig: Option<PathBuf>,
-    /// Which context of the kubeconfig; its current one unless given.
+    /// Which context of the kubeconfig. Its current one may be another tomorrow, so it has to be given.
     #[serde(default)]
     pub context: Option<String>,
+    /// Whether the cluster's network enforces network policies. Environments are kept apart by nothing else, and no API tells, so the
+    /// operator has to say it.
+    #[serde(default)]
+    pub network_policies: Option<NetworkPoliciesConfig>,
     /// How objects get there: `apply` by the API server, `gitops` by commits to a repository from which Argo CD brings them.
     #[serde(default)]
     pub delivery: DeliveryConfig,
@@ -87,6 +91,14 @@ pub enum PodSecurityConfig {
     Baseline,
 }
 
+/// What becomes of network policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkPoliciesConfig {
+    /// The cluster's network plugin enforces them.
+    Enforced,
+}
+
 /// What happens on a cluster that seems to carry production.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -110,7 +122,7 @@ pub struct GitOpsConfig {
     /// The branch that is written to; made if it is not there.
     #[serde(default = "default_branch")]
     pub branch: BranchName,
-    /// The folder of all environments; nothing outside of it is touched. Installations that share a repository need folders of their own.
+    /// The folder of all environments; nothing outside of it is touched. Below it each installation and each cluster has one of its own.
     #[serde(default = "default_folder")]
     pub folder: String,
     /// The name of the author of commits.
@@ -214,6 +226,18 @@ impl ClusterConfig {
             return wrong(
                 "`context` has no effect without `kubeconfig`",
                 "name the kubeconfig file",
+            );
+        }
+        if self.kubeconfig.is_some() && self.context.is_none() {
+            return wrong(
+                "`context` is missing",
+                "name one of the kubeconfig's contexts: its current one may be of another cluster tomorrow",
+            );
+        }
+        if self.network_policies.is_none() {
+            return wrong(
+                "it is not said whether its network enforces network policies",
+                "write `network_policies: enforced` if its plugin does, as Cilium and Calico do; on others environments would reach each other",
             );
         }
         let Some(gitops) = &self.gitops else { return Ok(()) };
@@ -329,9 +353,11 @@ impl ClusterConfig {
                 let credentials = credentials
                     .map(|path| secret("gitops.credentials_file", path))
                     .transpose()?;
-                Delivery::GitOps(Box::new(
-                    gitops.delivery(credentials.as_deref(), copies.join(name.as_str())),
-                ))
+                Delivery::GitOps(Box::new(gitops.delivery(
+                    credentials.as_deref(),
+                    format!("{}/{instance}/{name}", gitops.folder),
+                    copies.join(name.as_str()),
+                )))
             }
         };
         let opened = KubernetesRuntime::with_client(cluster, delivery, client).await;
@@ -341,7 +367,7 @@ impl ClusterConfig {
 }
 
 impl GitOpsConfig {
-    fn delivery(&self, credentials: Option<&str>, directory: PathBuf) -> GitOps {
+    fn delivery(&self, credentials: Option<&str>, folder: String, directory: PathBuf) -> GitOps {
         let line = credentials.and_then(|text| text.lines().next()).map(str::trim);
         GitOps {
             repository: Repository {
@@ -351,7 +377,7 @@ impl GitOpsConfig {
                     authorization: line.map(|line| Secret::new(format!("Basic {}", STANDARD.encode(line)))),
                 },
                 branch: self.branch.clone(),
-                folder: self.folder.clone(),
+                folder,
                 directory,
                 author: self.author.clone(),
                 email: self.email.clone(),

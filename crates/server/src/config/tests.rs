@@ -163,10 +163,11 @@ clusters:
   staging:
     kubeconfig: /etc/maquette/staging
     context: previews
+    network_policies: enforced
     delivery: gitops
     gitops: {url: https://git.example.org/team/previews.git, credentials_file: /etc/maquette/previews, argocd_cluster: staging}
     neighbours: [ingress]
-  other: {kubeconfig: /etc/maquette/other, production: insist}
+  other: {kubeconfig: /etc/maquette/other, context: other, network_policies: enforced, production: insist}
 projects:
   - name: shop
     target: staging
@@ -213,7 +214,7 @@ fn what_is_wrong_with_a_cluster_is_told_with_its_place_and_a_hint() {
             "remove it, or write `delivery: gitops`",
         ),
         (
-            "kubeconfig: /etc/maquette/other,",
+            "kubeconfig: /etc/maquette/other, context: other,",
             "delivery: gitops,",
             "clusters.other: `delivery: gitops` needs a repository",
             "say under `gitops` of the cluster where it is",
@@ -241,6 +242,18 @@ fn what_is_wrong_with_a_cluster_is_told_with_its_place_and_a_hint() {
             "",
             "clusters.staging: `context` has no effect without `kubeconfig`",
             "name the kubeconfig file",
+        ),
+        (
+            "    context: previews\n",
+            "",
+            "clusters.staging: `context` is missing",
+            "name one of the kubeconfig's contexts",
+        ),
+        (
+            "    network_policies: enforced\n",
+            "",
+            "clusters.staging: it is not said whether its network enforces network policies",
+            "write `network_policies: enforced` if its plugin does",
         ),
     ];
     for (given, instead, what, hint) in cases {

@@ -88,7 +88,12 @@ pub(super) async fn dial(State(edge): State<Edge>, mut request: Request<Body>) -
         .app
         .runtime
         .dial(&target.environment, &target.service, port)
-        .await?;
+        .await
+        .map_err(|error| match error {
+            // The service is at fault, and nobody on the way to it.
+            runtime::RuntimeError::Failed { .. } => Problem::new(ProblemCode::Conflict, error.to_string()),
+            error => error.into(),
+        })?;
     tokio::spawn(async move {
         let _permit = permit;
         match upgrade.await {
@@ -141,12 +146,15 @@ impl EdgeClient {
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => hyper::upgrade::on(response).await.map_err(|error| away(&error)),
             StatusCode::NOT_FOUND => Err(DialProblem::Gone),
-            _ => {
+            status => {
                 let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
                 let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 let problem: Option<api::ProblemDetails> = serde_json::from_slice(&body).ok();
                 let why = problem.map_or_else(|| "no connection".to_owned(), |problem| problem.detail);
-                Err(DialProblem::Refused(why))
+                Err(match status {
+                    StatusCode::SERVICE_UNAVAILABLE => DialProblem::Away(why),
+                    _ => DialProblem::Refused(why),
+                })
             }
         }
     }
