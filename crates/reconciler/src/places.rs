@@ -436,3 +436,6 @@ impl Runtime for Places {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,3 +306,27 @@ async fn a_spare_that_is_not_ready_or_not_wanted_is_not_adopted() {
     store.environment_create(&spare("sccccccccc")).await.unwrap();
     assert!(!store.spare_adopt(&id("sccccccccc"), &foreign).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_cluster_keeps_its_name_as_long_as_there_are_environments_on_it() {
+    let store = Store::in_memory().await.unwrap();
+    let meet = async |name: &str, identity: &str| {
+        let met = store.cluster_meet(&name.parse().unwrap(), identity).await.unwrap();
+        met.map(|name| name.to_string())
+    };
+    assert_eq!(meet("staging", "one").await, None);
+    assert_eq!(meet("previews", "one").await, None, "nothing was on it");
+    assert_eq!(meet("staging", "two").await, None);
+    let mut row = environment("eaaaaaaaaa", Origin::PullRequest { number: 1 }, "pr-1");
+    row.cluster = Some("staging".parse().unwrap());
+    store.environment_create(&row).await.unwrap();
+    assert_eq!(meet("staging", "two").await, None);
+    assert_eq!(meet("staging", "three").await.as_deref(), Some("staging"));
+    assert_eq!(meet("other", "two").await.as_deref(), Some("staging"));
+    let ended = EnvironmentPatch {
+        ended: Some(Some(Timestamp(9))),
+        ..EnvironmentPatch::default()
+    };
+    store.environment_update(&row.id, &ended).await.unwrap();
+    assert_eq!(meet("staging", "three").await, None);
+}
