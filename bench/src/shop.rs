@@ -150,13 +150,11 @@ async fn measure(world: &World, args: &ShopArgs) -> Result<(f64, Vec<VariantResu
     let goldens_ms = world.goldens().await.context("building the goldens")?;
     tracing::info!("goldens after {goldens_ms:.0} ms");
     let floor = Floor::new()?;
+    let variants = args.only.map_or(Variant::ALL.to_vec(), |only| vec![only]);
     let mut all: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
     let mut with_spare: BTreeMap<&str, Vec<SpareRound>> = BTreeMap::new();
     for number in 0..=args.rounds {
-        for variant in Variant::ALL
-            .into_iter()
-            .filter(|each| args.only.is_none_or(|only| only == *each))
-        {
+        for &variant in &variants {
             let round = round(world, &floor, variant, number).await;
             let round = round.with_context(|| format!("round {number} of {}", variant.name()))?;
             tracing::info!(
@@ -191,11 +189,11 @@ async fn measure(world: &World, args: &ShopArgs) -> Result<(f64, Vec<VariantResu
             }
         }
     }
-    let results = Variant::ALL.into_iter().map(|variant| {
+    let results = variants.into_iter().map(|variant| {
         let rounds = all.remove(variant.name()).unwrap_or_default();
-        let spares = with_spare.remove(variant.name()).unwrap_or_default();
+        let spares = with_spare.remove(variant.name());
         VariantResult {
-            spare: Some(spare_summary(&rounds, &spares)),
+            spare: spares.map(|spares| spare_summary(&rounds, &spares)),
             ..summary(variant, &rounds)
         }
     });

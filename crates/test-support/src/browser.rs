@@ -65,7 +65,7 @@ struct Process {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     calls: u64,
-    /// Answers to calls that somebody gave up.
+    /// Where it keeps what it keeps.
     profile: TempDir,
 }
 

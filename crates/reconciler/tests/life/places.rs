@@ -62,6 +62,29 @@ async fn in_cells(bench: &Bench, id: &EnvironmentId) -> bool {
     bench.simulator.observe(id).await.unwrap().is_some()
 }
 
+/// A server whose project is on this cluster.
+async fn beside(cluster: &Cluster) -> Bench {
+    let settings = Settings {
+        clusters: cluster.configured(),
+        ..Settings::default()
+    };
+    let mut bench = Bench::with(settings).await;
+    bench.kill();
+    bench.cluster = Some("staging");
+    bench.start().await;
+    bench
+}
+
+async fn is_unwanted(bench: &Bench, id: &EnvironmentId) {
+    let wait = async {
+        while bench.store.environment_get(id).await.unwrap().unwrap().wanted {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let noticed = timeout(PATIENCE, wait).await;
+    noticed.expect("nobody noticed that it was closed");
+}
+
 async fn ends(bench: &Bench, id: &EnvironmentId) {
     let wait = async {
         while bench.store.environment_get(id).await.unwrap().unwrap().ended.is_none() {
@@ -79,14 +102,7 @@ async fn ends(bench: &Bench, id: &EnvironmentId) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_environment_stays_where_it_is_whatever_the_projects_target_is() {
     let cluster = Cluster::new();
-    let mut bench = Bench::with(Settings {
-        clusters: cluster.configured(),
-        ..Settings::default()
-    })
-    .await;
-    bench.kill();
-    bench.cluster = Some("staging");
-    bench.start().await;
+    let mut bench = beside(&cluster).await;
     let number = open(&bench, "change").await;
     let first = bench.reaches(number, Phase::Live, None).await.id;
     assert!(cluster.has(&first).await && !in_cells(&bench, &first).await);
@@ -110,14 +126,7 @@ async fn an_environment_stays_where_it_is_whatever_the_projects_target_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_cluster_that_is_not_configured_any_more_nothing_is_concluded() {
     let cluster = Cluster::new();
-    let mut bench = Bench::with(Settings {
-        clusters: cluster.configured(),
-        ..Settings::default()
-    })
-    .await;
-    bench.kill();
-    bench.cluster = Some("staging");
-    bench.start().await;
+    let mut bench = beside(&cluster).await;
     let number = open(&bench, "change").await;
     let id = bench.reaches(number, Phase::Live, None).await.id;
     bench.kill();
@@ -125,14 +134,7 @@ async fn of_a_cluster_that_is_not_configured_any_more_nothing_is_concluded() {
     bench.settings.clusters = Clusters::default();
     bench.start().await;
     bench.forge.close(number).await.unwrap();
-    let wait = async {
-        while bench.store.environment_get(&id).await.unwrap().unwrap().wanted {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .expect("nobody noticed that it was closed");
+    is_unwanted(&bench, &id).await;
     for _ in 0..50 {
         sleep(Duration::from_millis(10)).await;
         let row = bench.store.environment_get(&id).await.unwrap().unwrap();
@@ -150,28 +152,14 @@ async fn another_cluster_by_the_same_name_gets_and_loses_nothing() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
     cluster.simulator.call("the first");
     other.simulator.call("the second");
-    let mut bench = Bench::with(Settings {
-        clusters: cluster.configured(),
-        ..Settings::default()
-    })
-    .await;
-    bench.kill();
-    bench.cluster = Some("staging");
-    bench.start().await;
+    let mut bench = beside(&cluster).await;
     let number = open(&bench, "change").await;
     let id = bench.reaches(number, Phase::Live, None).await.id;
     bench.kill();
     bench.settings.clusters = other.configured();
     bench.start().await;
     bench.forge.close(number).await.unwrap();
-    let wait = async {
-        while bench.store.environment_get(&id).await.unwrap().unwrap().wanted {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .expect("nobody noticed that it was closed");
+    is_unwanted(&bench, &id).await;
     for _ in 0..50 {
         sleep(Duration::from_millis(10)).await;
         let row = bench.store.environment_get(&id).await.unwrap().unwrap();
