@@ -506,19 +506,13 @@ impl ServerConfig {
         if let Some(name) = self.clusters.keys().find(|name| name.as_str() == wanted) {
             return Ok(Some(name));
         }
-        let shown: String = wanted.chars().take(80).flat_map(char::escape_debug).collect();
-        let near = self.clusters.keys().map(ClusterName::as_str);
-        let near = near.map(|name| (strsim::damerau_levenshtein(wanted, name), name)).min();
-        let hint = match near {
-            Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
-            Some(_) => {
-                let all: Vec<_> = self.clusters.keys().map(ClusterName::as_str).collect();
-                format!("there are: {}", all.join(", "))
-            }
-            None => {
+        let hint = match self.clusters.is_empty() {
+            true => {
                 "say under `clusters` how it is reached, or leave `target` out for cells of this machine".to_owned()
             }
+            false => instead_of(wanted, self.clusters.keys().map(ClusterName::as_str)),
         };
+        let shown = shown(wanted);
         Err((
             format!("project {}: `target` names no cluster: {shown}", project.name),
             hint,
@@ -651,15 +645,8 @@ impl ProjectConfig {
             }
         }
         if let Some(wanted) = self.blueprint.as_ref().filter(|_| self.blueprint_place().is_none()) {
-            let shown: String = wanted.chars().take(80).flat_map(char::escape_debug).collect();
-            let near = names
-                .iter()
-                .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
-                .min();
-            let hint = match near {
-                Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
-                _ => format!("there are: {}", names.iter().cloned().collect::<Vec<_>>().join(", ")),
-            };
+            let hint = instead_of(wanted, names.iter().map(String::as_str));
+            let shown = shown(wanted);
             return Err((format!("project {project}: `blueprint` names no source: {shown}"), hint));
         }
         let place = self.blueprint_place();
@@ -705,6 +692,24 @@ fn near_miss(reason: &str) -> Option<String> {
         .map(|known| (strsim::damerau_levenshtein(&given, &known), known))
         .min()?;
     (near.0 <= 3).then(|| format!("did you mean `{}`?", near.1))
+}
+
+/// A name that is not known, as people read it.
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+/// What may have been meant, or what there is.
+fn instead_of<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_by_cached_key(|name| (strsim::damerau_levenshtein(wanted, name), *name));
+    match known.first() {
+        Some(near) if strsim::damerau_levenshtein(wanted, near) <= 2 => format!("did you mean `{near}`?"),
+        _ => {
+            known.sort_unstable();
+            format!("there are: {}", known.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]
